@@ -1,0 +1,51 @@
+"""Densely connected convolutional networks (Huang et al. 2017) without their drawbacks.
+
+    import densenets
+    model = densenets.create_model("densenet121", num_classes=14, in_channels=1)
+    model = densenets.load("runs/demo").model
+
+Importing the package loads nothing heavy; PyTorch comes with the first name that needs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from densenets.errors import InputError
+
+if TYPE_CHECKING:
+    from densenets.checkpoint import Checkpoint, load
+    from densenets.models.config import DenseNetConfig
+    from densenets.models.create import create_model
+    from densenets.models.densenet import DenseNet
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Checkpoint",
+    "DenseNet",
+    "DenseNetConfig",
+    "InputError",
+    "__version__",
+    "create_model",
+    "load",
+]
+
+_HOMES = {
+    "Checkpoint": "densenets.checkpoint",
+    "DenseNet": "densenets.models.densenet",
+    "DenseNetConfig": "densenets.models.config",
+    "create_model": "densenets.models.create",
+    "load": "densenets.checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'densenets' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""What a network is and does, as plain data."""

@@ -1,0 +1,223 @@
+"""A DenseNet layer by layer: channels, parameters, multiply-adds, memory, connections.
+
+Arithmetic on the config alone, in the paper's order of counting (a transition convolves, then pools); no
+network is built. Needs no PyTorch.
+
+Shapes: C channels of a map, pixels the product of its sides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from densenets.models.config import BlockChannels, DenseNetConfig
+
+_FLOAT_BYTES, _INDEX_BYTES = 4, 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerFacts:
+    """A row of the summary.
+
+    Attributes:
+        name: as in the state dict.
+        size: sides of the maps that it makes, in pixels.
+        reads: channels that it reads.
+        adds: channels that it makes.
+        hands_on: channels that are there behind it.
+        connections: direct ones that end here, from the block's input and every layer before this one; the
+            paper's L (L + 1) / 2 of a block are those of its layers (its transition reads the same maps).
+        parameters: weights, biases, scales and shifts.
+        multiply_adds: of its convolutions or its linear layer, for one image.
+        stored_reference: bytes of activations that training keeps for the backward pass, for one image
+            in float32 without dropout, in the reference execution.
+        stored_recompute: the same in the recompute execution.
+    """
+
+    name: str
+    size: tuple[int, ...]
+    reads: int
+    adds: int
+    hands_on: int
+    connections: int = 0
+    parameters: int
+    multiply_adds: int
+    stored_reference: int
+    stored_recompute: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkFacts:
+    """All rows, in the order of the data."""
+
+    name: str
+    input_shape: tuple[int, ...]
+    layers: tuple[LayerFacts, ...]
+
+    def total(self, quantity: str) -> int:
+        """The sum of a quantity over all layers, such as "parameters"."""
+        return sum(getattr(layer, quantity) for layer in self.layers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Rows and totals, as JSON can hold them."""
+        totals = (
+            "connections",
+            "parameters",
+            "multiply_adds",
+            "stored_reference",
+            "stored_recompute",
+        )
+        return {
+            "name": self.name,
+            "input": list(self.input_shape),
+            "totals": {quantity: self.total(quantity) for quantity in totals},
+            "layers": [dataclasses.asdict(layer) for layer in self.layers],
+        }
+
+
+def network_facts(name: str, config: DenseNetConfig, sides: tuple[int, ...]) -> NetworkFacts:
+    """The facts of a whole network for images of the given sides.
+
+    Raises:
+        InputError: the image is too small for the network.
+    """
+    config.check_input((config.in_channels, *sides))
+    layers = [_stem(config, sides)]
+    size = tuple(config.stem_size(side) for side in sides)
+    for block in config.blocks():
+        layers += _block(config, block, size)
+        if block.number < len(config.block_layers):
+            layers.append(_transition(block, size))
+            size = tuple(side // 2 for side in size)
+    layers += [_last_norm(config, size), _classifier(config)]
+    return NetworkFacts(name=name, input_shape=(config.in_channels, *sides), layers=tuple(layers))
+
+
+def block_facts(
+    in_channels: int, layers: int, growth_rate: int, sides: tuple[int, ...], *, bottleneck: bool
+) -> NetworkFacts:
+    """The facts of one dense block alone, and of a transition without compression that reads all of it.
+
+    Raises:
+        InputError: a number is out of its range.
+    """
+    config = DenseNetConfig(
+        block_layers=(layers,),
+        growth_rate=growth_rate,
+        bottleneck=bottleneck,
+        compression=1.0,
+        stem="cifar",
+        stem_channels=in_channels,
+        spatial_dims=len(sides),
+    )
+    block = config.blocks()[0]
+    rows = (*_block(config, block, sides), _transition(block, sides))
+    return NetworkFacts(name="dense-block", input_shape=(in_channels, *sides), layers=rows)
+
+
+def _stem(config: DenseNetConfig, sides: tuple[int, ...]) -> LayerFacts:
+    large = config.stem == "imagenet"
+    kernel = (7 if large else 3) ** config.spatial_dims
+    convolved = tuple(math.ceil(side / 2) for side in sides) if large else sides
+    size = tuple(config.stem_size(side) for side in sides)
+    channels = config.stem_channels
+    weights = kernel * config.in_channels * channels
+    image = _FLOAT_BYTES * config.in_channels * math.prod(sides)
+    # BN's input, ReLU's result, and where the maxima were.
+    stored = _FLOAT_BYTES * 2 * channels * math.prod(convolved) if large else 0
+    stored += _INDEX_BYTES * channels * math.prod(size) if large else 0
+    # The block's input: the reference stores the concatenations that it is copied into instead.
+    feature = _FLOAT_BYTES * channels * math.prod(size)
+    return LayerFacts(
+        name="stem",
+        size=size,
+        reads=config.in_channels,
+        adds=channels,
+        hands_on=channels,
+        parameters=weights + (2 * channels if large else 0),
+        multiply_adds=weights * math.prod(convolved),
+        stored_reference=image + stored,
+        stored_recompute=image + stored + feature,
+    )
+
+
+def _block(config: DenseNetConfig, block: BlockChannels, size: tuple[int, ...]) -> list[LayerFacts]:
+    k, pixels = config.growth_rate, math.prod(size)
+    kernel = 3**config.spatial_dims
+    width = config.bottleneck_channels
+    rows = []
+    for number, reads in enumerate(block.reads, start=1):
+        if config.bottleneck:
+            weights = reads * width + kernel * width * k
+            norms = 2 * reads + 2 * width
+        else:
+            weights, norms = kernel * reads * k, 2 * reads
+        # Of each BN its input, of each ReLU its result; recomputed, the first pair is the maps themselves.
+        second = 2 * width if config.bottleneck else 0
+        rows.append(
+            LayerFacts(
+                name=f"denseblock{block.number}.denselayer{number}",
+                size=size,
+                reads=reads,
+                adds=k,
+                hands_on=reads + k,
+                connections=number,
+                parameters=weights + norms,
+                multiply_adds=weights * pixels,
+                stored_reference=_FLOAT_BYTES * pixels * (2 * reads + second),
+                stored_recompute=_FLOAT_BYTES * pixels * (k + second),
+            )
+        )
+    return rows
+
+
+def _transition(block: BlockChannels, size: tuple[int, ...]) -> LayerFacts:
+    reads, handed_on, pixels = block.out_channels, block.handed_on, math.prod(size)
+    pooled = tuple(side // 2 for side in size)
+    # The pooled maps are the next block's input, which only recompute stores as such.
+    feature = _FLOAT_BYTES * handed_on * math.prod(pooled)
+    return LayerFacts(
+        name=f"transition{block.number}",
+        size=pooled,
+        reads=reads,
+        adds=handed_on,
+        hands_on=handed_on,
+        parameters=reads * handed_on + 2 * reads,
+        multiply_adds=reads * handed_on * pixels,
+        stored_reference=_FLOAT_BYTES * pixels * (2 * reads + handed_on),
+        stored_recompute=_FLOAT_BYTES * pixels * (reads + handed_on) + feature,
+    )
+
+
+def _last_norm(config: DenseNetConfig, size: tuple[int, ...]) -> LayerFacts:
+    channels = config.num_features
+    stored = _FLOAT_BYTES * 2 * channels * math.prod(size)
+    return LayerFacts(
+        name="norm5",
+        size=size,
+        reads=channels,
+        adds=channels,
+        hands_on=channels,
+        parameters=2 * channels,
+        multiply_adds=0,
+        stored_reference=stored,
+        stored_recompute=stored,
+    )
+
+
+def _classifier(config: DenseNetConfig) -> LayerFacts:
+    channels, classes = config.num_features, config.num_classes
+    return LayerFacts(
+        name="classifier",
+        size=(1,) * config.spatial_dims,
+        reads=channels,
+        adds=classes,
+        hands_on=classes,
+        parameters=channels * classes + classes,
+        multiply_adds=channels * classes,
+        stored_reference=_FLOAT_BYTES * channels,
+        stored_recompute=_FLOAT_BYTES * channels,
+    )

@@ -1,0 +1,82 @@
+"""The lists of what there is, networks and recipes, as plain data. Needs no PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from densenets.analysis.architecture import network_facts
+from densenets.data.facts import DATA_FACTS
+from densenets.models.zoo import ZOO, customized_config
+from densenets.training.recipe import Recipe
+from densenets.training.recipes import named_recipe, recipe_names
+
+_TRAINING_COST = 3  # a training step in forward passes: the backward pass takes two of them
+
+
+def model_rows() -> list[dict[str, Any]]:
+    """Every network of the zoo: its facts, and the errors that its authors report, in percent."""
+    rows = []
+    for name, entry in ZOO.items():
+        side = 224 if entry.config.stem == "imagenet" else 32
+        facts = network_facts(name, entry.config, (side, side))
+        rows.append(
+            {
+                "name": name,
+                "depth": entry.config.depth,
+                "growth_rate": entry.config.growth_rate,
+                "input": list(facts.input_shape),
+                "parameters": facts.total("parameters"),
+                "multiply_adds": facts.total("multiply_adds"),
+                "published_errors": entry.published.top1,
+                "source": entry.published.source,
+            }
+        )
+    return rows
+
+
+def recipe_rows() -> list[dict[str, Any]]:
+    """Every recipe: its network, its data, and the multiply-adds that the whole training takes.
+
+    The cost is arithmetic (3 forward passes an image and epoch), None where the data's size is not known.
+    The published error is that of the same network and protocol.
+    """
+    return [_recipe_row(named_recipe(name)) for name in recipe_names()]
+
+
+def _recipe_row(recipe: Recipe) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "name": recipe.name,
+        "model": recipe.model.name,
+        "data": recipe.data.name,
+        "epochs": recipe.training.epochs,
+        "batch_size": recipe.training.batch_size,
+        "parameters": None,
+        "multiply_adds": None,
+        "training_multiply_adds": None,
+        "published_error": _published_error(recipe),
+    }
+    data = DATA_FACTS.get(recipe.data.name)
+    if data is None:
+        return row
+    config = customized_config(
+        recipe.model.name,
+        num_classes=data.classes,
+        in_channels=data.channels,
+        block_layers=recipe.model.block_layers or None,
+    )
+    facts = network_facts(recipe.name, config, (data.side, data.side))
+    images = data.training - int(recipe.data.held_out)
+    passes = _TRAINING_COST * images * recipe.training.epochs
+    return row | {
+        "parameters": facts.total("parameters"),
+        "multiply_adds": facts.total("multiply_adds"),
+        "training_multiply_adds": passes * facts.total("multiply_adds"),
+    }
+
+
+def _published_error(recipe: Recipe) -> float | None:
+    entry = ZOO.get(recipe.model.name)
+    if entry is None:
+        return None
+    augmented = recipe.data.name.startswith("cifar") and "crop" in recipe.data.augmentation
+    return entry.published.top1.get(recipe.data.name + ("+" if augmented else ""))

@@ -1,0 +1,361 @@
+"""The command line: `densenets VERB ...`. One short function a verb; heavy imports inside it.
+
+Wrong input ends with one line on standard error and exit code 2; a bug with its stack trace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, cast
+
+from densenets import __version__
+from densenets.errors import InputError, Interrupted, unknown_name
+from densenets.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from densenets.models.config import DenseNetConfig
+
+_HELP = """usage: densenets VERB [...]
+
+Densely connected convolutional networks without their drawbacks.
+
+  train RECIPE        train a network; the run's folder holds all that comes out of it
+  evaluate RUN        error rates, per-class table and confusion matrix of a run or a checkpoint
+  predict RUN FILE    what a trained network sees in pictures
+  summary MODEL       a network layer by layer: channels, parameters, multiply-adds, memory
+  recipes             the recipes, with what they cost
+  models              the networks that have a name
+
+densenets VERB --help shows a verb's options; densenets --version the version.
+"""
+
+_TRAIN_HELP = """usage: densenets train RECIPE [--field.sub VALUE ...] [--out FOLDER] [--resume]
+
+densenets recipes lists the recipes; densenets train RECIPE --help shows a recipe's fields.
+"""
+
+Options = TypeVar("Options")
+
+
+def main() -> NoReturn:
+    """Run the command line, and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns its exit code."""
+    verb, *rest = list(arguments) or ["--help"]
+    try:
+        if verb in ("-h", "--help", "help"):
+            print(_HELP, end="")
+        elif verb == "--version":
+            print(f"densenets {__version__}")
+        elif verb in _VERBS:
+            _VERBS[verb](rest)
+        else:
+            raise unknown_name("verb", verb, _VERBS)
+        sys.stdout.flush()
+    except InputError as error:
+        print(f"densenets: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except Interrupted as stop:
+        print(f"densenets: {stop}", file=sys.stderr)
+        return 128 + stop.signal_number
+    except KeyboardInterrupt:
+        print("densenets: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output, such as `head`, has seen enough; Python would complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TrainOptions(Recipe):
+    out: Path
+    """The run's folder."""
+    resume: bool = False
+    """Go on with the run in that folder, if there is one."""
+
+
+def _train(arguments: list[str]) -> None:
+    name, *rest = arguments or ["--help"]
+    if name in ("-h", "--help"):
+        print(_TRAIN_HELP, end="")
+        return
+    from densenets.training.recipes import named_recipe
+
+    recipe = named_recipe(name)
+    default = _TrainOptions(**_fields(recipe), out=Path("runs") / recipe.name)
+    options = _parse(_TrainOptions, rest, f"train {name}", default)
+    from densenets.training.loop import train
+
+    train(Recipe(**_fields(options)), options.out, resume=options.resume)
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{options.out} holds evaluation.json, confusion.png, curves.png and checkpoints/")
+
+
+def _fields(recipe: Recipe) -> dict[str, Any]:
+    return {field.name: getattr(recipe, field.name) for field in dataclasses.fields(Recipe)}
+
+
+@dataclass(frozen=True)
+class _EvaluateOptions:
+    run: Path
+    """A run's folder or a checkpoint file."""
+    data: str = ""
+    """A named set, or a folder of class folders; without it what the network was trained on."""
+    root: Path | None = None
+    """Where a named set lies (imagenet: the folder that holds val/)."""
+    crops: Literal[1, 10] = 1
+    """Of folders: the central crop, or ten (corners, centre, mirrored) whose logits are averaged."""
+    out: Path | None = None
+    """Folder for evaluation.json and the confusion matrix as a picture."""
+    json: bool = False
+    """Print JSON."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 evaluates under autocast."""
+    batch_size: int = 100
+    """Images of a batch, on each process."""
+    workers: int = 2
+    """Processes that decode images of folders."""
+    skip_broken: bool = False
+    """Leave out images that cannot be decoded, naming them."""
+
+
+def _evaluate(arguments: list[str]) -> None:
+    options = _parse(_EvaluateOptions, arguments, "evaluate")
+    from densenets.checkpoint import read_checkpoint
+    from densenets.distributed import joined_ranks
+    from densenets.evaluation import EvaluationOptions, evaluate_checkpoint
+    from densenets.report.evaluation import write_evaluation
+    from densenets.report.tables import print_evaluation
+
+    checkpoint = read_checkpoint(options.run)
+    with joined_ranks(options.device) as ranks:
+        result = evaluate_checkpoint(
+            checkpoint,
+            EvaluationOptions(
+                data=options.data,
+                root=options.root,
+                crops=options.crops,
+                precision=options.precision,
+                batch_size=options.batch_size,
+                workers=options.workers,
+                skip_broken=options.skip_broken,
+            ),
+            ranks,
+        )
+        is_first = ranks.is_first
+    facts = {
+        "checkpoint": str(options.run),
+        "data": options.data or checkpoint.details["data"]["name"],
+        "crops": options.crops,
+        **result.to_dict(checkpoint.classes),
+    }
+    if is_first and options.out:
+        write_evaluation(facts, checkpoint.classes, options.out)
+    if is_first:
+        print(json.dumps(facts)) if options.json else print_evaluation(facts)
+
+
+@dataclass(frozen=True)
+class _PredictOptions:
+    run: Path
+    """A run's folder or a checkpoint file."""
+    files: tuple[Path, ...]
+    """Pictures, and folders of pictures."""
+    format: Literal["csv", "json"] = "csv"
+    """A table, or a JSON object a line."""
+    top: int = 5
+    """How many classes a row names."""
+    out: Path | None = None
+    """File for the rows; without it they are printed."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+    batch_size: int = 32
+    """Pictures that are computed together."""
+    skip_broken: bool = False
+    """Leave out pictures that cannot be decoded, naming them."""
+
+
+def _predict(arguments: list[str]) -> None:
+    options = _parse(_PredictOptions, arguments, "predict")
+    if options.top < 1 or options.batch_size < 1:
+        raise InputError("--top and --batch-size are at least 1")
+    from densenets.checkpoint import read_checkpoint
+    from densenets.machine import choose_device
+    from densenets.prediction import find_images, predict
+    from densenets.report.predictions import write_predictions
+
+    def skip(reason: str) -> None:
+        print(f"skipped: {reason}", file=sys.stderr)
+
+    checkpoint = read_checkpoint(options.run)
+    paths = find_images(options.files)
+    predictions = predict(
+        checkpoint,
+        paths,
+        device=choose_device(options.device),
+        top=options.top,
+        batch_size=options.batch_size,
+        on_broken=skip if options.skip_broken else None,
+    )
+    write_predictions(predictions, len(paths), options.format, options.out)
+
+
+@dataclass(frozen=True)
+class _SummaryOptions:
+    model: str
+    """A name of the zoo, a run's folder, a checkpoint, or dense-block for a bare block."""
+    input: str = ""
+    """Channels and sides, such as 3x32x32; by default those that the network was made for."""
+    layers: int = 5
+    """Of dense-block: its layers."""
+    growth_rate: int = 4
+    """Of dense-block: channels that a layer adds."""
+    bottleneck: bool = False
+    """Of dense-block: a 1x1 convolution before each 3x3."""
+    num_classes: int = 0
+    """Width of the classifier; 0 for the model's own."""
+    json: bool = False
+    """Print JSON."""
+
+
+def _summary(arguments: list[str]) -> None:
+    options = _parse(_SummaryOptions, arguments, "summary")
+    from densenets.analysis.architecture import block_facts, network_facts
+    from densenets.report.tables import print_summary
+
+    if options.model == "dense-block":
+        channels, *sides = _shape(options.input or "1x32x32")
+        facts = block_facts(
+            channels,
+            options.layers,
+            options.growth_rate,
+            tuple(sides),
+            bottleneck=options.bottleneck,
+        )
+    else:
+        config = _summarized_config(options.model)
+        channels, *sides = _shape(options.input) if options.input else _default_shape(config)
+        config = dataclasses.replace(
+            config,
+            in_channels=channels,
+            spatial_dims=len(sides),
+            num_classes=options.num_classes or config.num_classes,
+        )
+        facts = network_facts(options.model, config, tuple(sides))
+    print(json.dumps(facts.to_dict())) if options.json else print_summary(facts)
+
+
+def _summarized_config(model: str) -> DenseNetConfig:
+    from densenets.models.zoo import named_config
+
+    if not Path(model).exists():
+        return named_config(model)
+    from densenets.checkpoint import read_checkpoint
+
+    return read_checkpoint(model).model.config
+
+
+def _default_shape(config: DenseNetConfig) -> list[int]:
+    side = 224 if config.stem == "imagenet" else 32
+    return [config.in_channels] + [side] * config.spatial_dims
+
+
+def _shape(text: str) -> list[int]:
+    sizes = text.lower().split("x")
+    if not all(size.isdecimal() and int(size) for size in sizes) or not 2 <= len(sizes) <= 4:
+        raise InputError(f"--input {text} is no shape; channels and sides are needed, such as 3x32x32")
+    return [int(size) for size in sizes]
+
+
+@dataclass(frozen=True)
+class _ListOptions:
+    json: bool = False
+    """Print JSON."""
+
+
+def _recipes(arguments: list[str]) -> None:
+    options = _parse(_ListOptions, arguments, "recipes")
+    from densenets.analysis.catalog import recipe_rows
+    from densenets.report.tables import print_recipes
+
+    print(json.dumps(recipe_rows())) if options.json else print_recipes(recipe_rows())
+
+
+def _models(arguments: list[str]) -> None:
+    options = _parse(_ListOptions, arguments, "models")
+    from densenets.analysis.catalog import model_rows
+    from densenets.report.tables import print_models
+
+    print(json.dumps(model_rows())) if options.json else print_models(model_rows())
+
+
+_VERBS = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "summary": _summary,
+    "recipes": _recipes,
+    "models": _models,
+}
+
+
+def _parse(kind: type[Options], arguments: list[str], verb: str, default: Options | None = None) -> Options:
+    """Read a verb's options; fields of `kind` without a default are positional.
+
+    Raises:
+        InputError: the arguments are not the verb's, in one line.
+    """
+    import tyro
+
+    printed = io.StringIO()
+    try:
+        # tyro prints its help to stdout, and its errors as a box to stderr.
+        with contextlib.redirect_stderr(printed):
+            options = tyro.cli(
+                kind,
+                args=arguments,
+                prog=f"densenets {verb}",
+                default=default,
+                config=(tyro.conf.PositionalRequiredArgs,),
+            )
+            return cast(Options, options)
+    except SystemExit as end:
+        if end.code in (0, None):
+            raise
+        raise InputError(_one_line(printed.getvalue())) from None
+
+
+def _one_line(box: str) -> str:
+    """What tyro's box of several lines says: its first section, and the options it proposes."""
+    sections: list[list[str]] = [[]]
+    for line in box.splitlines():
+        text = line.strip("│ ")
+        if text.startswith("───"):
+            sections.append([])
+        elif text and not line.startswith(("╭", "╰")):
+            sections[-1].append(text)
+    message = " ".join(sections[0])
+    proposed = [
+        text.split()[0].rstrip(",")
+        for section in sections[1:]
+        for text in section
+        if text.startswith("--") and section[0].startswith("Perhaps")
+    ]
+    # Where a dataclass refused its values, our own line says all.
+    message = re.sub(r"^Error parsing \S+: (?=.* (cannot be|unknown|did you mean|need))", "", message)
+    return message + (f"; did you mean {' or '.join(proposed[:3])}?" if proposed else "")

@@ -1,0 +1,1 @@
+"""Data sets, splits, augmentation and batches. Knows nothing of models or training."""

@@ -1,0 +1,129 @@
+"""Augmentation of whole batches, on the device that holds them.
+
+All random draws of a step are made for the global batch, on the CPU, from one generator; a rank takes its
+rows. So the images do not depend on the device or on the number of ranks.
+
+Shapes: B images of a batch, C channels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from densenets.data.config import AugmentationStep
+from densenets.data.preprocessing import Preprocessing
+
+# Principal components of ImageNet's RGB pixels (Krizhevsky et al. 2012), as the official code has them.
+_LIGHTING_DEVIATION = 0.1
+_LIGHTING_EIGENVALUES = (0.2175, 0.0188, 0.0045)
+_LIGHTING_EIGENVECTORS = (
+    (-0.5675, 0.7192, 0.4009),
+    (-0.5808, -0.0045, -0.8140),
+    (-0.5836, -0.6948, 0.4203),
+)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to training images.
+
+    Attributes:
+        steps: in order.
+        padding: pixels on every side before "crop".
+    """
+
+    steps: tuple[AugmentationStep, ...]
+    padding: int
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random draws for a batch.
+
+    Attributes:
+        mirrored: B, bool.
+        offsets: B x 2, where the crop's corner lies in the padding, as shares in [0, 1).
+        lighting: B x 3, strength of each principal component of colour.
+        seeds: B, for what the workers draw.
+    """
+
+    mirrored: Tensor
+    offsets: Tensor
+    lighting: Tensor
+    seeds: Tensor
+
+    def rows(self, start: int, stop: int) -> Draws:
+        """The draws of a part of the batch."""
+        return Draws(
+            self.mirrored[start:stop],
+            self.offsets[start:stop],
+            self.lighting[start:stop],
+            self.seeds[start:stop],
+        )
+
+
+def draw(count: int, generator: torch.Generator) -> Draws:
+    """The draws for a batch of `count` images."""
+    return Draws(
+        mirrored=torch.rand(count, generator=generator) < 0.5,
+        offsets=torch.rand(count, 2, generator=generator),
+        lighting=torch.randn(count, 3, generator=generator) * _LIGHTING_DEVIATION,
+        seeds=torch.randint(0, 2**62, (count,), generator=generator),
+    )
+
+
+def augment(images: Tensor, augmentation: Augmentation, draws: Draws, preprocessing: Preprocessing) -> Tensor:
+    """Apply the steps in order: uint8 B x C x H x W -> float32 B x C x H x W.
+
+    "resized-crop" and "color-jitter" have been done by the worker that decoded the image.
+    """
+    for step in augmentation.steps:
+        if step == "normalize":
+            images = normalize(images, preprocessing)
+        elif step == "mirror":
+            images = mirror(images, draws.mirrored)
+        elif step == "crop":
+            images = padded_crop(images, draws.offsets, augmentation.padding)
+        elif step == "lighting":
+            images = light(images, draws.lighting)
+    return images
+
+
+def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """(pixels / 255 - mean) / std: uint8 B x C x H x W -> float32 B x C x H x W."""
+    mean = torch.tensor(preprocessing.mean, device=images.device).view(-1, 1, 1)
+    std = torch.tensor(preprocessing.std, device=images.device).view(-1, 1, 1)
+    return (_unit(images) - mean) / std
+
+
+def mirror(images: Tensor, mirrored: Tensor) -> Tensor:
+    """Turn the chosen images left to right; `mirrored` is B, bool."""
+    chosen = mirrored.to(images.device).view(-1, 1, 1, 1)
+    return torch.where(chosen, images.flip(-1), images)
+
+
+def padded_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
+    """Pad every side with zeros and crop back at `offsets` (B x 2, shares in [0, 1)): same shape."""
+    height, width = images.shape[-2:]
+    padded = pad(images, [padding] * 4)
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # B x C x P x P x H x W, a view
+    places = 2 * padding + 1
+    rows, columns = (offsets * places).long().to(images.device).unbind(dim=1)
+    return windows[torch.arange(len(images), device=images.device), :, rows, columns]
+
+
+def light(images: Tensor, strengths: Tensor) -> Tensor:
+    """Shift colours along the principal components (PCA lighting): -> float32 in about 0 ... 1."""
+    vectors = torch.tensor(_LIGHTING_EIGENVECTORS)
+    shift = (strengths * torch.tensor(_LIGHTING_EIGENVALUES)) @ vectors.T  # B x 3
+    if images.shape[1] == 1:
+        shift = shift.mean(dim=1, keepdim=True)
+    return _unit(images) + shift.to(images.device)[:, :, None, None]
+
+
+def _unit(images: Tensor) -> Tensor:
+    return images.float() / 255 if images.dtype == torch.uint8 else images

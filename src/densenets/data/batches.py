@@ -1,0 +1,248 @@
+"""Batches in the order that a seed gives, whatever the device, the workers or the number of ranks.
+
+A step's global batch is a pure function of (seed, epoch, step); a rank takes its contiguous share. So a run
+that was interrupted goes on at any step, and several processes see what one would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from densenets.data.augmentation import Augmentation, Draws, augment, draw, normalize
+from densenets.data.images import central_crop, read_image, ten_crops, to_pixels
+from densenets.data.preprocessing import Preprocessing
+from densenets.data.sources import FileImages, Images, MemoryImages
+from densenets.errors import InputError
+
+_JITTER = 0.4  # brightness, contrast and saturation, as in the official ImageNet code
+
+
+@dataclass(frozen=True)
+class Shard:
+    """This process's place among those that share the work."""
+
+    rank: int = 0
+    world_size: int = 1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This rank's share of a step.
+
+    Attributes:
+        images: float32, B x C x H x W; with ten crops B x 10 x C x H x W.
+        labels: int64, B.
+        global_count: images of the step on all ranks.
+    """
+
+    images: Tensor
+    labels: Tensor
+    global_count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOrder:
+    """Which images make which training step.
+
+    Attributes:
+        count: training images there are.
+        batch_size: images of a step on all ranks, the global batch.
+        seed: of the run.
+        shard: this rank's place.
+
+    Raises:
+        InputError: there are too few images for one step.
+    """
+
+    count: int
+    batch_size: int
+    seed: int
+    shard: Shard
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise InputError(
+                f"{self.count} training images are too few for a step on {self.shard.world_size} "
+                "process(es); at least 2 a process are needed"
+            )
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch; the images that fill no whole batch are a smaller step.
+
+        Unless a rank got under 2 of them, from which batch normalisation can learn nothing.
+        """
+        full, rest = divmod(self.count, self.batch_size)
+        return full + (rest >= 2 * self.shard.world_size)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Draws, int]]:
+        """This rank's (indices, draws) and the global count of every step from `first_step` on."""
+        order = torch.randperm(self.count, generator=seeded(self.seed, epoch))
+        for step in range(first_step, self.steps):
+            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
+            draws = draw(len(indices), seeded(self.seed, epoch, step))
+            start, stop = (len(indices) * (self.shard.rank + i) // self.shard.world_size for i in (0, 1))
+            yield indices[start:stop], draws.rows(start, stop), len(indices)
+
+
+def seeded(*numbers: int) -> torch.Generator:
+    """A generator for these numbers alone; nearby numbers give unrelated streams."""
+    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state) % 2**63)
+
+
+def training_batches(
+    images: Images,
+    order: BatchOrder,
+    epoch: int,
+    first_step: int,
+    *,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation,
+    device: torch.device,
+    workers: int,
+) -> Iterator[Batch]:
+    """The augmented batches of an epoch, from a step on.
+
+    Raises:
+        InputError: an image file is missing or broken.
+    """
+    steps = order.epoch(epoch, first_step)
+    if isinstance(images, MemoryImages):
+        for indices, draws, global_count in steps:
+            chosen = indices.to(device)
+            pixels = augment(images.pixels[chosen], augmentation, draws, preprocessing)
+            yield Batch(pixels, images.labels[chosen], global_count)
+        return
+    plan = list(steps)
+    requests = [list(zip(i.tolist(), d.seeds.tolist(), strict=True)) for i, d, _ in plan]
+    reader = _TrainingReader(images, preprocessing, augmentation)
+    for (indices, draws, global_count), decoded in zip(
+        plan, _decode(reader, requests, workers, device), strict=True
+    ):
+        pixels = augment(decoded, augmentation, draws, preprocessing)
+        yield Batch(pixels, images.labels[indices].to(device), global_count)
+
+
+def evaluation_batches(
+    images: Images,
+    batch_size: int,
+    shard: Shard,
+    *,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    workers: int,
+    crops: int = 1,
+) -> Iterator[Batch]:
+    """This rank's images, each exactly once, in order.
+
+    Args:
+        images: what is evaluated on.
+        batch_size: images of a batch, on this rank.
+        shard: this rank's place; rank r takes the images r, r + world size, ...
+        preprocessing: of the network.
+        device: where the batches go.
+        workers: processes that decode files.
+        crops: 1 (the centre) or, of files, 10 (corners, centre, mirrored): B x 10 x C x H x W.
+
+    Raises:
+        InputError: an image file is missing or broken, or ten crops are asked of a set in memory.
+    """
+    indices = torch.arange(shard.rank, len(images), shard.world_size)
+    chunks = list(indices.split(batch_size)) if len(indices) else []
+    if isinstance(images, MemoryImages):
+        if crops != 1:
+            raise InputError("10 crops are for image folders; sets in memory are evaluated whole")
+        for chunk in chunks:
+            chosen = chunk.to(device)
+            yield Batch(normalize(images.pixels[chosen], preprocessing), images.labels[chosen], len(chunk))
+        return
+    reader = _EvaluationReader(images, preprocessing, crops)
+    requests = [[(i, 0) for i in chunk.tolist()] for chunk in chunks]
+    for chunk, decoded in zip(chunks, _decode(reader, requests, workers, device), strict=True):
+        yield Batch(normalize(decoded, preprocessing), images.labels[chunk].to(device), len(chunk))
+
+
+_Request = tuple[int, int]  # index of the image, seed of its random draws
+
+
+class _TrainingReader(Dataset[Tensor | str]):
+    """A request -> uint8 C x size x size, or what is wrong with the file."""
+
+    def __init__(
+        self,
+        images: FileImages,
+        preprocessing: Preprocessing,
+        augmentation: Augmentation,
+    ) -> None:
+        self.images, self.preprocessing, self.augmentation = images, preprocessing, augmentation
+        self.resized_crop = v2.RandomResizedCrop(preprocessing.image_size, antialias=True)
+        self.jitter = v2.ColorJitter(_JITTER, _JITTER, _JITTER)
+
+    def __getitem__(self, request: _Request) -> Tensor | str:
+        index, seed = request
+        try:
+            image = read_image(self.images.paths[index], self.preprocessing.channels)
+        except InputError as error:
+            # An exception would lose its form on the way out of the worker process.
+            return str(error)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self._crop(image)
+
+    def _crop(self, image: Image.Image) -> Tensor:
+        for step in self.augmentation.steps:
+            if step == "resized-crop":
+                image = self.resized_crop(image)
+            elif step == "color-jitter":
+                image = self.jitter(image)
+        if "resized-crop" not in self.augmentation.steps:
+            return central_crop(image, self.preprocessing)
+        return to_pixels(image)
+
+
+class _EvaluationReader(Dataset[Tensor | str]):
+    """A request -> uint8 C x size x size or 10 x C x size x size, or what is wrong with the file."""
+
+    def __init__(self, images: FileImages, preprocessing: Preprocessing, crops: int) -> None:
+        self.images, self.preprocessing, self.crops = images, preprocessing, crops
+
+    def __getitem__(self, request: _Request) -> Tensor | str:
+        try:
+            image = read_image(self.images.paths[request[0]], self.preprocessing.channels)
+        except InputError as error:
+            return str(error)
+        crop = ten_crops if self.crops == 10 else central_crop
+        return crop(image, self.preprocessing)
+
+
+def _decode(
+    reader: Dataset[Tensor | str],
+    requests: Sequence[Sequence[_Request]],
+    workers: int,
+    device: torch.device,
+) -> Iterator[Tensor]:
+    loader = DataLoader(
+        reader,
+        batch_sampler=requests,  # type: ignore[arg-type]  # any iterable of lists serves
+        num_workers=min(workers, len(requests)),
+        collate_fn=_collate,
+        pin_memory=device.type == "cuda",
+    )
+    for decoded in loader:
+        if isinstance(decoded, str):
+            raise InputError(f"{decoded}; mend or remove it, or leave such files out with --data.skip-broken")
+        yield decoded.to(device, non_blocking=True)
+
+
+def _collate(images: list[Tensor | str]) -> Tensor | str:
+    broken = [image for image in images if isinstance(image, str)]
+    return broken[0] if broken else torch.stack([i for i in images if isinstance(i, Tensor)])

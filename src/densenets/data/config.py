@@ -1,0 +1,97 @@
+"""What data a run reads, and how. Needs no PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from densenets.errors import InputError, unknown_name
+
+Normalization = Literal["channel", "scale", "imagenet"]
+AugmentationStep = Literal["resized-crop", "color-jitter", "lighting", "normalize", "mirror", "crop"]
+
+MEMORY_DATA = ("digits", "fashion-mnist", "cifar10", "cifar100", "svhn")
+FOLDER_DATA = ("imagenet", "folder")
+DATA_NAMES = (*MEMORY_DATA, *FOLDER_DATA)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The data of a run, and the protocol by which it is read (paper, section 4.1)."""
+
+    name: str
+    """digits, fashion-mnist, cifar10, cifar100, svhn, imagenet, or folder (of class folders)."""
+    root: Path = Path("data")
+    """Where the data lies: torchvision's layout, or the folder that holds train/ and val/ or the classes."""
+    download: bool = False
+    """Fetch the set into root if it is not there, with checksums."""
+    augmentation: tuple[AugmentationStep, ...] = ("normalize",)
+    """Steps for training images, in order. A crop's padding is zero: after normalize, the mean colour."""
+    padding: int = 4
+    """Pixels on every side before "crop"."""
+    normalization: Normalization = "channel"
+    """channel: mean and deviation of the training images; scale: pixels / 255; imagenet: its constants."""
+    held_out: float = 0.0
+    """Training images held out for validation: a number, or a share below 1. With 0 the test set is watched."""
+    split_seed: int = 0
+    """Which images are held out."""
+    image_size: int = 224
+    """Side in pixels that images of folders are brought to."""
+    channels: int = 3
+    """Channels that images of folders are read with: 1 for grey, 3 for colour."""
+    skip_broken: bool = False
+    """Leave out images that cannot be decoded, naming them, instead of stopping."""
+    workers: int = 2
+    """Processes that decode images of folders."""
+
+    def __post_init__(self) -> None:
+        if self.name not in DATA_NAMES:
+            raise unknown_name("data set", self.name, DATA_NAMES)
+        for step in self.augmentation:
+            if step not in get_args(AugmentationStep):
+                raise unknown_name("augmentation step", step, get_args(AugmentationStep))
+        if self.augmentation.count("normalize") != 1:
+            raise InputError("augmentation needs the step normalize exactly once")
+        self._check_order()
+        if self.in_memory and "resized-crop" in self.augmentation:
+            raise InputError(f"resized-crop is for image folders; {self.name} takes crop")
+        if self.held_out < 0 or (self.held_out >= 1 and self.held_out != int(self.held_out)):
+            raise InputError(
+                f"held_out {self.held_out} cannot be: a whole number of images, or a share below 1"
+            )
+        if self.normalization == "channel" and not self.in_memory:
+            raise InputError(
+                "normalization channel is for the sets in memory; folders take imagenet or scale"
+            )
+        if self.channels not in (1, 3):
+            raise InputError(f"channels {self.channels} cannot be: 1 (grey) or 3 (colour)")
+        if self.image_size < 1 or self.workers < 0 or self.padding < 0:
+            raise InputError("image_size is at least 1 pixel, workers and padding at least 0")
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> DataConfig:
+        """The config whose fields JSON held.
+
+        Raises:
+            InputError: a field is missing, unknown or out of its range.
+        """
+        try:
+            steps = tuple(fields["augmentation"])
+            return cls(**{**fields, "root": Path(fields["root"]), "augmentation": steps})
+        except (KeyError, TypeError) as error:
+            raise InputError(f"not the config of a data set: {error}") from error
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the whole set lives on the device, as uint8."""
+        return self.name in MEMORY_DATA
+
+    def _check_order(self) -> None:
+        steps = list(self.augmentation)
+        # These work on the image file's own pixels, in the worker that decodes it.
+        first = [s for s in steps if s in ("resized-crop", "color-jitter")]
+        if steps[: len(first)] != first:
+            raise InputError("resized-crop and color-jitter come before the other augmentation steps")
+        if "lighting" in steps and steps.index("lighting") > steps.index("normalize"):
+            raise InputError("lighting comes before normalize")

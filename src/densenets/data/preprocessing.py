@@ -1,0 +1,73 @@
+"""How pixels become a network's input. Travels with every checkpoint. Needs no PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from densenets.errors import InputError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """From a picture of any size to one image of a network's input.
+
+    Attributes:
+        channels: 1 (grey) or 3 (colour).
+        image_size: side in pixels of the central crop that the network reads.
+        resize: side in pixels that the picture's shorter side is brought to before the crop.
+        mean: per channel, of pixels in 0 ... 1.
+        std: per channel, of pixels in 0 ... 1.
+    """
+
+    channels: int
+    image_size: int
+    resize: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise InputError(f"mean and std need {self.channels} values each, one a channel")
+        if min(self.std) <= 0:
+            raise InputError(f"std {self.std} cannot be: each above 0")
+        if not 0 < self.image_size <= self.resize:
+            raise InputError(f"a crop of {self.image_size} cannot be taken from {self.resize} pixels")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON can hold them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Preprocessing:
+        """The preprocessing that `to_dict` was made from.
+
+        Raises:
+            InputError: a field is missing, unknown or out of its range.
+        """
+        try:
+            return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+        except (KeyError, TypeError) as error:
+            raise InputError(f"not a preprocessing: {error}") from error
+
+
+def imagenet_preprocessing(channels: int, image_size: int, *, scale_only: bool) -> Preprocessing:
+    """ImageNet's evaluation protocol at any size: shorter side to 8/7 of the crop (256 for 224).
+
+    With one channel the constants are those of the grey mean of the three; `scale_only` leaves pixels / 255.
+    """
+    mean: tuple[float, ...] = (0.0,) * 3 if scale_only else IMAGENET_MEAN
+    std: tuple[float, ...] = (1.0,) * 3 if scale_only else IMAGENET_STD
+    if channels == 1:
+        mean, std = (sum(mean) / 3,), (sum(std) / 3,)
+    return Preprocessing(
+        channels=channels,
+        image_size=image_size,
+        resize=round(image_size * 256 / 224),
+        mean=mean,
+        std=std,
+    )

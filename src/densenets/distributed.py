@@ -1,0 +1,86 @@
+"""One process or many: what the ranks of a torchrun share. One process is a world of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from densenets.data.batches import Shard
+from densenets.machine import choose_device
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that run together.
+
+    Attributes:
+        shard: rank and world size.
+        device: this rank's.
+    """
+
+    shard: Shard
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the rank that writes and prints."""
+        return self.shard.rank == 0
+
+    @property
+    def is_many(self) -> bool:
+        """Whether there are several processes."""
+        return self.shard.world_size > 1
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all ranks, on every rank."""
+        if self.is_many:
+            values = values.clone()
+            torch.distributed.all_reduce(values)
+        return values
+
+    def copy_from_first(self, tensors: Iterator[Tensor]) -> None:
+        """Overwrite the tensors, in place, by those of rank 0."""
+        if self.is_many:
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor, src=0)
+
+    def wait(self) -> None:
+        """Wait until every rank is here."""
+        if self.is_many:
+            torch.distributed.barrier()
+
+    @contextlib.contextmanager
+    def first_one_first(self) -> Iterator[None]:
+        """Let rank 0 run the body before the others do, as a download needs it."""
+        if not self.is_first:
+            self.wait()
+        yield
+        if self.is_first:
+            self.wait()
+
+
+@contextlib.contextmanager
+def joined_ranks(device: str) -> Iterator[Ranks]:
+    """Join the processes that torchrun started, if it did: nccl between GPUs, gloo between CPUs.
+
+    Raises:
+        InputError: the device cannot be used.
+    """
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    if world_size == 1:
+        yield Ranks(Shard(), chosen)
+        return
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    torch.distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Ranks(Shard(torch.distributed.get_rank(), world_size), chosen)
+    finally:
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,30 @@
+"""Errors that a user can mend: one line that says what is wrong and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used. The command line prints it as one line and exits with 2."""
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to stop and has been saved
+    """A run was stopped by a signal, after its state was saved.
+
+    Attributes:
+        signal_number: the signal, 2 for Ctrl-C; a shell expects the exit code 128 + it.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a name that nothing has, with the nearest names that something has."""
+    names = list(known)
+    nearest = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {', '.join(names[:20])}"
+    return InputError(f"unknown {kind} '{name}'; {hint}")

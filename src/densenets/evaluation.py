@@ -1,0 +1,191 @@
+"""How good a network is on labelled images: error rates that are exact, whatever the number of ranks."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from densenets.checkpoint import Checkpoint
+from densenets.data.batches import Batch, evaluation_batches
+from densenets.data.config import DataConfig
+from densenets.data.load import load_test_images
+from densenets.distributed import Ranks
+
+_TOP = 5
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network did on a set of images.
+
+    Attributes:
+        images: how many there were, on all ranks.
+        loss: mean cross-entropy in nats, without label smoothing.
+        top1_error: percent of images whose class was not the first guess.
+        top5_error: percent of images whose class was not among the first five guesses.
+        confusion: confusion[i][j] images of class i were taken for class j.
+        seconds: wall-clock time, decoding included.
+    """
+
+    images: int
+    loss: float
+    top1_error: float
+    top5_error: float
+    confusion: list[list[int]]
+    seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        """Throughput of the evaluation, all ranks together, decoding included."""
+        return self.images / self.seconds
+
+    def per_class(self, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+        """For every class: its name, images, top-1 error in percent, and what it was most often taken for."""
+        rows = []
+        for label, (name, counts) in enumerate(zip(classes, self.confusion, strict=True)):
+            total, wrong = sum(counts), sum(counts) - counts[label]
+            others = [0 if i == label else count for i, count in enumerate(counts)]
+            rows.append(
+                {
+                    "class": name,
+                    "images": total,
+                    "top1_error": 100 * wrong / total if total else None,
+                    "most_often_taken_for": classes[others.index(max(others))] if wrong else None,
+                }
+            )
+        return rows
+
+    def to_dict(self, classes: tuple[str, ...]) -> dict[str, Any]:
+        """Everything, as JSON can hold it."""
+        return {
+            "top1_error": self.top1_error,
+            "top5_error": self.top5_error,
+            "loss": self.loss,
+            "images": self.images,
+            "seconds": self.seconds,
+            "images_per_second": self.images_per_second,
+            "per_class": self.per_class(classes),
+            "confusion": self.confusion,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """What a checkpoint is evaluated on, and how.
+
+    Attributes:
+        data: a named set or a folder of class folders; "" for what it was trained on.
+        root: where a named set lies; None for where it lay in training.
+        crops: 1, or of folders 10, whose logits are averaged.
+        precision: "bfloat16" evaluates under autocast.
+        batch_size: images of a batch, on each rank.
+        workers: processes that decode files.
+        skip_broken: leave out images that cannot be decoded, naming them.
+    """
+
+    data: str = ""
+    root: Path | None = None
+    crops: Literal[1, 10] = 1
+    precision: Literal["float32", "bfloat16"] = "float32"
+    batch_size: int = 100
+    workers: int = 2
+    skip_broken: bool = False
+
+
+def evaluate_checkpoint(checkpoint: Checkpoint, options: EvaluationOptions, ranks: Ranks) -> Evaluation:
+    """Evaluate a checkpoint with its own preprocessing.
+
+    Raises:
+        InputError: the data is missing or broken, or its classes are not the checkpoint's.
+    """
+    fields = checkpoint.details.get("data")
+    config = DataConfig.from_dict(fields) if fields else None
+    if config and options.root:
+        config = dataclasses.replace(config, root=options.root)
+    images = load_test_images(
+        options.data,
+        config,
+        options.root or Path("data"),
+        checkpoint.classes,
+        skip_broken=options.skip_broken,
+    )
+    batches = evaluation_batches(
+        images.to(ranks.device),
+        options.batch_size,
+        ranks.shard,
+        preprocessing=checkpoint.preprocessing,
+        device=ranks.device,
+        workers=options.workers,
+        crops=options.crops,
+    )
+    return evaluate(
+        checkpoint.model.to(ranks.device),
+        batches,
+        len(checkpoint.classes),
+        ranks,
+        precision=getattr(torch, options.precision),
+    )
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    num_classes: int,
+    ranks: Ranks,
+    *,
+    precision: torch.dtype = torch.float32,
+    channels_last: bool = False,
+) -> Evaluation:
+    """Evaluate a network on this rank's batches, and add up what all ranks found.
+
+    Args:
+        model: images -> logits; left in the mode it was in.
+        batches: this rank's; images B x C x H x W, or B x crops x C x H x W, whose logits are averaged.
+        num_classes: width of the logits.
+        ranks: this process's place.
+        precision: bfloat16 evaluates under autocast.
+        channels_last: memory format that the images are brought to.
+    """
+    was_training = model.training
+    model.eval()
+    started = time.perf_counter()
+    device = ranks.device
+    confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+    sums = torch.zeros(2, dtype=torch.float64, device=device)  # loss, images with the class in the top 5
+    for batch in batches:
+        with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
+            logits = _logits(model, batch.images, channels_last).float()
+        guesses = logits.topk(min(_TOP, num_classes), dim=1).indices
+        pairs = batch.labels * num_classes + guesses[:, 0]
+        confusion += torch.bincount(pairs, minlength=num_classes**2).view_as(confusion)
+        sums[0] += cross_entropy(logits, batch.labels, reduction="sum").double()
+        sums[1] += (guesses == batch.labels[:, None]).any(dim=1).sum()
+    model.train(was_training)
+    confusion, sums = ranks.sum(confusion), ranks.sum(sums)
+    images = int(confusion.sum())
+    loss, in_top5 = sums.tolist()
+    return Evaluation(
+        images=images,
+        loss=loss / images,
+        top1_error=100 * (images - int(confusion.trace())) / images,
+        top5_error=100 * (images - in_top5) / images,
+        confusion=confusion.tolist(),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _logits(model: nn.Module, images: Tensor, channels_last: bool) -> Tensor:
+    crops = images.flatten(end_dim=-4)
+    if channels_last:
+        crops = crops.to(memory_format=torch.channels_last)
+    logits: Tensor = model(crops)
+    return logits.view(len(images), -1, logits.shape[1]).mean(dim=1)

@@ -1,0 +1,123 @@
+"""Files that are never half written, and a run folder that one process has for itself."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from densenets.errors import InputError
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file aside, sync it to the disk, and rename it into place.
+
+    A reader sees the old file or the new one, whole; so does the next start after a power cut.
+
+    Raises:
+        InputError: the disk is full, or the folder cannot be written; the old file is untouched.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with aside.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+            _sync_folder(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn what a disk refuses (full, read-only, not allowed) into one line that names the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise InputError(
+                f"the disk is full: could not write {path}; free some space there "
+                "(what was saved before is untouched)"
+            ) from error
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}:
+            raise InputError(
+                f"cannot write {path}: {error.strerror}; name a folder that can be written"
+            ) from error
+        raise
+    except RuntimeError as error:
+        # torch.save hides the system's error behind its zip writer's; the cause tells which it was.
+        if _is_writer_failure(error):
+            raise InputError(
+                f"could not write {path}: the disk is full or was taken away; free some space there "
+                "(what was saved before is untouched)"
+            ) from error
+        raise
+
+
+def _is_writer_failure(error: RuntimeError) -> bool:
+    text = str(error)
+    return "PytorchStreamWriter failed" in text or "unexpected pos" in text
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file's whole content, atomically."""
+    write_atomically(path, lambda file: file.write(content))
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as indented JSON, atomically."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: there is no such file, or it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not readable as JSON ({error}); it is broken or not ours") from error
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process alone; the system lets go of it however the process ends.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    path = folder / ".lock"
+    with disk_errors(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"{folder} is in use by another process; wait for it, or name another folder with --out"
+            ) from error
+        yield
+
+
+def _sync_folder(folder: Path) -> None:
+    # The rename itself lies in the folder: without this a power cut may bring the old name back.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,127 @@
+"""DenseNet weights from any file: what network they are of is read off the weights themselves.
+
+Understood are torchvision's keys, the older form of its published files (`norm.1.weight` for
+`norm1.weight`), the prefixes that wrappers leave, and our own checkpoints, in safetensors or PyTorch files.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from densenets.checkpoint import checkpoint_path, read_safetensors
+from densenets.errors import InputError
+from densenets.models.config import BOTTLENECK_WIDTH, DenseNetConfig, Stem
+
+_OLD_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+_LAYER = re.compile(r"features\.denseblock(\d+)\.denselayer(\d+)\.conv1\.weight")
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "weights")
+_PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "backbone.")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The state dict in a file, with torchvision's key names.
+
+    Raises:
+        InputError: there is no such file, it is broken, holds no DenseNet, or would need code to be run.
+    """
+    if path.suffix == ".safetensors" or path.is_dir():
+        weights, _ = read_safetensors(checkpoint_path(path))
+    else:
+        weights = _read_pytorch(path)
+    weights = {_current_key(key): value for key, value in weights.items()}
+    if "features.conv0.weight" not in weights:
+        found = ", ".join(list(weights)[:3])
+        raise InputError(f"{path} holds no DenseNet in torchvision's key names; its keys begin {found}")
+    return weights
+
+
+def infer_config(weights: Mapping[str, Tensor], dropout: float = 0.0) -> DenseNetConfig:
+    """The network that the weights are of, from the names and shapes alone.
+
+    Args:
+        weights: a state dict with torchvision's key names.
+        dropout: leaves no trace in weights; to train on with.
+
+    Raises:
+        InputError: a weight that a DenseNet must have is missing.
+    """
+    try:
+        return _infer_config(weights, dropout)
+    except KeyError as error:
+        raise InputError(f"the weights are not a whole DenseNet's: {error} is missing") from error
+
+
+def _infer_config(weights: Mapping[str, Tensor], dropout: float) -> DenseNetConfig:
+    layers: dict[int, int] = {}
+    for key in weights:
+        if match := _LAYER.fullmatch(key):
+            block, layer = int(match[1]), int(match[2])
+            layers[block] = max(layer, layers.get(block, 0))
+    if sorted(layers) != list(range(1, len(layers) + 1)):
+        raise KeyError("features.denseblock1")
+    stem = weights["features.conv0.weight"]
+    first = "features.denseblock1.denselayer1."
+    bottleneck = first + "conv2.weight" in weights
+    growth_rate = weights[first + ("conv2.weight" if bottleneck else "conv1.weight")].shape[0]
+    if bottleneck and weights[first + "conv1.weight"].shape[0] != BOTTLENECK_WIDTH * growth_rate:
+        raise KeyError(f"a bottleneck of {BOTTLENECK_WIDTH}k channels")
+    transitions = [
+        tuple(weights[f"features.transition{block}.conv.weight"].shape[:2]) for block in range(1, len(layers))
+    ]
+    kind: Stem = "imagenet" if "features.norm0.weight" in weights else "cifar"
+    return DenseNetConfig(
+        block_layers=tuple(layers[block] for block in sorted(layers)),
+        growth_rate=growth_rate,
+        bottleneck=bottleneck,
+        compression=_compression(transitions),
+        stem=kind,
+        stem_channels=stem.shape[0],
+        dropout=dropout,
+        num_classes=weights["classifier.weight"].shape[0],
+        in_channels=stem.shape[1],
+        spatial_dims=stem.dim() - 2,
+    )
+
+
+def _compression(transitions: list[tuple[int, ...]]) -> float:
+    """The theta with which floor(theta * read) is what each transition hands on."""
+    # A share of a half channel more than one transition shows is safe from rounding.
+    shown = [(handed_on + 0.5) / read for handed_on, read in transitions]
+    for theta in (1.0, 0.5, *shown):
+        if all(math.floor(theta * read) == handed_on for handed_on, read in transitions):
+            return theta
+    raise KeyError("one compression for all transitions")
+
+
+def _read_pytorch(path: Path) -> dict[str, Tensor]:
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no weights file {path}") from error
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path} is broken, or holds more than weights; it was not loaded, since that could run code"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} is not a whole PyTorch file ({reason})") from error
+    for wrapper in _WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise InputError(f"{path} holds no state dict (names and tensors)")
+    return content
+
+
+def _current_key(key: str) -> str:
+    while prefix := next((p for p in _PREFIXES if key.startswith(p)), None):
+        key = key.removeprefix(prefix)
+    return _OLD_KEY.sub(r"\1\2.", key)

@@ -1,0 +1,77 @@
+"""The machine that a run is on: its device, its versions, its memory."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from densenets.errors import InputError
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # parameters of glibc's mallopt
+
+
+def choose_device(requested: str, local_rank: int = 0) -> torch.device:
+    """The device of this process: "auto" is this rank's GPU where there is one, else the CPU.
+
+    Raises:
+        InputError: the device is unknown to PyTorch, or not on this machine.
+    """
+    if requested == "auto":
+        return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(requested)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device '{requested}' cannot be used: {reason}") from error
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", local_rank)
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """What the device calls itself, with the threads that a CPU computes with."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions, device, date and command: what a figure must carry to be believed."""
+    packages = ("densenets", "torch", "torchvision", "numpy")
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": [os.fspath(a) for a in sys.argv],
+        "device": device_name(device),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        **{package: version(package) for package in packages},
+    }
+
+
+def keep_freed_memory() -> bool:
+    """Let a CPU process keep the memory that it frees, for its next allocation.
+
+    glibc gives each large activation back to the system at once, and the system clears its pages at the
+    next allocation, which is up to a third of a training step. Returns whether there was a glibc to tell.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    return bool(libc.mallopt(_M_MMAP_MAX, 0) and libc.mallopt(_M_TRIM_THRESHOLD, -1))
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    except FileNotFoundError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

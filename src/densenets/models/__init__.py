@@ -1,0 +1,1 @@
+"""Configs and modules of the networks, and the zoo of their names."""

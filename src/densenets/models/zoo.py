@@ -1,0 +1,150 @@
+"""Names and what they stand for: the paper's networks, and any other of the same rules.
+
+The errors are those of the paper (Tables 2 and 3) and of the official README, in percent; nothing here
+was measured by this project.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+
+from densenets.errors import InputError, unknown_name
+from densenets.models.config import DenseNetConfig, Stem
+
+_CIFAR_NAME = re.compile(r"densenet(?:-(?P<variant>b|c|bc))?-(?P<depth>\d+)-(?P<growth>\d+)")
+_CIFAR_BLOCKS = 3
+_CIFAR_STEM_CHANNELS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedErrors:
+    """Test errors in percent that a network's authors report; a name with no figure is left out.
+
+    Attributes:
+        top1: data set -> top-1 error. "+" is standard augmentation (mirror and crop), without it none.
+        source: where the figures stand.
+    """
+
+    top1: dict[str, float]
+    source: str = "paper, Table 2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZooEntry:
+    """A network that the paper or its authors trained."""
+
+    config: DenseNetConfig
+    published: PublishedErrors
+
+
+def _cifar(variant: str, depth: int, growth_rate: int) -> DenseNetConfig:
+    """The CIFAR/SVHN network of a depth (paper, section 4.2): three equal blocks.
+
+    Raises:
+        InputError: no number of layers gives this depth.
+    """
+    bottleneck, compressed = "b" in variant, "c" in variant
+    layer_convolutions = 2 if bottleneck else 1
+    per_layer = _CIFAR_BLOCKS * layer_convolutions
+    layers, rest = divmod(depth - 4, per_layer)
+    if rest or layers < 1:
+        lower = max(1, layers) * per_layer + 4
+        raise InputError(
+            f"depth {depth} cannot be: {'with' if bottleneck else 'without'} bottleneck it is "
+            f"{per_layer}n+4, such as {lower} or {lower + per_layer}"
+        )
+    return DenseNetConfig(
+        block_layers=(layers,) * _CIFAR_BLOCKS,
+        growth_rate=growth_rate,
+        bottleneck=bottleneck,
+        compression=0.5 if compressed else 1.0,
+        stem="cifar",
+        stem_channels=2 * growth_rate if variant == "bc" else _CIFAR_STEM_CHANNELS,
+    )
+
+
+def _imagenet(growth_rate: int, *block_layers: int) -> DenseNetConfig:
+    return DenseNetConfig(
+        block_layers=block_layers,
+        growth_rate=growth_rate,
+        bottleneck=True,
+        compression=0.5,
+        stem="imagenet",
+        stem_channels=2 * growth_rate,
+        num_classes=1000,
+    )
+
+
+def _table2(*errors: float | None) -> PublishedErrors:
+    columns = ("cifar10", "cifar10+", "cifar100", "cifar100+", "svhn")
+    return PublishedErrors(top1={c: e for c, e in zip(columns, errors, strict=True) if e is not None})
+
+
+def _table3(top1: float, top5: float, ten_crop_top1: float, ten_crop_top5: float) -> PublishedErrors:
+    return PublishedErrors(
+        top1={"imagenet": top1, "imagenet 10-crop": ten_crop_top1},
+        source=f"paper, Table 3 (top-5 {top5}, 10-crop {ten_crop_top5})",
+    )
+
+
+def _readme(top1: float, note: str = "") -> PublishedErrors:
+    return PublishedErrors(top1={"imagenet": top1}, source=f"official README{note}")
+
+
+ZOO: dict[str, ZooEntry] = {
+    name: ZooEntry(config=config, published=published)
+    for name, config, published in (
+        ("densenet-40-12", _cifar("", 40, 12), _table2(7.00, 5.24, 27.55, 24.42, 1.79)),
+        ("densenet-100-12", _cifar("", 100, 12), _table2(5.77, 4.10, 23.79, 20.20, 1.67)),
+        ("densenet-100-24", _cifar("", 100, 24), _table2(5.83, 3.74, 23.42, 19.25, 1.59)),
+        ("densenet-bc-100-12", _cifar("bc", 100, 12), _table2(5.92, 4.51, 24.15, 22.27, 1.76)),
+        ("densenet-bc-250-24", _cifar("bc", 250, 24), _table2(5.19, 3.62, 19.64, 17.60, 1.74)),
+        ("densenet-bc-190-40", _cifar("bc", 190, 40), _table2(None, 3.46, None, 17.18, None)),
+        ("densenet121", _imagenet(32, 6, 12, 24, 16), _table3(25.02, 7.71, 23.61, 6.66)),
+        ("densenet169", _imagenet(32, 6, 12, 32, 32), _table3(23.80, 6.85, 22.08, 5.92)),
+        ("densenet201", _imagenet(32, 6, 12, 48, 32), _table3(22.58, 6.34, 21.46, 5.54)),
+        ("densenet264", _imagenet(32, 6, 12, 64, 48), _table3(22.15, 6.12, 20.80, 5.29)),
+        ("densenet161", _imagenet(48, 6, 12, 36, 24), _readme(22.2)),
+        ("densenet232-48", _imagenet(48, 6, 12, 48, 48), _readme(21.2)),
+        ("densenet264-48", _imagenet(48, 6, 12, 64, 48), _readme(20.4, " (cosine schedule)")),
+    )
+}
+
+
+def named_config(name: str) -> DenseNetConfig:
+    """The config of a name: one of `ZOO`, or densenet[-b|-c|-bc]-DEPTH-GROWTH by the paper's rules.
+
+    Raises:
+        InputError: no network has this name, or its depth cannot be.
+    """
+    if name in ZOO:
+        return ZOO[name].config
+    if match := _CIFAR_NAME.fullmatch(name):
+        return _cifar(match["variant"] or "", int(match["depth"]), int(match["growth"]))
+    raise unknown_name("model", name, [*ZOO, "densenet-bc-DEPTH-GROWTH"])
+
+
+def customized_config(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    block_layers: tuple[int, ...] | None = None,
+    growth_rate: int | None = None,
+    bottleneck: bool | None = None,
+    compression: float | None = None,
+    stem: Stem | None = None,
+    stem_channels: int | None = None,
+    dropout: float | None = None,
+    spatial_dims: int | None = None,
+) -> DenseNetConfig:
+    """The config of a name with some fields changed; None keeps the name's own.
+
+    Raises:
+        InputError: no network has this name, or it cannot be with these fields.
+    """
+    changes = {field: value for field, value in locals().items() if field != "name"}
+    given = {field: value for field, value in changes.items() if value is not None}
+    return dataclasses.replace(named_config(name), **given)

@@ -1,0 +1,1 @@
+"""The dense-block op: reference and faster or smaller executions behind one door."""

@@ -1,0 +1,93 @@
+"""From picture files to classes, with a checkpoint and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from densenets.checkpoint import Checkpoint
+from densenets.data.augmentation import normalize
+from densenets.data.folder import image_files
+from densenets.data.images import central_crop, read_image
+from densenets.errors import InputError
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network sees in a picture.
+
+    Attributes:
+        path: the file.
+        classes: the likeliest classes, likeliest first.
+        probabilities: of those classes, by the softmax.
+    """
+
+    path: Path
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The files themselves, and every image below the folders, in order.
+
+    Raises:
+        InputError: a path is not there, or a folder holds no image.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"there is no file or folder {path}")
+        files = image_files(path) if path.is_dir() else [path]
+        if not files:
+            raise InputError(f"{path} holds no images")
+        found += files
+    return found
+
+
+@torch.no_grad()
+def predict(
+    checkpoint: Checkpoint,
+    paths: Sequence[Path],
+    *,
+    device: torch.device,
+    top: int = 5,
+    batch_size: int = 32,
+    on_broken: Callable[[str], None] | None = None,
+) -> Iterator[Prediction]:
+    """Classify pictures one after another, in the order given.
+
+    Args:
+        checkpoint: network, classes and preprocessing.
+        paths: picture files.
+        device: where the network computes.
+        top: how many classes a prediction names.
+        batch_size: pictures that are computed together.
+        on_broken: told of a picture that cannot be read, which is then left out.
+
+    Raises:
+        InputError: a picture is missing or broken, and `on_broken` is not given.
+    """
+    model = checkpoint.model.to(device)
+    for start in range(0, len(paths), batch_size):
+        read: list[tuple[Path, Tensor]] = []
+        for path in paths[start : start + batch_size]:
+            try:
+                image = read_image(path, checkpoint.preprocessing.channels)
+            except InputError as error:
+                if on_broken is None:
+                    raise
+                on_broken(str(error))
+                continue
+            read.append((path, central_crop(image, checkpoint.preprocessing)))
+        if not read:
+            continue
+        images = torch.stack([pixels for _, pixels in read]).to(device)
+        logits = model(normalize(images, checkpoint.preprocessing))
+        best = logits.softmax(dim=1).cpu().topk(min(top, len(checkpoint.classes)), dim=1)
+        for (path, _), values, indices in zip(read, best.values, best.indices, strict=True):
+            names = tuple(checkpoint.classes[i] for i in indices.tolist())
+            yield Prediction(path, names, tuple(values.tolist()))

@@ -1,0 +1,87 @@
+"""Plots: plain data in, a PNG and an SVG out. Colours are told apart by the colour-blind too."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from densenets.files import write_bytes
+
+# Two of Okabe and Ito's colours, far apart in lightness as well as in hue.
+_BLUE, _ORANGE = "#0072B2", "#D55E00"
+_MOST_NAMED_CLASSES = 30  # with more the names cannot be read
+
+
+def write_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], stem: Path) -> None:
+    """Draw a confusion matrix, rows in percent of their class, as `stem`.png and `stem`.svg."""
+    shares = [[100 * n / max(1, sum(row)) for n in row] for row in confusion]
+    count = len(classes)
+    named = count <= _MOST_NAMED_CLASSES
+    side = min(12.0, 3 + 0.5 * count) if named else 9.0
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=100)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    if named:
+        axes.set_xticks(range(count), classes, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(count), classes)
+        for i, row in enumerate(shares):
+            for j, share in enumerate(row):
+                if confusion[i][j]:
+                    colour = "black" if share > 60 else "white"
+                    axes.text(
+                        j,
+                        i,
+                        f"{share:.0f}" if share >= 0.5 else "<1",
+                        ha="center",
+                        va="center",
+                        color=colour,
+                        fontsize=8,
+                    )
+    figure.colorbar(image, label="percent of the true class")
+    _write(figure, stem)
+
+
+def write_curves(metrics: Sequence[dict[str, Any]], title: str, stem: Path) -> None:
+    """Draw a run's top-1 error and loss by epoch, as `stem`.png and `stem`.svg."""
+    epochs = [line for line in metrics if line["kind"] == "epoch"]
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure.suptitle(title)
+    panels = (("top1_error", "top-1 error (%)"), ("loss", "loss (nats)"))
+    for number, (quantity, label) in enumerate(panels, start=1):
+        axes = figure.add_subplot(1, 2, number)
+        for split, colour, line_style in (("train", _ORANGE, "--"), ("validation", _BLUE, "-")):
+            values = [line[f"{split}_{quantity}"] for line in epochs]
+            axes.plot(
+                [line["epoch"] for line in epochs],
+                values,
+                line_style,
+                color=colour,
+                label=split,
+                marker="o" if len(epochs) <= 40 else None,
+                markersize=3,
+            )
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    _write(figure, stem)
+
+
+def _write(figure: Figure, stem: Path) -> None:
+    for suffix in ("png", "svg"):
+        content = io.BytesIO()
+        # Without a date and with a fixed salt the same data gives the same file.
+        with mpl.rc_context({"svg.hashsalt": "densenets", "svg.fonttype": "none"}):
+            metadata = {"Date": None} if suffix == "svg" else None
+            figure.savefig(content, format=suffix, dpi=150, metadata=metadata)
+        write_bytes(stem.with_suffix(f".{suffix}"), content.getvalue())

@@ -1,0 +1,64 @@
+"""Predictions as rows: CSV or JSON lines, to a file or to standard output."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import track
+
+from densenets.files import write_bytes
+from densenets.prediction import Prediction
+
+Format = Literal["csv", "json"]
+
+
+def write_predictions(predictions: Iterable[Prediction], count: int, form: Format, out: Path | None) -> None:
+    """Write a row per picture: `path`, then class and probability of the likeliest classes.
+
+    Args:
+        predictions: made as they are written.
+        count: how many pictures there are, for the progress bar.
+        form: "csv" with a header, or "json", an object a line.
+        out: the file, written whole or not at all; None prints each row as it is made.
+
+    Raises:
+        InputError: a picture cannot be read, or the file cannot be written.
+    """
+    shown = track(predictions, "Predicting", count, console=Console(stderr=True), transient=True)
+    rows = _csv_rows(shown) if form == "csv" else _json_rows(shown)
+    if out is None:
+        for row in rows:
+            sys.stdout.write(row)
+        return
+    write_bytes(out, "".join(rows).encode())
+
+
+def _csv_rows(predictions: Iterable[Prediction]) -> Iterator[str]:
+    for number, prediction in enumerate(predictions):
+        ranks = range(1, len(prediction.classes) + 1)
+        if number == 0:
+            yield _csv_row(
+                ["path", *(f"{name}{rank}" for rank in ranks for name in ("class", "probability"))]
+            )
+        pairs = zip(prediction.classes, prediction.probabilities, strict=True)
+        yield _csv_row([str(prediction.path), *(cell for name, p in pairs for cell in (name, f"{p:.6f}"))])
+
+
+def _csv_row(cells: list[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()
+
+
+def _json_rows(predictions: Iterable[Prediction]) -> Iterator[str]:
+    for prediction in predictions:
+        pairs = zip(prediction.classes, prediction.probabilities, strict=True)
+        guesses = [{"class": name, "probability": round(p, 6)} for name, p in pairs]
+        yield json.dumps({"path": str(prediction.path), "predictions": guesses}) + "\n"

@@ -1,0 +1,176 @@
+"""Tables for the terminal: plain data in, text out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from densenets.analysis.architecture import NetworkFacts
+
+_PLAIN_WIDTH = 120  # columns where no terminal says how wide it is
+_UNITS = ((10**18, "E"), (10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
+
+
+def print_summary(facts: NetworkFacts) -> None:
+    """Print a network layer by layer."""
+    table = Table(title=f"{facts.name} for {_times(facts.input_shape)} inputs", box=None)
+    for column in ("layer", "maps"):
+        table.add_column(column)
+    for column in ("reads", "adds", "hands on", "connections", "parameters", "multiply-adds"):
+        table.add_column(column, justify="right")
+    table.add_column("stored", justify="right")
+    table.add_column("recompute", justify="right")
+    for layer in facts.layers:
+        table.add_row(
+            layer.name,
+            _times(layer.size),
+            f"{layer.reads}",
+            f"{layer.adds}",
+            f"{layer.hands_on}",
+            f"{layer.connections or ''}",
+            f"{layer.parameters:,}",
+            f"{layer.multiply_adds:,}",
+            _bytes(layer.stored_reference),
+            _bytes(layer.stored_recompute),
+        )
+    table.add_section()
+    table.add_row(
+        "total",
+        *[""] * 4,
+        f"{facts.total('connections')}",
+        f"{facts.total('parameters'):,}",
+        f"{facts.total('multiply_adds'):,}",
+        _bytes(facts.total("stored_reference")),
+        _bytes(facts.total("stored_recompute")),
+    )
+    console = _console()
+    console.print(table)
+    if facts.name == "dense-block":
+        *layers, transition = facts.layers
+        console.print(
+            f"the layers read {', '.join(str(layer.reads) for layer in layers)} channels and the "
+            f"transition {transition.reads}; {facts.total('connections')} connections"
+        )
+    console.print(
+        "stored, recompute: float32 activations that training keeps for the backward pass, one image, "
+        "in the executions reference and recompute; multiply-adds in the paper's order (transitions "
+        "convolve, then pool)",
+        style="dim",
+    )
+
+
+def print_models(rows: list[dict[str, Any]]) -> None:
+    """Print the networks that have a name."""
+    table = Table(box=None)
+    for column in (
+        "model",
+        "L",
+        "k",
+        "input",
+        "parameters",
+        "multiply-adds",
+        "published top-1 error (%)",
+    ):
+        table.add_column(column, justify="left" if column in ("model", "input") else "right")
+    for row in rows:
+        errors = ", ".join(f"{data} {error:g}" for data, error in row["published_errors"].items())
+        table.add_row(
+            row["name"],
+            f"{row['depth']}",
+            f"{row['growth_rate']}",
+            _times(row["input"]),
+            f"{row['parameters']:,}",
+            _short(row["multiply_adds"]),
+            errors,
+        )
+    console = _console()
+    console.print(table)
+    console.print(
+        "and densenet[-b|-c|-bc]-DEPTH-GROWTH for any depth of 3n+4 (6n+4 with a bottleneck); "
+        "+ is with standard augmentation",
+        style="dim",
+    )
+
+
+def print_recipes(rows: list[dict[str, Any]]) -> None:
+    """Print the recipes with what they cost."""
+    table = Table(box=None)
+    for column in (
+        "recipe",
+        "epochs",
+        "batch",
+        "parameters",
+        "multiply-adds",
+        "training",
+        "published error (%)",
+    ):
+        table.add_column(column, justify="left" if column == "recipe" else "right")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            f"{row['epochs']}",
+            f"{row['batch_size']}",
+            f"{row['parameters']:,}" if row["parameters"] else "-",
+            _short(row["multiply_adds"]),
+            _short(row["training_multiply_adds"]),
+            "-" if row["published_error"] is None else f"{row['published_error']:g}",
+        )
+    console = _console()
+    console.print(table)
+    console.print(
+        "multiply-adds of one image's forward pass, and of the whole training (3 forward passes an image "
+        "and epoch); the published error is the authors', not measured here",
+        style="dim",
+    )
+
+
+def print_evaluation(facts: dict[str, Any]) -> None:
+    """Print what an evaluation found."""
+    console = _console()
+    table = Table(box=None)
+    table.add_column("class")
+    for column in ("images", "top-1 error (%)"):
+        table.add_column(column, justify="right")
+    table.add_column("most often taken for")
+    for row in facts["per_class"]:
+        error = row["top1_error"]
+        table.add_row(
+            row["class"],
+            f"{row['images']}",
+            "-" if error is None else f"{error:.2f}",
+            row["most_often_taken_for"] or "",
+        )
+    console.print(table)
+    console.print(
+        f"top-1 error {facts['top1_error']:.2f}%, top-5 error {facts['top5_error']:.2f}%, "
+        f"loss {facts['loss']:.4f} on {facts['images']} images; "
+        f"{facts['images_per_second']:.0f} images/s",
+        highlight=False,
+    )
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
+
+
+def _times(sizes: tuple[int, ...] | list[int]) -> str:
+    return "x".join(str(size) for size in sizes)
+
+
+def _short(number: float | None) -> str:
+    if number is None:
+        return "-"
+    for size, unit in _UNITS:
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:g}"
+
+
+def _bytes(number: int) -> str:
+    for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if number >= size:
+            return f"{number / size:.2f} {unit}"
+    return f"{number} B"

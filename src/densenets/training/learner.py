@@ -1,0 +1,183 @@
+"""A network that learns: model, optimiser and averaged weights, and the step that moves them."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from densenets.data.batches import Batch
+from densenets.distributed import Ranks
+from densenets.models.densenet import DenseNet
+from densenets.ops.sync_batch_norm import synchronize
+from densenets.training.recipe import OptimizerRecipe, Recipe
+
+_MIXUP_STREAM, _DROPOUT_STREAM = 1, 2  # keep a step's random streams apart
+
+
+@dataclass(frozen=True)
+class StepSums:
+    """What this rank saw in a step, still on the device: read them rarely.
+
+    Attributes:
+        loss: sum over this rank's images.
+        wrong: images whose class was not the first guess (with mixup, the class of the larger part).
+        images: this rank's.
+    """
+
+    loss: Tensor
+    wrong: Tensor
+    images: int
+
+
+class Learner:
+    """The state that training changes.
+
+    Args:
+        model: on its device already.
+        recipe: optimiser, losses, precision.
+        ranks: this process's place; several are wrapped in DistributedDataParallel.
+    """
+
+    def __init__(self, model: DenseNet, recipe: Recipe, ranks: Ranks) -> None:
+        self.recipe, self.ranks = recipe, ranks
+        training = recipe.training
+        if training.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+        synchronized = ranks.is_many and training.sync_batch_norm
+        if synchronized:
+            synchronize(model)
+        self.model = model
+        self.optimizer = build_optimizer(model, recipe.optimizer)
+        self.averaged = (
+            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(training.ema_decay), use_buffers=True)
+            if training.ema_decay
+            else None
+        )
+        self._parallel = (
+            DistributedDataParallel(
+                model,
+                device_ids=[ranks.device] if ranks.device.type == "cuda" else None,
+                broadcast_buffers=not synchronized,
+            )
+            if ranks.is_many
+            else None
+        )
+        wrapped: nn.Module = self._parallel or model
+        self._forward = torch.compile(wrapped) if training.compile else wrapped
+        self._precision = getattr(torch, training.precision)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network whose errors are reported: the averaged one, if there is one."""
+        return self.averaged.module if self.averaged else self.model
+
+    def step(self, batch: Batch, rate: float, epoch: int, step: int) -> StepSums:
+        """Move the weights by the gradient of a batch's mean loss over all ranks.
+
+        Args:
+            batch: this rank's share of the step.
+            rate: the learning rate.
+            epoch: with `step`, where in the run this is; the step's random draws follow from it.
+            step: of the epoch.
+        """
+        torch.manual_seed(self._seed(epoch, step, _DROPOUT_STREAM, self.ranks.shard.rank))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        share = self._mixup_share(epoch, step)
+        parts = min(self.recipe.training.accumulation, len(batch.labels) // 2)
+        images = batch.images.tensor_split(parts)
+        labels = batch.labels.tensor_split(parts)
+        results = [
+            self._backward(x, y, batch.global_count, share, is_last=part == parts)
+            for part, (x, y) in enumerate(zip(images, labels, strict=True), start=1)
+        ]
+        if self.recipe.optimizer.gradient_clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.gradient_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.averaged:
+            self.averaged.update_parameters(self.model)
+        losses, wrongs = zip(*results, strict=True)
+        return StepSums(sum(losses, torch.zeros(())), sum(wrongs, torch.zeros(())), len(batch.labels))
+
+    def weights_are_finite(self) -> bool:
+        """Whether every weight and statistic is a number."""
+        return all(
+            bool(torch.isfinite(value).all())
+            for value in self.model.state_dict().values()
+            if value.is_floating_point()
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a run needs to go on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.averaged:
+            self.averaged.load_state_dict(state["averaged"])
+
+    def _backward(
+        self, images: Tensor, labels: Tensor, global_count: int, share: float, *, is_last: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Add a part's gradient; returns the part's (summed loss, wrong first guesses)."""
+        if self.recipe.training.channels_last:
+            images = images.to(memory_format=torch.channels_last)
+        mixed = images if share == 1 else images.lerp(images.flip(0), 1 - share)
+        # Only the last part's backward pass exchanges gradients between the ranks.
+        waiting = self._parallel is not None and not is_last
+        device = self.ranks.device.type
+        with self._parallel.no_sync() if waiting and self._parallel else contextlib.nullcontext():
+            with torch.autocast(device, self._precision, self._precision != torch.float32):
+                logits = self._forward(mixed)
+                loss = self._loss(logits.float(), labels) * share
+                if share != 1:
+                    loss = loss + self._loss(logits.float(), labels.flip(0)) * (1 - share)
+            # DistributedDataParallel takes the mean over ranks; this makes it that over images.
+            (loss * (self.ranks.shard.world_size / global_count)).backward()
+        return loss.detach(), (logits.detach().argmax(dim=1) != labels).sum()
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        smoothing = self.recipe.training.label_smoothing
+        return cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+
+    def _mixup_share(self, epoch: int, step: int) -> float:
+        """The share of each image in its mixture (Zhang et al. 2018); at least half, 1 without mixup."""
+        alpha = self.recipe.training.mixup
+        if not alpha:
+            return 1.0
+        share = np.random.default_rng(self._seed(epoch, step, _MIXUP_STREAM)).beta(alpha, alpha)
+        return float(max(share, 1 - share))
+
+    def _seed(self, *numbers: int) -> int:
+        sequence = np.random.SeedSequence((self.recipe.training.seed, *numbers))
+        return int(sequence.generate_state(1)[0])
+
+
+def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
+    """The optimiser of a recipe over all of a model's parameters."""
+    if recipe.name == "adamw":
+        return torch.optim.AdamW(
+            model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+    )

@@ -1,0 +1,335 @@
+"""The training loop: from a recipe to a run's folder with its result."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from densenets.checkpoint import read_checkpoint, save_checkpoint
+from densenets.data.augmentation import Augmentation
+from densenets.data.batches import BatchOrder, evaluation_batches, training_batches
+from densenets.data.load import DataSplits, load_data
+from densenets.data.sources import Images
+from densenets.distributed import Ranks, joined_ranks
+from densenets.errors import InputError, Interrupted
+from densenets.evaluation import Evaluation, evaluate
+from densenets.files import exclusive
+from densenets.machine import environment, keep_freed_memory
+from densenets.report.evaluation import write_evaluation
+from densenets.report.plots import write_curves
+from densenets.training.build import build_model
+from densenets.training.learner import Learner, StepSums
+from densenets.training.logging import Log, SilentLog, run_log
+from densenets.training.recipe import Recipe
+from densenets.training.run import Progress, RunFolder, read_metrics
+from densenets.training.schedule import learning_rate
+from densenets.training.signals import StopRequest, stop_requests
+
+_EVALUATION_BATCH = 500  # images on each rank; without gradients a batch takes little memory
+
+
+def train(recipe: Recipe, out: Path, *, resume: bool = False) -> dict[str, Any]:
+    """Run a recipe to its end, and evaluate the result on the test images.
+
+    Args:
+        recipe: what to run.
+        out: the run's folder.
+        resume: go on with the run in that folder, if one is there.
+
+    Returns:
+        What stands in evaluation.json.
+
+    Raises:
+        InputError: the recipe, the data or the folder cannot be used, the loss is not a number, or the
+            disk is full. What was saved before stays.
+        Interrupted: Ctrl-C or SIGTERM; the state was saved.
+    """
+    folder = RunFolder(out)
+    with stop_requests() as request, joined_ranks(recipe.training.device) as ranks:
+        # Whatever is wrong with recipe, data or folder shows before anything is written.
+        folder.check(recipe, resume=resume)
+        if ranks.device.type == "cpu":
+            keep_freed_memory()
+        with ranks.first_one_first():
+            data = _on_device(load_data(recipe.data), ranks.device)
+        model, notes = build_model(recipe, data, ranks.device)
+        run = _Run(recipe, folder, data, Learner(model, recipe, ranks), ranks, request)
+        with exclusive(out) if ranks.is_first else contextlib.nullcontext():
+            folder.check(recipe, resume=resume)
+            run.go_on()
+            ranks.wait()  # until all have read the folder
+            if ranks.is_first:
+                folder.begin(recipe, environment(ranks.device))
+            return run.to_the_end(notes)
+
+
+@dataclass
+class _Run:
+    recipe: Recipe
+    folder: RunFolder
+    data: DataSplits
+    learner: Learner
+    ranks: Ranks
+    request: StopRequest
+    progress: Progress = field(default_factory=Progress)
+    _resumed_at: float = field(default_factory=time.perf_counter)
+    _saved_at: float = field(default_factory=time.perf_counter)
+    _pending: list[StepSums] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.order = BatchOrder(
+            count=len(self.data.training),
+            batch_size=self.recipe.training.batch_size,
+            seed=self.recipe.training.seed,
+            shard=self.ranks.shard,
+        )
+
+    @property
+    def run_step(self) -> int:
+        """Steps of the whole run that are done."""
+        return self.progress.epoch * self.order.steps + self.progress.step
+
+    def go_on(self) -> None:
+        """Take up the state that an earlier start left in the folder, if there is one."""
+        saved = self.folder.load_state()
+        if saved:
+            self.progress, learner = saved
+            self.learner.load_state_dict(learner)
+
+    def to_the_end(self, notes: list[str]) -> dict[str, Any]:
+        """Train the epochs that are left, then evaluate the result."""
+        epochs = self.recipe.training.epochs
+        with contextlib.ExitStack() as stack:
+            log: Log = SilentLog()
+            if self.ranks.is_first:
+                self.folder.forget_metrics_after(self.run_step)
+                log = stack.enter_context(
+                    run_log(
+                        self.folder,
+                        epochs * self.order.steps,
+                        self.run_step,
+                        tensorboard=self.recipe.training.tensorboard,
+                    )
+                )
+            for note in notes:
+                log.message(note)
+            if self.run_step:
+                log.message(f"goes on after epoch {self.progress.epoch}, step {self.progress.step}")
+            while self.progress.epoch < epochs:
+                self._train_epoch(log)
+                self._finish_epoch(log)
+            return self._report(log)
+
+    def _train_epoch(self, log: Log) -> None:
+        recipe, progress = self.recipe, self.progress
+        batches = training_batches(
+            self.data.training,
+            self.order,
+            progress.epoch,
+            progress.step,
+            preprocessing=self.data.preprocessing,
+            augmentation=Augmentation(recipe.data.augmentation, recipe.data.padding),
+            device=self.ranks.device,
+            workers=recipe.data.workers,
+        )
+        self.learner.model.train()
+        for batch in batches:
+            rate = learning_rate(
+                recipe.schedule,
+                recipe.optimizer.learning_rate,
+                self.run_step,
+                self.order.steps,
+                recipe.training.epochs,
+            )
+            self._pending.append(self.learner.step(batch, rate, progress.epoch, progress.step))
+            progress.step += 1
+            progress.images += batch.global_count
+            if self._looks_now():
+                self._look(rate, log)
+
+    def _looks_now(self) -> bool:
+        """Whether this step's loss is read: reading makes an accelerator wait, on a CPU it is free."""
+        step = self.progress.step
+        return (
+            self.ranks.device.type == "cpu"
+            or step % self.recipe.training.log_every == 0
+            or step == self.order.steps
+        )
+
+    def _look(self, rate: float, log: Log) -> None:
+        """Read the losses since the last look, tell them, save or stop when it is time."""
+        progress = self.progress
+        loss, wrong, images, asked, due = self._since_last_look()
+        if not math.isfinite(loss):
+            raise InputError(self._not_a_number())
+        progress.loss += loss
+        progress.wrong += wrong
+        so_far = f"loss {progress.loss / progress.images:.3f}  rate {rate:.2g}"
+        log.step(self.run_step, f"epoch {progress.epoch + 1}/{self.recipe.training.epochs}  {so_far}")
+        if progress.step % self.recipe.training.log_every == 0:
+            log.metrics(
+                {
+                    "kind": "step",
+                    "run_step": self.run_step,
+                    "epoch": progress.epoch,
+                    "loss": loss / images,
+                    "learning_rate": rate,
+                }
+            )
+        if asked:
+            self._save()
+            raise Interrupted(
+                f"stopped after epoch {progress.epoch}, step {progress.step}; "
+                f"go on with --resume --out {self.folder.path}",
+                int(asked),
+            )
+        if due:
+            self._save()
+
+    def _since_last_look(self) -> tuple[float, float, float, float, float]:
+        """Loss, wrong guesses, images, signal that asked to stop, and whether a saving is due; of all ranks.
+
+        One exchange for all of it, so that every rank stops and saves at the same step.
+        """
+        minutes = (time.perf_counter() - self._saved_at) / 60
+        due = self.ranks.is_first and minutes > self.recipe.training.checkpoint_minutes
+        pending, self._pending = self._pending, []
+        device = self.ranks.device
+        sums = torch.stack(
+            [
+                torch.stack([s.loss.double().to(device) for s in pending]).sum(),
+                torch.stack([s.wrong.double().to(device) for s in pending]).sum(),
+                *torch.tensor(
+                    [sum(s.images for s in pending), self.request.signal_number, due],
+                    dtype=torch.float64,
+                    device=device,
+                ),
+            ]
+        )
+        loss, wrong, images, asked, due_sum = self.ranks.sum(sums).tolist()
+        return loss, wrong, images, asked, due_sum
+
+    def _finish_epoch(self, log: Log) -> None:
+        recipe, progress = self.recipe, self.progress
+        if not self.learner.weights_are_finite():
+            raise InputError(self._not_a_number())
+        validation = self._evaluate(self.data.validation)
+        progress.seconds, self._resumed_at = self._seconds(), time.perf_counter()
+        line = {
+            "kind": "epoch",
+            "run_step": (progress.epoch + 1) * self.order.steps,
+            "epoch": progress.epoch + 1,
+            "train_loss": progress.loss / progress.images,
+            "train_top1_error": 100 * progress.wrong / progress.images,
+            "validation_loss": validation.loss,
+            "validation_top1_error": validation.top1_error,
+            "seconds": progress.seconds,
+        }
+        log.metrics(line)
+        log.message(
+            f"epoch {line['epoch']:3d}/{recipe.training.epochs}  "
+            f"loss {line['train_loss']:.4f}  train error {line['train_top1_error']:.2f}%  "
+            f"validation error {validation.top1_error:.2f}%  {progress.seconds:.0f} s"
+        )
+        is_best = validation.top1_error < progress.best_error
+        progress.best_error = min(progress.best_error, validation.top1_error)
+        progress.next_epoch()
+        if self.ranks.is_first:
+            # Weights first: a state must never speak of an epoch whose checkpoint is not there.
+            for which in ("last", *(["best"] if is_best else [])):
+                self._save_checkpoint(which, validation)
+        self._save()
+
+    def _save_checkpoint(self, which: str, validation: Evaluation) -> None:
+        save_checkpoint(
+            self.folder.checkpoint(which),
+            self.learner.evaluated.state_dict(),
+            self.learner.model.config,
+            self.data.classes,
+            self.data.preprocessing,
+            {
+                "recipe": self.recipe.name,
+                "data": self.recipe.to_dict()["data"],
+                "epoch": self.progress.epoch,
+                "validation_top1_error": validation.top1_error,
+            },
+        )
+
+    def _save(self) -> None:
+        self._saved_at = time.perf_counter()
+        if self.ranks.is_first:
+            progress = dataclasses.replace(self.progress, seconds=self._seconds())
+            self.folder.save_state(progress, self.learner.state_dict())
+
+    def _seconds(self) -> float:
+        return self.progress.seconds + time.perf_counter() - self._resumed_at
+
+    def _evaluate(self, images: Images) -> Evaluation:
+        model = self.learner.evaluated
+        # Without synchronised statistics each rank has its own; those of the first are kept.
+        self.ranks.copy_from_first(model.buffers())
+        batches = evaluation_batches(
+            images,
+            _EVALUATION_BATCH,
+            self.ranks.shard,
+            preprocessing=self.data.preprocessing,
+            device=self.ranks.device,
+            workers=self.recipe.data.workers,
+        )
+        return evaluate(
+            model,
+            batches,
+            len(self.data.classes),
+            self.ranks,
+            channels_last=self.recipe.training.channels_last,
+        )
+
+    def _report(self, log: Log) -> dict[str, Any]:
+        """Evaluate the checkpoint that the recipe reports, and write the result and its pictures."""
+        which = self.recipe.training.report
+        checkpoint = read_checkpoint(self.folder.checkpoint(which))
+        self.learner.evaluated.load_state_dict(checkpoint.model.state_dict())
+        evaluation = self._evaluate(self.data.test)
+        result = {
+            "run": self.recipe.name,
+            "checkpoint": which,
+            "epoch": checkpoint.details["epoch"],
+            "training_seconds": self.progress.seconds,
+            **evaluation.to_dict(self.data.classes),
+            "device": environment(self.ranks.device)["device"],
+        }
+        if self.ranks.is_first:
+            path = self.folder.path
+            write_curves(read_metrics(self.folder.metrics), self.recipe.name, path / "curves")
+            write_evaluation(result, self.data.classes, path)
+        log.message(
+            f"test error {evaluation.top1_error:.2f}% (top-5 {evaluation.top5_error:.2f}%) on "
+            f"{evaluation.images} images after {self.progress.seconds:.0f} s of training"
+        )
+        self.ranks.wait()
+        return result
+
+    def _not_a_number(self) -> str:
+        progress = self.progress
+        kept = self.folder.checkpoint("last")
+        good = f"the last good checkpoint is {kept}" if kept.exists() else "no epoch was finished"
+        return (
+            f"the loss is not a number any more (epoch {progress.epoch + 1}, step {progress.step}); "
+            f"{good}; try a lower --optimizer.learning-rate, or --optimizer.gradient-clip 1"
+        )
+
+
+def _on_device(data: DataSplits, device: torch.device) -> DataSplits:
+    return dataclasses.replace(
+        data,
+        training=data.training.to(device),
+        validation=data.validation.to(device),
+        test=data.test.to(device),
+    )

@@ -1,0 +1,192 @@
+"""What a training run is, stated whole: frozen, checked once, written beside the run's results.
+
+Needs no PyTorch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from densenets.data.config import DataConfig
+from densenets.errors import InputError
+from densenets.ops.execution import Execution
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecipe:
+    """Which network is trained, from which weights."""
+
+    name: str = "densenet-bc-100-12"
+    """A name of the zoo, or densenet[-b|-c|-bc]-DEPTH-GROWTH."""
+    block_layers: tuple[int, ...] = ()
+    """Layers of each block, where they shall not be those of the name."""
+    dropout: float = 0.0
+    """Probability after every convolution but the first; the paper takes 0.2 without augmentation."""
+    execution: Execution = "auto"
+    """How dense blocks run: reference, recompute (less memory), or auto (the fastest)."""
+    weights: Path | None = None
+    """Weights of any DenseNet to start from; they say which network, a head that does not fit is new."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerRecipe:
+    """How the gradient moves the weights. Weight decay acts on every parameter, as in the paper."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    """sgd (momentum as below) or adamw (betas 0.9 and 0.999)."""
+    learning_rate: float = 0.1
+    """The highest rate of the schedule."""
+    momentum: float = 0.9
+    """Of sgd, without dampening."""
+    nesterov: bool = True
+    """Nesterov's form of sgd's momentum."""
+    weight_decay: float = 1e-4
+    """L2 penalty of sgd, decoupled decay of adamw."""
+    gradient_clip: float = 0.0
+    """Largest norm of the whole gradient; 0 leaves it as it is."""
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0:
+            raise InputError(f"learning_rate {self.learning_rate} cannot be: above 0 is needed")
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"momentum {self.momentum} cannot be: a number in [0, 1) is needed")
+        if self.nesterov and self.name == "sgd" and self.momentum == 0:
+            raise InputError("nesterov needs a momentum above 0; or set --optimizer.no-nesterov")
+        if self.weight_decay < 0 or self.gradient_clip < 0:
+            raise InputError("weight_decay and gradient_clip cannot be below 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleRecipe:
+    """How the learning rate goes over the run."""
+
+    name: Literal["multistep", "cosine", "onecycle"] = "multistep"
+    """multistep: times `factor` at each milestone; cosine: down to 0; onecycle: up, then down to 0."""
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    """Of multistep, as shares of the epochs."""
+    factor: float = 0.1
+    """Of multistep."""
+    peak: float = 0.3
+    """Of onecycle: the share of the run at which the rate is highest."""
+    warmup_epochs: float = 0.0
+    """Of multistep and cosine: epochs in which the rate rises from 0."""
+
+    def __post_init__(self) -> None:
+        if list(self.milestones) != sorted(self.milestones) or not all(0 < m <= 1 for m in self.milestones):
+            raise InputError(f"milestones {self.milestones} cannot be: ascending shares in (0, 1]")
+        if not 0 < self.peak < 1 or self.factor <= 0 or self.warmup_epochs < 0:
+            raise InputError("peak is in (0, 1), factor above 0, warmup_epochs at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecipe:
+    """How long and how the network is trained, and what is kept."""
+
+    epochs: int = 300
+    """Passes over the training images."""
+    batch_size: int = 64
+    """The global batch: images of one step, on all processes and in all accumulated parts."""
+    accumulation: int = 1
+    """Parts in which each process computes its share of a step, to save memory."""
+    seed: int = 0
+    """Of initial weights, order of images, augmentation and dropout."""
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes."""
+    mixup: float = 0.0
+    """Alpha of mixup's beta distribution; 0 mixes nothing."""
+    ema_decay: float = 0.0
+    """Decay of the running mean of the weights that is evaluated and kept; 0 keeps the weights themselves."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 computes under autocast; weights and statistics stay float32."""
+    channels_last: bool = False
+    """Memory format of the activations."""
+    compile: bool = False
+    """Train through torch.compile."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda, cuda:1, mps, ..."""
+    sync_batch_norm: bool = True
+    """With several processes: normalise over the global batch, as one process would."""
+    report: Literal["last", "best"] = "last"
+    """Which checkpoint is the result: the last epoch's, or the best on the validation images."""
+    log_every: int = 20
+    """Steps between two lines of metrics."""
+    checkpoint_minutes: float = 10.0
+    """Longest time between two savings of the run's state; it is also saved after every epoch."""
+    tensorboard: bool = True
+    """Write curves for TensorBoard too."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulation", "log_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)} cannot be: at least 1 is needed")
+        if not 0 <= self.label_smoothing < 1 or not 0 <= self.ema_decay < 1:
+            raise InputError("label_smoothing and ema_decay are in [0, 1)")
+        if self.mixup < 0 or self.checkpoint_minutes < 0 or self.seed < 0:
+            raise InputError("mixup, checkpoint_minutes and seed are at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A run, whole: the same recipe on the same machine gives the same weights."""
+
+    name: str
+    """What the run's folder is named after."""
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    """The network."""
+    data: DataConfig
+    """The images."""
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    """The optimiser."""
+    schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
+    """The learning rate over time."""
+    training: TrainingRecipe = field(default_factory=TrainingRecipe)
+    """The loop."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as JSON holds it."""
+        return _plain(dataclasses.asdict(self))
+
+
+# What may differ when a run goes on: where and how fast it runs, not what comes out of it.
+_RESUMABLE = {
+    "data.root",
+    "data.download",
+    "data.workers",
+    "model.execution",
+    "training.device",
+    "training.compile",
+    "training.log_every",
+    "training.checkpoint_minutes",
+    "training.tensorboard",
+}
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """The fields, as "data.name", in which two recipes make different runs."""
+    mine, other = _flat(ours), _flat(theirs)
+    return [
+        field
+        for field in sorted(mine.keys() | other.keys())
+        if field not in _RESUMABLE and mine.get(field) != other.get(field)
+    ]
+
+
+def _flat(recipe: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for group, fields in recipe.items():
+        if isinstance(fields, dict):
+            flat |= {f"{group}.{name}": value for name, value in fields.items()}
+        else:
+            flat[group] = fields
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,164 @@
+"""The recipes: functions that return what a run is. Needs no PyTorch.
+
+Where a docstring says what came out, it was measured by this project, with the command and the machine
+named; the paper's figures stand in `densenets.models.zoo`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from densenets.data.config import AugmentationStep, DataConfig
+from densenets.errors import unknown_name
+from densenets.models.zoo import ZOO, named_config
+from densenets.training.recipe import (
+    ModelRecipe,
+    OptimizerRecipe,
+    Recipe,
+    ScheduleRecipe,
+    TrainingRecipe,
+)
+
+_STANDARD: tuple[AugmentationStep, ...] = ("normalize", "mirror", "crop")
+_IMAGENET: tuple[AugmentationStep, ...] = (
+    "resized-crop",
+    "color-jitter",
+    "lighting",
+    "normalize",
+    "mirror",
+)
+_FINETUNE: tuple[AugmentationStep, ...] = ("resized-crop", "normalize", "mirror")
+
+
+def digits() -> Recipe:
+    """The demo: real handwritten digits of 8x8 pixels, which come with scikit-learn."""
+    return Recipe(
+        name="digits",
+        model=ModelRecipe(name="densenet-bc-22-16", dropout=0.1),
+        data=DataConfig(name="digits", augmentation=("normalize", "crop"), padding=1),
+        optimizer=OptimizerRecipe(weight_decay=5e-4),
+        schedule=ScheduleRecipe(name="cosine", warmup_epochs=1),
+        training=TrainingRecipe(epochs=30, batch_size=64, label_smoothing=0.1, mixup=0.2, channels_last=True),
+    )
+
+
+def cifar10_quick() -> Recipe:
+    """CIFAR-10 on two processor cores in a coffee break.
+
+    The layers of densenet-bc-28-16, most of them moved to where maps are small and cheap.
+    """
+    return Recipe(
+        name="cifar10-quick",
+        model=ModelRecipe(name="densenet-bc-28-16", block_layers=(2, 4, 6)),
+        data=DataConfig(name="cifar10", augmentation=_STANDARD),
+        optimizer=OptimizerRecipe(learning_rate=0.3, weight_decay=5e-4),
+        schedule=ScheduleRecipe(name="onecycle"),
+        training=TrainingRecipe(
+            epochs=8,
+            batch_size=128,
+            label_smoothing=0.05,
+            precision="bfloat16",
+            channels_last=True,
+        ),
+    )
+
+
+def finetune() -> Recipe:
+    """A folder of class folders, from the weights of any DenseNet (--model.weights FILE).
+
+    Without weights the network of --model.name starts from scratch.
+    """
+    return Recipe(
+        name="finetune",
+        model=ModelRecipe(name="densenet121"),
+        data=DataConfig(name="folder", augmentation=_FINETUNE, normalization="imagenet"),
+        optimizer=OptimizerRecipe(learning_rate=0.01),
+        schedule=ScheduleRecipe(name="cosine", warmup_epochs=0.5),
+        training=TrainingRecipe(epochs=10, batch_size=32, label_smoothing=0.1, report="best"),
+    )
+
+
+def cifar(data: str, network: str, *, augmented: bool) -> Recipe:
+    """The paper's CIFAR protocol (section 4.2): 300 epochs, batch 64, rate / 10 at 50% and 75%.
+
+    Mirror and crop on the "+" sets; without them ("-plain") dropout of 0.2. All training images are
+    trained on and the last epoch's test error is the result; hold 5,000 out with --data.held-out 5000
+    while developing.
+    """
+    return Recipe(
+        name=f"{data}{'' if augmented else '-plain'}-{network}",
+        model=ModelRecipe(name=network, dropout=0.0 if augmented else 0.2),
+        data=DataConfig(name=data, augmentation=_STANDARD if augmented else ("normalize",)),
+        training=TrainingRecipe(epochs=300, batch_size=64),
+    )
+
+
+def svhn(network: str) -> Recipe:
+    """The paper's SVHN protocol: train + extra, pixels / 255, no augmentation, dropout 0.2, 40 epochs.
+
+    6,000 images are held out, and the best model on them is the result.
+    """
+    return Recipe(
+        name=f"svhn-{network}",
+        model=ModelRecipe(name=network, dropout=0.2),
+        data=DataConfig(name="svhn", normalization="scale", held_out=6000),
+        training=TrainingRecipe(epochs=40, batch_size=64, report="best"),
+    )
+
+
+def imagenet(network: str) -> Recipe:
+    """The paper's ImageNet protocol: 90 epochs, batch 256, rate / 10 at epochs 30 and 60.
+
+    With the official code's augmentation: random resized crop, colour jitter, PCA lighting, mirror.
+    """
+    return Recipe(
+        name=f"imagenet-{network}",
+        model=ModelRecipe(name=network),
+        data=DataConfig(name="imagenet", augmentation=_IMAGENET, normalization="imagenet", workers=16),
+        schedule=ScheduleRecipe(milestones=(30 / 90, 60 / 90)),
+        training=TrainingRecipe(epochs=90, batch_size=256, precision="bfloat16", channels_last=True),
+    )
+
+
+_OWN: dict[str, Callable[[], Recipe]] = {
+    "digits": digits,
+    "cifar10-quick": cifar10_quick,
+    "finetune": finetune,
+}
+
+
+def recipe_names() -> list[str]:
+    """Our own recipes, then the paper's for every network of the zoo.
+
+    More can be named by the same rules, such as cifar10-densenet-bc-40-24 or
+    fashion-mnist-densenet-bc-100-12.
+    """
+    small = [name for name, entry in ZOO.items() if entry.config.stem == "cifar"]
+    large = [name for name, entry in ZOO.items() if entry.config.stem == "imagenet"]
+    return [
+        *_OWN,
+        *(f"{data}-{name}" for data in ("cifar10", "cifar100") for name in small),
+        *(f"{data}-plain-{name}" for data in ("cifar10", "cifar100") for name in small),
+        *(f"svhn-{name}" for name in small),
+        *(f"imagenet-{name}" for name in large),
+    ]
+
+
+def named_recipe(name: str) -> Recipe:
+    """The recipe of a name.
+
+    Raises:
+        InputError: no recipe has this name, or its network cannot be.
+    """
+    if name in _OWN:
+        return _OWN[name]()
+    data, _, rest = name.partition("-densenet")
+    plain = data.endswith("-plain")
+    data, network = data.removesuffix("-plain"), f"densenet{rest}"
+    if rest and data in ("cifar10", "cifar100", "fashion-mnist", "svhn", "imagenet"):
+        stem = named_config(network).stem
+        if (stem == "imagenet") == (data == "imagenet") and not (plain and data in ("svhn", "imagenet")):
+            if data == "imagenet":
+                return imagenet(network)
+            return svhn(network) if data == "svhn" else cifar(data, network, augmented=not plain)
+    raise unknown_name("recipe", name, recipe_names())

@@ -1,0 +1,144 @@
+"""A run's folder: what is in it, who may write to it, and how it goes on after an interruption.
+
+recipe.json            the resolved recipe
+environment.json       versions, device, date, command; a list, one entry a start
+metrics.jsonl          one JSON a line: steps and epochs
+checkpoints/           last.safetensors, best.safetensors, and state.pt to go on from
+tensorboard/           curves
+evaluation.json        the result, with confusion.png and curves.png beside it
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from densenets.errors import InputError
+from densenets.files import disk_errors, read_json, write_atomically, write_bytes, write_json
+from densenets.training.recipe import Recipe, differences
+
+
+@dataclass
+class Progress:
+    """How far a run has come. Everything random follows from it and the recipe.
+
+    Attributes:
+        epoch: epochs that are done.
+        step: steps of the next epoch that are done.
+        loss: sum over the images of those steps, on all ranks.
+        wrong: images among them whose first guess was wrong.
+        images: how many there were.
+        best_error: lowest top-1 error on the validation images so far, percent.
+        seconds: time spent on training and watching it, over all starts.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    wrong: float = 0.0
+    images: int = 0
+    best_error: float = float("inf")
+    seconds: float = 0.0
+
+    def next_epoch(self) -> None:
+        """Begin the next epoch."""
+        self.epoch += 1
+        self.step, self.loss, self.wrong, self.images = 0, 0.0, 0.0, 0
+
+
+class RunFolder:
+    """The files of a run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics = path / "metrics.jsonl"
+        self.state = path / "checkpoints" / "state.pt"
+        self.evaluation = path / "evaluation.json"
+
+    def checkpoint(self, which: str) -> Path:
+        """Where the "last" or "best" checkpoint lies."""
+        return self.path / "checkpoints" / f"{which}.safetensors"
+
+    def check(self, recipe: Recipe, *, resume: bool) -> None:
+        """Check that a recipe may run here.
+
+        Raises:
+            InputError: the folder holds a run and `resume` is not asked, or another recipe's run, or
+                files that are no run's.
+        """
+        if not (self.path / "recipe.json").exists():
+            others = [p.name for p in self.path.glob("*") if p.name != ".lock"]
+            if others:
+                raise InputError(
+                    f"{self.path} holds files that are no run's ({others[0]}); name a new folder with --out"
+                )
+            return
+        if not resume:
+            raise InputError(
+                f"{self.path} holds a run; go on with it by --resume, or name another folder with --out"
+            )
+        changed = differences(recipe.to_dict(), read_json(self.path / "recipe.json"))
+        if changed:
+            raise InputError(
+                f"{self.path} holds another recipe's run; they differ in {', '.join(changed[:5])}; "
+                "name another folder with --out"
+            )
+
+    def begin(self, recipe: Recipe, environment: dict[str, Any]) -> None:
+        """Write down what starts here, and add this start to the list of starts."""
+        if not (self.path / "recipe.json").exists():
+            write_json(self.path / "recipe.json", recipe.to_dict())
+        file = self.path / "environment.json"
+        write_json(file, [*(read_json(file) if file.exists() else []), environment])
+
+    def save_state(self, progress: Progress, learner: dict[str, Any]) -> None:
+        """Write the state to go on from, atomically.
+
+        Raises:
+            InputError: the disk is full; the older state is untouched.
+        """
+        state = {"progress": asdict(progress), "learner": learner}
+        write_atomically(self.state, lambda file: torch.save(state, file))
+
+    def load_state(self) -> tuple[Progress, dict[str, Any]] | None:
+        """The state to go on from, if one was saved.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        if not self.state.exists():
+            return None
+        try:
+            state = torch.load(self.state, map_location="cpu", weights_only=True)
+            return Progress(**state["progress"]), state["learner"]
+        except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            raise InputError(
+                f"{self.state} is damaged; remove it to train from the start, or train into another --out"
+            ) from error
+
+    def add_metrics(self, line: dict[str, Any]) -> None:
+        """Add a line to the metrics; the line's "run_step" says after which step of the run."""
+        with disk_errors(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def forget_metrics_after(self, run_step: int) -> None:
+        """Drop what was measured beyond the state that the run goes on from, and a half-written line."""
+        kept = [line for line in read_metrics(self.metrics) if line["run_step"] <= run_step]
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        write_bytes(self.metrics, text.encode())
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics file; a last line that a power cut left half written is left out."""
+    lines: list[dict[str, Any]] = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
