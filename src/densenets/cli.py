@@ -345,10 +345,13 @@ def _one_line(box: str) -> str:
     sections: list[list[str]] = [[]]
     for line in box.splitlines():
         text = line.strip("│ ")
-        if text.startswith("───"):
+        if text.startswith(("───", "---")):
             sections.append([])
-        elif text and not line.startswith(("╭", "╰")):
+        elif text and not text.startswith(("╭", "╰")):
             sections[-1].append(text)
+    if "╭" not in box:
+        # Without Unicode the box's title is a section of its own.
+        sections.pop(0)
     message = " ".join(sections[0])
     proposed = [
         text.split()[0].rstrip(",")

@@ -59,7 +59,7 @@ class BatchOrder:
         shard: this rank's place.
 
     Raises:
-        InputError: there are too few images for one step.
+        InputError: there are too few images for one step, or a rank would get none of a batch.
     """
 
     count: int
@@ -68,6 +68,11 @@ class BatchOrder:
     shard: Shard
 
     def __post_init__(self) -> None:
+        if self.batch_size < self.shard.world_size:
+            raise InputError(
+                f"a global batch of {self.batch_size} leaves some of {self.shard.world_size} processes no "
+                "image; raise --training.batch-size"
+            )
         if not self.steps:
             raise InputError(
                 f"{self.count} training images are too few for a step on {self.shard.world_size} "

@@ -27,7 +27,7 @@ class DataConfig:
     download: bool = False
     """Fetch the set into root if it is not there, with checksums."""
     augmentation: tuple[AugmentationStep, ...] = ("normalize",)
-    """Steps for training images, in order. A crop's padding is zero: after normalize, the mean colour."""
+    """Steps for training images, in order. A crop pads with zeros: after normalize, the mean colour."""
     padding: int = 4
     """Pixels on every side before "crop"."""
     normalization: Normalization = "channel"

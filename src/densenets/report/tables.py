@@ -50,8 +50,8 @@ def print_summary(facts: NetworkFacts) -> None:
     if facts.name == "dense-block":
         *layers, transition = facts.layers
         console.print(
-            f"the layers read {', '.join(str(layer.reads) for layer in layers)} channels and the "
-            f"transition {transition.reads}; {facts.total('connections')} connections"
+            f"the layers read {', '.join(str(layer.reads) for layer in layers)} and the transition "
+            f"reads {transition.reads}; {facts.total('connections')} connections"
         )
     console.print(
         "stored, recompute: float32 activations that training keeps for the backward pass, one image, "

@@ -92,7 +92,7 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         share = self._mixup_share(epoch, step)
-        parts = min(self.recipe.training.accumulation, len(batch.labels) // 2)
+        parts = max(1, min(self.recipe.training.accumulation, len(batch.labels) // 2))
         images = batch.images.tensor_split(parts)
         labels = batch.labels.tensor_split(parts)
         results = [

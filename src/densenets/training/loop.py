@@ -79,7 +79,7 @@ class _Run:
     ranks: Ranks
     request: StopRequest
     progress: Progress = field(default_factory=Progress)
-    _resumed_at: float = field(default_factory=time.perf_counter)
+    _counted_at: float = field(default_factory=time.perf_counter)
     _saved_at: float = field(default_factory=time.perf_counter)
     _pending: list[StepSums] = field(default_factory=list)
 
@@ -221,7 +221,7 @@ class _Run:
         if not self.learner.weights_are_finite():
             raise InputError(self._not_a_number())
         validation = self._evaluate(self.data.validation)
-        progress.seconds, self._resumed_at = self._seconds(), time.perf_counter()
+        self._count_seconds()
         line = {
             "kind": "epoch",
             "run_step": (progress.epoch + 1) * self.order.steps,
@@ -263,13 +263,15 @@ class _Run:
         )
 
     def _save(self) -> None:
+        self._count_seconds()
         self._saved_at = time.perf_counter()
         if self.ranks.is_first:
-            progress = dataclasses.replace(self.progress, seconds=self._seconds())
-            self.folder.save_state(progress, self.learner.state_dict())
+            self.folder.save_state(self.progress, self.learner.state_dict())
 
-    def _seconds(self) -> float:
-        return self.progress.seconds + time.perf_counter() - self._resumed_at
+    def _count_seconds(self) -> None:
+        now = time.perf_counter()
+        self.progress.seconds += now - self._counted_at
+        self._counted_at = now
 
     def _evaluate(self, images: Images) -> Evaluation:
         model = self.learner.evaluated

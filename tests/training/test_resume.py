@@ -1,0 +1,82 @@
+"""A run that was cut off anywhere ends with the bits of one that was not."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+from training_runs import SMALL, command, environment, run, weights
+
+from densenets.training.run import read_metrics
+
+# Six epochs of a tiny network, saved after every step: enough moments to be hit at.
+RUN = (*SMALL, "--training.epochs", "6", "--training.checkpoint-minutes", "0", "--training.ema-decay", "0.9")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "run"
+    done = run("train", "digits", *RUN, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def assert_same(out, whole):
+    ours, theirs = weights(out), weights(whole)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    timed = {"seconds"}
+    strip = [{k: v for k, v in line.items() if k not in timed} for line in read_metrics(out / "metrics.jsonl")]
+    assert strip == [
+        {k: v for k, v in line.items() if k not in timed} for line in read_metrics(whole / "metrics.jsonl")
+    ]
+
+
+def start(out):
+    return subprocess.Popen(
+        command("train", "digits", *RUN, "--out", str(out), "--resume"),
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_steps(process, out, steps):
+    """Wait until a run has gone some steps beyond where it began, or has ended."""
+    metrics = out / "metrics.jsonl"
+    begun = len(read_metrics(metrics))
+    while process.poll() is None and len(read_metrics(metrics)) < begun + steps:
+        time.sleep(0.01)
+
+
+def test_kill_9_at_random_moments(uninterrupted, tmp_path):
+    out = tmp_path / "run"
+    seed = random.randrange(2**32)
+    moments = random.Random(seed)
+    for _ in range(3):
+        process = start(out)
+        wait_for_steps(process, out, moments.randrange(8))
+        time.sleep(moments.random() * 0.3)
+        process.kill()
+        process.communicate()
+    done = run("train", "digits", *RUN, "--out", str(out), "--resume")
+    assert done.returncode == 0, f"seed {seed}: {done.stderr}"
+    assert_same(out, uninterrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_polite_signal_stops_after_the_step(number, uninterrupted, tmp_path):
+    out = tmp_path / "run"
+    process = start(out)
+    wait_for_steps(process, out, 3)
+    process.send_signal(number)
+    _, errors = process.communicate()
+    assert process.returncode == 128 + number
+    assert errors.splitlines()[-1].startswith("densenets: stopped after epoch")
+    done = run("train", "digits", *RUN, "--out", str(out), "--resume")
+    assert done.returncode == 0, done.stderr
+    assert_same(out, uninterrupted)
