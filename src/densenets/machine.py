@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from densenets import __version__
 from densenets.errors import InputError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # parameters of glibc's mallopt
@@ -45,14 +46,14 @@ def device_name(device: torch.device) -> str:
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Versions, device, date and command: what a figure must carry to be believed."""
-    packages = ("densenets", "torch", "torchvision", "numpy")
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [os.fspath(a) for a in sys.argv],
         "device": device_name(device),
         "python": platform.python_version(),
         "system": platform.platform(),
-        **{package: version(package) for package in packages},
+        "densenets": __version__,
+        **{package: version(package) for package in ("torch", "torchvision", "numpy")},
     }
 
 
