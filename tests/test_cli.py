@@ -81,7 +81,9 @@ def test_python_dash_m_runs_the_same_program(capsys):
 
 
 def test_the_worked_example_is_one_command(capsys):
-    text = prints(capsys, "summary", "dense-block", "--layers", "5", "--growth-rate", "4", "--input", "1x32x32")
+    text = prints(
+        capsys, "summary", "dense-block", "--layers", "5", "--growth-rate", "4", "--input", "1x32x32"
+    )
     assert "the layers read 1, 5, 9, 13, 17 and the transition reads 21; 15 connections" in text
 
 
@@ -128,7 +130,9 @@ def test_evaluate_a_run_finds_its_own_data(capsys, finished):
 
 
 def test_evaluate_prints_a_table_and_writes_files(capsys, finished, tmp_path):
-    text = prints(capsys, "evaluate", str(finished[0] / "checkpoints/last.safetensors"), "--out", str(tmp_path))
+    text = prints(
+        capsys, "evaluate", str(finished[0] / "checkpoints/last.safetensors"), "--out", str(tmp_path)
+    )
     assert "top-1 error" in text
     assert {p.name for p in tmp_path.iterdir()} == {"evaluation.json", "confusion.png", "confusion.svg"}
 

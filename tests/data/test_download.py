@@ -9,15 +9,18 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 
 import numpy as np
 import pytest
-from conftest import TinyCifar
 from torchvision.datasets import CIFAR10
 
 from densenets.data.named import load_named
 from densenets.errors import InputError
+
+if TYPE_CHECKING:
+    from conftest import TinyCifar
 
 ARCHIVE = "cifar-10-python.tar.gz"
 
@@ -40,7 +43,7 @@ def server(tiny_cifar10: TinyCifar, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     state = Server(archive=(tmp_path / ARCHIVE).read_bytes())
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the base class's name
+        def do_GET(self) -> None:
             state.asked.append(self.path)
             if self.path != f"/{ARCHIVE}":
                 self.send_error(404)
@@ -89,9 +92,7 @@ def refused(root: Path) -> str:
     return str(caught.value)
 
 
-def test_a_set_is_fetched_checked_and_loaded(
-    server: Server, tiny_cifar10: TinyCifar, tmp_path: Path
-) -> None:
+def test_a_set_is_fetched_checked_and_loaded(server: Server, tiny_cifar10: TinyCifar, tmp_path: Path) -> None:
     data = load_named("cifar10", tmp_path / "root", download=True)
     assert np.array_equal(data.training.pixels, tiny_cifar10.pixels[:20])
     assert len(data.test) == 6
@@ -107,7 +108,7 @@ def test_what_is_there_is_not_fetched_again(server: Server, tmp_path: Path) -> N
 
 
 def test_without_download_nothing_is_fetched(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="fetch it with --data.download"):
+    with pytest.raises(InputError, match=r"fetch it with --data\.download"):
         load_named("cifar10", tmp_path / "root", download=False)
     assert server.asked == []
 

@@ -5,12 +5,11 @@ import pickle
 import shutil
 import struct
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import TinyCifar
 from scipy.io import savemat
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR100, SVHN
@@ -21,6 +20,9 @@ from densenets.data.named import load_named
 from densenets.data.sources import FileImages, MemoryImages, held_out_split
 from densenets.errors import InputError
 
+if TYPE_CHECKING:
+    from conftest import TinyCifar
+
 
 def noise(count: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(count).integers(0, 256, (count, *shape), dtype=np.uint8)
@@ -28,9 +30,6 @@ def noise(count: int, *shape: int) -> np.ndarray:
 
 def folder_config(root: Path, **fields: Any) -> DataConfig:
     return DataConfig(name="folder", root=root, normalization="imagenet", image_size=12, **fields)
-
-
-# The named sets
 
 
 def test_digits_are_scikit_learns(tmp_path: Path) -> None:
@@ -61,7 +60,7 @@ def test_a_changed_byte_is_found_by_the_checksum(tiny_cifar10: TinyCifar) -> Non
     content = bytearray(file.read_bytes())
     content[-100] ^= 1
     file.write_bytes(content)
-    with pytest.raises(InputError, match="cifar10 is not in .*, or is damaged"):
+    with pytest.raises(InputError, match=r"cifar10 is not in .*or is damaged"):
         load_named("cifar10", tiny_cifar10.root, download=False)
 
 
@@ -145,9 +144,6 @@ def test_a_set_that_is_not_there_is_named_with_the_way_to_get_it(tmp_path: Path,
         load_named(name, tmp_path, download=False)
 
 
-# Statistics and splits
-
-
 def test_channel_statistics_are_numpys() -> None:
     pixels = noise(50, 3, 8, 8) // np.array([1, 2, 4], np.uint8).reshape(3, 1, 1)
     mean, std = channel_statistics(MemoryImages(torch.from_numpy(pixels), torch.zeros(50)))
@@ -216,9 +212,6 @@ def test_a_share_that_holds_nothing_out_is_refused() -> None:
         load_data(DataConfig(name="digits", held_out=0.0001))
 
 
-# Folders
-
-
 def test_a_folder_with_val_is_evaluated_on_it(picture_folder: Path) -> None:
     splits = load_data(folder_config(picture_folder))
     assert splits.classes == ("one", "two", "zero")
@@ -281,8 +274,6 @@ def test_broken_files_are_left_out_of_training_and_validation(
     assert all(str(path) in told for path in broken)
 
 
-# What a checkpoint is evaluated on
-
 DIGIT_NAMES = ("one", "two", "zero")
 
 
@@ -295,9 +286,7 @@ def test_a_checkpoint_is_evaluated_on_the_val_of_a_folder(picture_folder: Path) 
 
 
 def test_a_checkpoint_is_evaluated_on_its_own_data(picture_folder: Path) -> None:
-    images = load_test_images(
-        "", folder_config(picture_folder), Path("data"), DIGIT_NAMES, skip_broken=False
-    )
+    images = load_test_images("", folder_config(picture_folder), Path("data"), DIGIT_NAMES, skip_broken=False)
     assert len(images) == 9
 
 
@@ -308,9 +297,7 @@ def test_a_checkpoint_is_evaluated_on_a_named_set(tmp_path: Path) -> None:
 
 def test_broken_files_of_the_checkpoints_own_data_are_left_out_on_demand(picture_folder: Path) -> None:
     (picture_folder / "val" / "one" / "5.png").write_bytes(b"no picture")
-    images = load_test_images(
-        "", folder_config(picture_folder), Path("data"), DIGIT_NAMES, skip_broken=True
-    )
+    images = load_test_images("", folder_config(picture_folder), Path("data"), DIGIT_NAMES, skip_broken=True)
     assert len(images) == 8
 
 
@@ -318,9 +305,7 @@ def test_a_set_of_other_classes_is_refused(picture_folder: Path, tmp_path: Path)
     with pytest.raises(InputError, match="digits has 10 classes, the checkpoint knows 3"):
         load_test_images("digits", None, tmp_path, DIGIT_NAMES, skip_broken=False)
     with pytest.raises(InputError, match="'one'; did you mean once"):
-        load_test_images(
-            str(picture_folder), None, tmp_path, ("once", "twice", "zero"), skip_broken=False
-        )
+        load_test_images(str(picture_folder), None, tmp_path, ("once", "twice", "zero"), skip_broken=False)
 
 
 def test_data_that_is_neither_named_nor_a_folder_is_refused(tmp_path: Path) -> None:

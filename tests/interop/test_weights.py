@@ -183,7 +183,9 @@ def test_truncated_file_is_refused(tmp_path: Path, kind: str, share: float):
         read_weights(path)
 
 
-@pytest.mark.parametrize("text", ["hello, world\n", "(1, 2)\n", "{}\n", "Git LFS pointer\n", "<html></html>\n"])
+@pytest.mark.parametrize(
+    "text", ["hello, world\n", "(1, 2)\n", "{}\n", "Git LFS pointer\n", "<html></html>\n"]
+)
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_text_is_refused(tmp_path: Path, suffix: str, text: str):
     path = tmp_path / f"page.{suffix}"
@@ -220,7 +222,11 @@ def test_whole_module_is_refused(tmp_path: Path):
         read_weights(tmp_path / "module.pth")
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, torch.zeros(3)], ids=["list", "dict", "tensor"])
+@pytest.mark.parametrize(
+    "content",
+    [[1, 2], {"epoch": 3}, torch.zeros(3), {0: torch.zeros(3)}],
+    ids=["list", "dict", "tensor", "numbered"],
+)
 def test_a_file_without_a_state_dict_is_refused(tmp_path: Path, content: Any):
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(InputError, match="holds no state dict"):
@@ -265,9 +271,9 @@ def test_missing_weight_is_named(missing: str):
         infer_config(weights)
 
 
-def test_missing_layer_is_named():
+def test_missing_layer_is_noticed():
     kept = {key: value for key, value in meta_weights(SMALL).items() if "denseblock2.denselayer2." not in key}
-    with pytest.raises(InputError, match="not a whole DenseNet's: .*denseblock2.denselayer2"):
+    with pytest.raises(InputError, match="not a whole DenseNet's"):
         infer_config(kept)
 
 

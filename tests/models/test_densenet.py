@@ -1,4 +1,5 @@
 import copy
+import itertools
 import math
 from typing import Any
 
@@ -257,7 +258,7 @@ def test_dropout_follows_every_convolution_but_the_first(stem: Any, bottleneck: 
     config = small_config(stem=stem, bottleneck=bottleneck, dropout=0.2)
     calls = leaves_in_order(DenseNet(config, execution), torch.randn(2, 3, 32, 32))
     dropped = []
-    for (name, module, _, _), (_, follower, _, _) in zip(calls, calls[1:], strict=False):
+    for (name, module, _, _), (_, follower, _, _) in itertools.pairwise(calls):
         if isinstance(module, CONVOLUTIONS):
             dropped.append((name, isinstance(follower, nn.Dropout)))
 

@@ -111,7 +111,7 @@ def test_input_of_other_channels_is_refused():
 
 
 def test_too_small_an_input_is_refused_on_any_side():
-    with pytest.raises(InputError, match="input 3x32x1 is too small .* at least 2x2 pixels"):
+    with pytest.raises(InputError, match=r"input 3x32x1 is too small .* at least 2x2 pixels"):
         config().check_input((5, 3, 32, 1))
 
 
@@ -131,7 +131,7 @@ def test_dict_without_a_field_is_refused_by_the_fields_name(missing: str):
 
 
 def test_dict_with_an_unknown_field_is_refused_by_its_name():
-    with pytest.raises(InputError, match="not a DenseNet's config: .*width"):
+    with pytest.raises(InputError, match=r"not a DenseNet's config: .*width"):
         DenseNetConfig.from_dict({**config().to_dict(), "width": 3})
 
 

@@ -155,7 +155,7 @@ def test_unknown_name_gets_the_nearest(name: str, nearest: str):
 
 
 def test_name_like_no_other_gets_the_list():
-    with pytest.raises(InputError, match="unknown model 'vgg'; known: densenet-40-12, .*densenet121"):
+    with pytest.raises(InputError, match=r"unknown model 'vgg'; known: densenet-40-12, .*densenet121"):
         named_config("vgg")
 
 

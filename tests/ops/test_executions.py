@@ -179,6 +179,17 @@ def test_equals_the_reference_without_gradients(context: Any, execution: Any, tr
 
 
 @pytest.mark.parametrize("execution", OTHERS)
+def test_norms_keep_constants_of_their_own(execution: Any):
+    reference, other = pair(config(), execution)
+    for model in (reference, other):
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum, module.eps = 0.3, 0.01
+    x = case_images(reference.config)
+    assert_equal(step(other, x), step(reference, x))
+
+
+@pytest.mark.parametrize("execution", OTHERS)
 def test_frozen_norms_in_a_training_network(execution: Any):
     # As in fine-tuning: statistics stay, gradients pass.
     reference, other = pair(config(), execution)
@@ -256,9 +267,10 @@ def kept_bytes(model: DenseNet, x: Tensor) -> int:
         {"block_layers": (6, 6, 6), "growth_rate": 8, "stem_channels": 16},
         {"block_layers": (6, 6, 6), "growth_rate": 8, "bottleneck": False, "compression": 1.0},
         {"block_layers": (3, 6, 4), "growth_rate": 8, "stem_channels": 16, "stem": "imagenet"},
+        {"block_layers": (1,), "growth_rate": 2, "stem_channels": 32, "stem": "imagenet"},
         {"block_layers": (4, 4), "spatial_dims": 3, "in_channels": 1},
     ],
-    ids=["bottleneck", "plain", "large stem", "volume"],
+    ids=["bottleneck", "plain", "large stem", "mostly stem", "volume"],
 )
 def test_stores_what_the_facts_say(changes: dict[str, Any], execution: Any):
     network = config(**changes)
@@ -273,10 +285,11 @@ def test_stores_what_the_facts_say(changes: dict[str, Any], execution: Any):
     assert kept_bytes(model, x) == pytest.approx(expected, rel=0.04)
 
 
-def test_recompute_stores_less_for_deep_blocks():
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_recompute_stores_less_for_deep_blocks(training: bool):
     network = config(block_layers=(12, 12, 12), growth_rate=8, stem_channels=16)
     x = torch.randn(4, 3, 32, 32)
-    model = DenseNet(network, "reference")
+    model = DenseNet(network, "reference").train(training)
     reference = kept_bytes(model, x)
     model.execution = "recompute"
     assert kept_bytes(model, x) < 0.55 * reference

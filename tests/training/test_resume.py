@@ -30,7 +30,9 @@ def assert_same(out, whole):
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     timed = {"seconds"}
-    strip = [{k: v for k, v in line.items() if k not in timed} for line in read_metrics(out / "metrics.jsonl")]
+    strip = [
+        {k: v for k, v in line.items() if k not in timed} for line in read_metrics(out / "metrics.jsonl")
+    ]
     assert strip == [
         {k: v for k, v in line.items() if k not in timed} for line in read_metrics(whole / "metrics.jsonl")
     ]

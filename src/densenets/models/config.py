@@ -124,14 +124,13 @@ class DenseNetConfig:
             InputError: the channels differ, or a side is too small to leave a pixel.
         """
         channels, sides = shape[-self.spatial_dims - 1], shape[-self.spatial_dims :]
+        if channels == self.in_channels and min(sides) >= self.smallest_size:
+            return
         got = "x".join(str(n) for n in (channels, *sides))
         if channels != self.in_channels:
             raise InputError(f"input {got} has {channels} channels; this network reads {self.in_channels}")
-        if min(sides) < self.smallest_size:
-            smallest = "x".join([str(self.smallest_size)] * self.spatial_dims)
-            raise InputError(
-                f"input {got} is too small for this network; at least {smallest} pixels are needed"
-            )
+        smallest = "x".join([str(self.smallest_size)] * self.spatial_dims)
+        raise InputError(f"input {got} is too small for this network; at least {smallest} pixels are needed")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON can hold them."""

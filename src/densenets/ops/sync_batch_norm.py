@@ -77,13 +77,13 @@ class _GlobalBatchNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
         dims = [d for d in range(x.dim()) if d != 1]
-        local_var, local_mean = torch.var_mean(x.float(), dim=dims, correction=0)
+        local_var, local_mean = torch.var_mean(_wide(x), dim=dims, correction=0)
         count = torch.full_like(local_mean, x.numel() // x.shape[1])
         mean, var, total = _combine(torch.stack([local_mean, local_var, count]))
         inverse_std = torch.rsqrt(var + eps)
         ctx.save_for_backward(x, weight, mean, inverse_std, total)
         ctx.dims = dims
-        centred = x.float() - _per_channel(mean, x)
+        centred = _wide(x) - _per_channel(mean, x)
         output = centred * _per_channel(inverse_std * weight, x) + _per_channel(bias, x)
         unbiased = var * (total / (total - 1).clamp(min=1))
         ctx.mark_non_differentiable(mean, unbiased)
@@ -92,8 +92,8 @@ class _GlobalBatchNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, inverse_std, total = ctx.saved_tensors
-        gradient = gradients[0].float()
-        normalised = (x.float() - _per_channel(mean, x)) * _per_channel(inverse_std, x)
+        gradient = _wide(gradients[0])
+        normalised = (_wide(x) - _per_channel(mean, x)) * _per_channel(inverse_std, x)
         weight_gradient = (gradient * normalised).sum(dim=ctx.dims)
         bias_gradient = gradient.sum(dim=ctx.dims)
         # The two corrections of batch normalisation's gradient are means over the global batch.
@@ -117,6 +117,11 @@ def _combine(local: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     mean = (means * counts).sum(dim=0) / total
     var = ((variances + (means - mean) ** 2) * counts).sum(dim=0) / total
     return mean, var, total
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32: sums over a batch of bfloat16 would lose most of their digits."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _per_channel(values: Tensor, x: Tensor) -> Tensor:

@@ -295,6 +295,7 @@ class _Run:
 
     def _report(self, log: Log) -> dict[str, Any]:
         """Evaluate the checkpoint that the recipe reports, and write the result and its pictures."""
+        self.ranks.wait()  # until the first has written the checkpoint
         which = self.recipe.training.report
         checkpoint = read_checkpoint(self.folder.checkpoint(which))
         self.learner.evaluated.load_state_dict(checkpoint.model.state_dict())

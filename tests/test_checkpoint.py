@@ -1,0 +1,286 @@
+import errno
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import densenets
+from densenets.checkpoint import checkpoint_path, read_checkpoint, save_checkpoint
+from densenets.data.preprocessing import Preprocessing, imagenet_preprocessing
+from densenets.errors import InputError
+from densenets.interop.weights import infer_config, read_weights
+from densenets.models.config import DenseNetConfig
+from densenets.models.densenet import DenseNet
+from densenets.models.zoo import customized_config
+from densenets.ops.execution import EXECUTIONS
+
+CLASSES = ("cat", "dog", "größer", "a, b", "")
+PREPROCESSING = Preprocessing(channels=3, image_size=28, resize=32, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+DETAILS = {"recipe": "digits", "epoch": 3, "errors": {"top1": 2.5}, "note": None}
+
+
+def trained_network(seed: int = 0) -> DenseNet:
+    """A small network after one training step's worth of statistics."""
+    config = DenseNetConfig(
+        block_layers=(2, 3),
+        growth_rate=4,
+        bottleneck=True,
+        compression=0.3,
+        stem="imagenet",
+        stem_channels=9,
+        dropout=0.2,
+        num_classes=len(CLASSES),
+    )
+    generator = torch.Generator().manual_seed(seed)
+    model = DenseNet(config, generator=generator)
+    model(torch.randn(2, 3, 28, 28, generator=generator))
+    return model
+
+
+def save(path: Path, model: DenseNet) -> None:
+    save_checkpoint(path, model.state_dict(), model.config, CLASSES, PREPROCESSING, DETAILS)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Path, DenseNet]:
+    model = trained_network()
+    save(tmp_path / "net.safetensors", model)
+    return tmp_path / "net.safetensors", model
+
+
+def test_round_trip_gives_everything_back(saved: tuple[Path, DenseNet]):
+    path, model = saved
+    checkpoint = read_checkpoint(path)
+    assert checkpoint.model.config == model.config
+    assert checkpoint.classes == CLASSES
+    assert checkpoint.preprocessing == PREPROCESSING
+    assert checkpoint.details == DETAILS
+    for key, value in checkpoint.model.state_dict().items():
+        assert torch.equal(value, model.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_logits_are_equal_in_every_execution(saved: tuple[Path, DenseNet], execution):
+    path, model = saved
+    x = torch.randn(2, 3, 28, 28)
+    loaded = read_checkpoint(str(path), execution).model
+    assert loaded.execution == execution
+    assert not loaded.training
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x), model.eval()(x))
+
+
+def test_loaded_network_can_be_trained_on(saved: tuple[Path, DenseNet]):
+    path, _ = saved
+    model = densenets.load(path).train()
+    model(torch.randn(2, 3, 28, 28)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert model.features.norm5.num_batches_tracked == 2
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_named_preprocessing_round_trip(tmp_path: Path, channels: int):
+    preprocessing = imagenet_preprocessing(channels, 224, scale_only=False)
+    model = trained_network()
+    save_checkpoint(tmp_path / "a", model.state_dict(), model.config, CLASSES, preprocessing, {})
+    assert read_checkpoint(tmp_path / "a").preprocessing == preprocessing
+
+
+def test_file_holds_the_state_dict_and_nothing_else(saved: tuple[Path, DenseNet]):
+    path, model = saved
+    with safe_open(path, framework="pt") as file:
+        assert set(file.keys()) == set(model.state_dict())
+        assert DenseNetConfig.from_dict(json.loads(file.metadata()["model"])) == model.config
+
+
+def test_other_programs_read_the_tensors(tmp_path: Path):
+    config = customized_config("densenet121", num_classes=4)
+    model = DenseNet(config)
+    path = tmp_path / "121.safetensors"
+    save_checkpoint(path, model.state_dict(), config, CLASSES[:4], PREPROCESSING, {})
+    with torch.device("meta"):
+        theirs = torchvision.models.densenet121(num_classes=4)
+    theirs.load_state_dict(load_file(path), strict=True, assign=True)
+    assert infer_config(read_weights(path)) == config
+
+
+def test_saving_makes_the_folders_on_the_way(tmp_path: Path):
+    save(tmp_path / "a" / "b" / "net.safetensors", trained_network())
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["net.safetensors"]
+
+
+# Runs
+
+
+def run_folder(folder: Path, reported: str) -> Path:
+    folder.mkdir()
+    (folder / "recipe.json").write_text(json.dumps({"training": {"report": reported}}))
+    return folder
+
+
+@pytest.mark.parametrize("reported", ["last", "best"])
+def test_a_run_means_the_checkpoint_that_it_reports(tmp_path: Path, reported: str):
+    run = run_folder(tmp_path / "run", reported)
+    networks = {"last": trained_network(1), "best": trained_network(2)}
+    for name, model in networks.items():
+        save(run / "checkpoints" / f"{name}.safetensors", model)
+    assert checkpoint_path(run) == run / "checkpoints" / f"{reported}.safetensors"
+    weight = densenets.load(run).classifier.weight
+    assert torch.equal(weight, networks[reported].classifier.weight)
+
+
+def test_a_run_without_a_checkpoint_is_refused(tmp_path: Path):
+    with pytest.raises(InputError, match="has no checkpoint yet; train it with --resume"):
+        read_checkpoint(run_folder(tmp_path / "run", "last"))
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path):
+    with pytest.raises(InputError, match=r"is no run's folder \(it has no recipe.json\)"):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"training": {'])
+def test_a_folder_with_another_recipe_is_refused(tmp_path: Path, content: str):
+    (tmp_path / "recipe.json").write_text(content)
+    with pytest.raises(InputError, match=r"recipe\.json|no run's folder"):
+        read_checkpoint(tmp_path)
+
+
+def test_nothing_there_is_refused(tmp_path: Path):
+    with pytest.raises(InputError, match=r"there is no run or checkpoint .*gone"):
+        read_checkpoint(tmp_path / "gone")
+
+
+# Damaged and foreign files
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
+def test_truncated_checkpoint_is_refused(saved: tuple[Path, DenseNet], share: float):
+    path, _ = saved
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(InputError, match=r"is not a whole safetensors file .* truncated or another kind"):
+        read_checkpoint(path)
+
+
+def test_text_is_refused(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("these are notes, not weights\n" * 20)
+    with pytest.raises(InputError, match=r"notes\.txt is not a whole safetensors file"):
+        read_checkpoint(tmp_path / "notes.txt")
+
+
+def test_another_programs_safetensors_are_refused(tmp_path: Path):
+    path = tmp_path / "theirs.safetensors"
+    for metadata in (None, {"format": "pt"}):
+        save_file(trained_network().state_dict(), path, metadata)
+        with pytest.raises(InputError, match=r"was not written by densenets .* train finetune"):
+            read_checkpoint(path)
+
+
+def save_with(path: Path, weights: dict[str, torch.Tensor]) -> None:
+    save_checkpoint(path, weights, trained_network().config, CLASSES, PREPROCESSING, DETAILS)
+
+
+@pytest.mark.parametrize("change", ["missing", "extra"])
+def test_other_keys_than_the_description_are_refused(tmp_path: Path, change: str):
+    weights = trained_network().state_dict()
+    if change == "missing":
+        del weights["classifier.bias"]
+    else:
+        weights["ema.weight"] = torch.zeros(1)
+    save_with(tmp_path / "a.safetensors", weights)
+    key = "classifier.bias" if change == "missing" else "ema.weight"
+    with pytest.raises(InputError, match=f"does not fit its own description; it differs in {key}"):
+        read_checkpoint(tmp_path / "a.safetensors")
+
+
+def test_other_shapes_than_the_description_are_refused(tmp_path: Path):
+    weights = trained_network().state_dict()
+    weights["classifier.weight"] = torch.zeros(7, weights["classifier.weight"].shape[1])
+    save_with(tmp_path / "a.safetensors", weights)
+    with pytest.raises(InputError, match="does not fit its own description"):
+        read_checkpoint(tmp_path / "a.safetensors")
+
+
+def test_network_with_a_reset_classifier_can_be_saved_and_read(tmp_path: Path):
+    model = trained_network()
+    model.reset_classifier(7)
+    save(tmp_path / "a.safetensors", model)
+    assert read_checkpoint(tmp_path / "a.safetensors").model.classifier.out_features == 7
+
+
+def test_every_refusal_is_one_line(saved: tuple[Path, DenseNet], tmp_path: Path):
+    path, _ = saved
+    path.write_bytes(path.read_bytes()[:-9])
+    (tmp_path / "empty").mkdir()
+    for broken in (path, tmp_path / "empty", tmp_path / "gone"):
+        with pytest.raises(InputError) as caught:
+            read_checkpoint(broken)
+        assert "\n" not in str(caught.value)
+
+
+# Writing that fails
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_full_disk_keeps_the_older_file(
+    saved: tuple[Path, DenseNet], monkeypatch: pytest.MonkeyPatch, code: int
+):
+    path, _ = saved
+    before = path.read_bytes()
+
+    def fail(descriptor: int) -> None:
+        raise OSError(code, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(InputError, match=r"the disk is full: could not write .*net.safetensors"):
+        save(path, trained_network(seed=1))
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["net.safetensors"]  # and no .partial
+
+
+def test_interruption_while_writing_keeps_the_older_file(
+    saved: tuple[Path, DenseNet], monkeypatch: pytest.MonkeyPatch
+):
+    path, _ = saved
+    before = path.read_bytes()
+
+    def interrupt(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save(path, trained_network(seed=1))
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["net.safetensors"]
+
+
+def test_a_file_in_the_folders_place_is_named(saved: tuple[Path, DenseNet]):
+    path, model = saved
+    with pytest.raises(InputError, match=r"cannot write .*; name a folder that can be written"):
+        save(path / "below" / "net.safetensors", model)
+
+
+def test_saving_again_replaces_the_file(saved: tuple[Path, DenseNet]):
+    path, first = saved
+    second = trained_network(seed=1)
+    save(path, second)
+    weight = densenets.load(path).classifier.weight
+    assert torch.equal(weight, second.classifier.weight)
+    assert not torch.equal(weight, first.classifier.weight)
+
+
+def test_parameters_that_are_no_plain_tensors_are_saved_by_value(tmp_path: Path):
+    # As an optimiser or an average holds them: parameters, views, other memory formats.
+    model = trained_network()
+    weights = {key: value.clone() for key, value in model.state_dict().items()}
+    weights["features.conv0.weight"] = weights["features.conv0.weight"].to(memory_format=torch.channels_last)
+    weights["classifier.bias"] = nn.Parameter(weights["classifier.bias"])
+    save_with(tmp_path / "a.safetensors", weights)
+    loaded = load_file(tmp_path / "a.safetensors")
+    assert all(torch.equal(loaded[key], value) for key, value in model.state_dict().items())

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from densenets.errors import InputError
+from densenets.files import exclusive, read_json, write_atomically, write_bytes, write_json
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A file with something in it that must not be lost."""
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_replaced_whole(old: Path) -> None:
+    def write(file: IO[bytes]) -> None:
+        file.write(b"n")
+        file.flush()
+        assert old.read_bytes() == b"old"  # what a reader sees meanwhile
+        file.write(b"ew")
+
+    write_atomically(old, write)
+    assert old.read_bytes() == b"new"
+    assert names(old.parent) == ["file.bin"]
+
+
+def test_missing_folders_are_made(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a" / "b" / "file", b"content")
+    assert (tmp_path / "a" / "b" / "file").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_leaves_the_old_file(old: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(InputError, match=f"the disk is full: could not write {old}"):
+        write_bytes(old, b"new")
+    assert old.read_bytes() == b"old"
+    assert names(old.parent) == ["file.bin"]
+
+
+def test_a_full_disk_shows_through_torchs_zip_writer(old: Path) -> None:
+    def write(file: IO[bytes]) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed")
+
+    with pytest.raises(InputError, match=f"could not write {old}: the disk is full"):
+        write_atomically(old, write)
+    assert old.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), ValueError("a bug"), OSError(errno.EIO, "a bug")])
+def test_any_other_error_passes_and_leaves_the_old_file(old: Path, error: Exception) -> None:
+    def write(file: IO[bytes]) -> None:
+        file.write(b"half")
+        raise error
+
+    with pytest.raises(type(error), match="a bug") as caught:
+        write_atomically(old, write)
+    assert not isinstance(caught.value, InputError)
+    assert old.read_bytes() == b"old"
+    assert names(old.parent) == ["file.bin"]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_folder_that_cannot_be_written_is_named(
+    old: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "open", refuse)  # root may write everywhere
+    with pytest.raises(InputError, match=f"cannot write {old}"):
+        write_bytes(old, b"new")
+
+
+def test_a_file_where_a_folder_should_be_is_named(old: Path) -> None:
+    with pytest.raises(InputError, match=f"cannot write {old / 'report.json'}"):
+        write_bytes(old / "report.json", b"new")
+    assert old.read_bytes() == b"old"
+
+
+def test_a_folder_where_a_file_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    with pytest.raises(InputError, match=f"cannot write {tmp_path / 'results'}"):
+        write_bytes(tmp_path / "results", b"new")
+    assert names(tmp_path) == ["results"]
+
+
+def test_json_comes_back(tmp_path: Path) -> None:
+    value = {"name": "Zürich 猫", "numbers": [1, 2.5, None]}
+    write_json(tmp_path / "value.json", value)
+    assert read_json(tmp_path / "value.json") == value
+    assert "Zürich 猫" in (tmp_path / "value.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"half": ', b"\xff\xfe\x00"])
+def test_a_file_that_is_not_json_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"broken\.json is not readable as JSON"):
+        read_json(tmp_path / "broken.json")
+
+
+def test_a_missing_json_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"there is no file {tmp_path / 'gone.json'}"):
+        read_json(tmp_path / "gone.json")
+
+
+def test_a_folder_is_held_by_one_and_then_free(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with exclusive(folder):
+        with pytest.raises(InputError, match=f"{folder} is in use by another process"), exclusive(folder):
+            pass
+        with exclusive(tmp_path / "other"):
+            pass
+    with exclusive(folder):
+        pass
+
+
+def test_an_error_lets_go_of_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="inside"), exclusive(tmp_path):
+        raise ValueError("inside")
+    with exclusive(tmp_path):
+        pass
+
+
+def test_a_folder_below_a_file_cannot_be_held(old: Path) -> None:
+    with pytest.raises(InputError, match="cannot write"), exclusive(old / "run"):
+        pass
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from densenets.files import exclusive
+with exclusive(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_process_lets_go_of_the_folder(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(InputError, match="in use by another process"), exclusive(tmp_path):
+                pass
+        finally:
+            holder.kill()  # SIGKILL, which no process can answer
+            holder.wait()
+    with exclusive(tmp_path):
+        pass
