@@ -228,7 +228,7 @@ WRONG = {
     "train cifar10-quick --data.root nowhere": "cifar10 is not in nowhere, or is damaged; put it there",
     "train finetune --data.root nowhere": "there is no folder nowhere; name it with --data.root",
     "train finetune --data.root .": "holds no class folders; each class needs a folder with its images",
-    "summary densenet-bc-100": "unknown model 'densenet-bc-100'; did you mean densenet-bc-190-40 or densenet-bc-100-12",
+    "summary densenet-bc-100": "unknown model 'densenet-bc-100'; did you mean densenet-bc-190-40",
     "summary densenet-100-0": "growth_rate 0 cannot be",
     "summary densenet121 --input 3x28x28": "input 3x28x28 is too small for this network; at least 29x29",
     "summary densenet121 --input 3x": "--input 3x is no shape",

@@ -80,7 +80,10 @@ def checkpoint_path(path: Path) -> Path:
         raise InputError(f"there is no run or checkpoint {path}")
     if not (path / "recipe.json").exists():
         raise InputError(f"{path} is no run's folder (it has no recipe.json); name a run or a checkpoint")
-    reported = read_json(path / "recipe.json")["training"]["report"]
+    try:
+        reported = read_json(path / "recipe.json")["training"]["report"]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path / 'recipe.json'} is no recipe of a run; it is broken or not ours") from error
     file = path / "checkpoints" / f"{reported}.safetensors"
     if not file.exists():
         raise InputError(f"the run {path} has no checkpoint yet; train it with --resume")
@@ -103,9 +106,10 @@ def read_checkpoint(path: str | Path, execution: Execution = "auto") -> Checkpoi
     config = DenseNetConfig.from_dict(json.loads(metadata["model"]))
     with torch.device("meta"):
         model = DenseNet(config, execution)
-    missing = model.state_dict().keys() ^ weights.keys()
-    if missing:
-        raise InputError(f"{file} does not fit its own description; it differs in {sorted(missing)[0]}")
+    described = {key: value.shape for key, value in model.state_dict().items()}
+    found = {key: value.shape for key, value in weights.items()}
+    if differing := [key for key in described | found if described.get(key) != found.get(key)]:
+        raise InputError(f"{file} does not fit its own description; it differs in {differing[0]}")
     model.load_state_dict(weights, assign=True)
     return Checkpoint(
         model=model.eval(),

@@ -14,6 +14,15 @@ from typing import IO, Any
 from densenets.errors import InputError
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_ALLOWED = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENOENT,
+}
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -25,17 +34,18 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         InputError: the disk is full, or the folder cannot be written; the old file is untouched.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
             with aside.open("wb") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
             aside.replace(path)
-            _sync_folder(path.parent)
-    finally:
-        aside.unlink(missing_ok=True)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
 
 
 @contextlib.contextmanager
@@ -49,7 +59,7 @@ def disk_errors(path: Path) -> Iterator[None]:
                 f"the disk is full: could not write {path}; free some space there "
                 "(what was saved before is untouched)"
             ) from error
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}:
+        if error.errno in _NOT_ALLOWED:
             raise InputError(
                 f"cannot write {path}: {error.strerror}; name a folder that can be written"
             ) from error

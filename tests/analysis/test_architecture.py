@@ -153,7 +153,8 @@ def test_stored_bytes_of_each_layer_grow_evenly_or_not_at_all(layers: int):
     rows = block_facts(24, layers, 12, (8, 8), bottleneck=True).layers[:-1]
     reference = [row.stored_reference for row in rows]
     assert {b - a for a, b in itertools.pairwise(reference)} == {12 * 2 * 4 * 8 * 8}
-    assert {row.stored_recompute for row in rows} == {(12 + 2 * 48) * 4 * 8 * 8}
+    # What the last layer adds is read by no other layer of the block, the rest are all alike.
+    assert {row.stored_recompute for row in rows[:-1]} == {(12 + 2 * 48) * 4 * 8 * 8}
 
 
 @pytest.mark.parametrize("name", NETWORKS)

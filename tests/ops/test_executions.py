@@ -281,8 +281,8 @@ def test_stores_what_the_facts_say(changes: dict[str, Any], execution: Any):
     facts = network_facts("network", network, sides)
     image = 4 * network.in_channels * x[0, 0].numel()  # was there before
     expected = batch * (facts.total(f"stored_{execution}") - image)
-    # The rest is statistics of every norm, and what the allocator rounds up.
-    assert kept_bytes(model, x) == pytest.approx(expected, rel=0.04)
+    # The rest, some 0.2%, is statistics of every norm and what the allocator rounds up.
+    assert kept_bytes(model, x) == pytest.approx(expected, rel=0.005)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])

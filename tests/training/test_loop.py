@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -168,7 +169,7 @@ def test_a_full_disk_stops_in_one_line_and_loses_nothing(tmp_path, monkeypatch):
     sync = os.fsync
 
     def full(descriptor):
-        if "checkpoints" in os.readlink(f"/proc/self/fd/{descriptor}"):
+        if "checkpoints" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
             raise OSError(errno.ENOSPC, "No space left on device")
         sync(descriptor)
 

@@ -168,7 +168,8 @@ def _block(config: DenseNetConfig, block: BlockChannels, size: tuple[int, ...]) 
                 parameters=weights + norms,
                 multiply_adds=weights * pixels,
                 stored_reference=_FLOAT_BYTES * pixels * (2 * reads + second),
-                stored_recompute=_FLOAT_BYTES * pixels * (k + second),
+                # The last layer's maps are kept as a part of the block's result alone.
+                stored_recompute=_FLOAT_BYTES * pixels * (k * (number < block.layers) + second),
             )
         )
     return rows

@@ -100,8 +100,14 @@ class BatchOrder:
 
 def seeded(*numbers: int) -> torch.Generator:
     """A generator for these numbers alone; nearby numbers give unrelated streams."""
-    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state) % 2**63)
+    return torch.Generator().manual_seed(mixed_seed(*numbers))
+
+
+def mixed_seed(*numbers: int) -> int:
+    """One seed from several numbers; (1, 2) and (1, 2, 0) give unrelated ones."""
+    # numpy takes trailing zeros for nothing, so how many numbers there are goes first.
+    state = np.random.SeedSequence((len(numbers), *numbers)).generate_state(1, np.uint64)[0]
+    return int(state) % 2**63
 
 
 def training_batches(

@@ -33,7 +33,7 @@ class DataConfig:
     normalization: Normalization = "channel"
     """channel: mean and deviation of the training images; scale: pixels / 255; imagenet: its constants."""
     held_out: float = 0.0
-    """Training images held out for validation: a number, or a share below 1. With 0 the test set is watched."""
+    """Training images held out for validation: a number, or a share below 1; with 0 the test set is."""
     split_seed: int = 0
     """Which images are held out."""
     image_size: int = 224
@@ -54,8 +54,11 @@ class DataConfig:
         if self.augmentation.count("normalize") != 1:
             raise InputError("augmentation needs the step normalize exactly once")
         self._check_order()
-        if self.in_memory and "resized-crop" in self.augmentation:
-            raise InputError(f"resized-crop is for image folders; {self.name} takes crop")
+        if self.normalization not in get_args(Normalization):
+            raise unknown_name("normalization", self.normalization, get_args(Normalization))
+        for step in ("resized-crop", "color-jitter"):
+            if self.in_memory and step in self.augmentation:
+                raise InputError(f"{step} is for image folders, and {self.name} lies in memory")
         if self.held_out < 0 or (self.held_out >= 1 and self.held_out != int(self.held_out)):
             raise InputError(
                 f"held_out {self.held_out} cannot be: a whole number of images, or a share below 1"

@@ -50,6 +50,8 @@ def read_image(path: Path, channels: int) -> Image.Image:
 def _eight_bit(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         pixels = np.asarray(image).astype(np.int64).clip(0, 65535)
+        if "transparency" in image.info:  # a level of grey, not a mask
+            pixels[pixels == image.info["transparency"]] = 0
         return Image.fromarray((pixels // _SIXTEEN_BIT).astype(np.uint8))
     if image.mode == "F":
         raise ValueError("32-bit floating-point pixels have no known range; save it as 8 or 16 bits")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def load_test_images(
             raise InputError(f"--data {data} is neither a folder nor one of {', '.join(DATA_NAMES[:-1])}")
         return scan(validation_folder(folder) or folder, classes, skip_broken=skip_broken)
     assert config is not None
-    splits = load_data(config)
+    splits = load_data(dataclasses.replace(config, skip_broken=skip_broken or config.skip_broken))
     if len(splits.classes) != len(classes):
         raise InputError(
             f"{config.name} has {len(splits.classes)} classes, the checkpoint knows {len(classes)}"
@@ -119,8 +120,10 @@ def _hold_out(training: Images, config: DataConfig) -> tuple[Images, Images]:
             f"held_out {config.held_out:g} leaves nothing to train on; there are {len(training)} images"
         )
     kept, held_out = held_out_split(len(training), config.held_out, config.split_seed)
-    if config.held_out and not len(held_out):
-        raise InputError(f"held_out {config.held_out:g} of {len(training)} images is none; raise it")
+    if config.held_out and not (len(held_out) and len(kept)):
+        raise InputError(
+            f"held_out {config.held_out:g} of {len(training)} images leaves one side without an image"
+        )
     return training.subset(kept), training.subset(held_out)
 
 
@@ -133,7 +136,7 @@ def channel_statistics(images: MemoryImages) -> tuple[tuple[float, ...], tuple[f
         ]
     ).sum(dim=0)  # C x 256: how often each channel has each value; exact, whatever the set's size
     values = torch.arange(256, dtype=torch.float64) / 255
-    shares = counts / counts.sum(dim=1, keepdim=True)
+    shares = counts.double() / counts.sum(dim=1, keepdim=True)
     mean = (shares * values).sum(dim=1)
     std = ((shares * values**2).sum(dim=1) - mean**2).sqrt()
     return tuple(mean.tolist()), tuple(std.tolist())

@@ -38,12 +38,10 @@ def load_named(name: str, root: Path, *, download: bool) -> NamedData:
     """
     try:
         return _LOADERS[name](root, download)
-    except URLError as error:
-        raise InputError(f"could not download {name}: {error.reason}; is there a network?") from error
-    except RuntimeError as error:
-        # torchvision's only word for "not there" and for "checksum differs".
-        if not any(word in str(error) for word in ("not found", "corrupted", "download")):
-            raise
+    except (URLError, ConnectionError, TimeoutError) as error:
+        raise InputError(f"could not download {name}: {error}; is there a network?") from error
+    except (RuntimeError, ValueError, EOFError) as error:
+        # torchvision's words for "not there", "checksum differs" and "ends too early".
         advice = "remove it and try again" if download else "put it there, or fetch it with --data.download"
         raise InputError(f"{name} is not in {root}, or is damaged; {advice}") from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import pickle
 import re
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,7 @@ def infer_config(weights: Mapping[str, Tensor], dropout: float = 0.0) -> DenseNe
 
 
 def _infer_config(weights: Mapping[str, Tensor], dropout: float) -> DenseNetConfig:
-    layers: dict[int, int] = {}
-    for key in weights:
-        if match := _LAYER.fullmatch(key):
-            block, layer = int(match[1]), int(match[2])
-            layers[block] = max(layer, layers.get(block, 0))
-    if sorted(layers) != list(range(1, len(layers) + 1)):
-        raise KeyError("features.denseblock1")
+    block_layers = _block_layers(weights)
     stem = weights["features.conv0.weight"]
     first = "features.denseblock1.denselayer1."
     bottleneck = first + "conv2.weight" in weights
@@ -74,11 +69,12 @@ def _infer_config(weights: Mapping[str, Tensor], dropout: float) -> DenseNetConf
     if bottleneck and weights[first + "conv1.weight"].shape[0] != BOTTLENECK_WIDTH * growth_rate:
         raise KeyError(f"a bottleneck of {BOTTLENECK_WIDTH}k channels")
     transitions = [
-        tuple(weights[f"features.transition{block}.conv.weight"].shape[:2]) for block in range(1, len(layers))
+        tuple(weights[f"features.transition{block}.conv.weight"].shape[:2])
+        for block in range(1, len(block_layers))
     ]
     kind: Stem = "imagenet" if "features.norm0.weight" in weights else "cifar"
     return DenseNetConfig(
-        block_layers=tuple(layers[block] for block in sorted(layers)),
+        block_layers=block_layers,
         growth_rate=growth_rate,
         bottleneck=bottleneck,
         compression=_compression(transitions),
@@ -91,11 +87,26 @@ def _infer_config(weights: Mapping[str, Tensor], dropout: float) -> DenseNetConf
     )
 
 
+def _block_layers(weights: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """How many layers each block has; none of them may be missing."""
+    found: dict[int, set[int]] = {}
+    for key in weights:
+        if match := _LAYER.fullmatch(key):
+            found.setdefault(int(match[1]), set()).add(int(match[2]))
+    for block in range(1, max(found, default=1) + 1):
+        layers = found.get(block, set())
+        for layer in range(1, max(layers, default=1) + 1):
+            if layer not in layers:
+                raise KeyError(f"features.denseblock{block}.denselayer{layer}.conv1.weight")
+    return tuple(len(found[block]) for block in sorted(found))
+
+
 def _compression(transitions: list[tuple[int, ...]]) -> float:
     """The theta with which floor(theta * read) is what each transition hands on."""
-    # A share of a half channel more than one transition shows is safe from rounding.
-    shown = [(handed_on + 0.5) / read for handed_on, read in transitions]
-    for theta in (1.0, 0.5, *shown):
+    # Each transition allows the thetas of [handed on / read, (handed on + 1) / read).
+    lowest = max((handed_on / read for handed_on, read in transitions), default=1.0)
+    highest = min(((handed_on + 1) / read for handed_on, read in transitions), default=1.0)
+    for theta in (1.0, 0.5, (lowest + highest) / 2):
         if all(math.floor(theta * read) == handed_on for handed_on, read in transitions):
             return theta
     raise KeyError("one compression for all transitions")
@@ -110,13 +121,16 @@ def _read_pytorch(path: Path) -> dict[str, Tensor]:
         raise InputError(
             f"{path} is broken, or holds more than weights; it was not loaded, since that could run code"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    # What PyTorch's reader stumbles over in a file that it did not write, or that ends too early.
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, struct.error) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path} is not a whole PyTorch file ({reason})") from error
     for wrapper in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    ):
         raise InputError(f"{path} holds no state dict (names and tensors)")
     return content
 

@@ -11,6 +11,7 @@ Shapes: N batch, C channels, *sides the spatial sides, k growth rate, L layers o
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -98,6 +99,7 @@ class DenseNet(nn.Module):
         linear = nn.Linear(self.config.num_features, num_classes, device=weight.device, dtype=weight.dtype)
         _initialize_linear(linear, generator)
         self.classifier = linear
+        self.config = dataclasses.replace(self.config, num_classes=num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x *sides -> N x classes."""

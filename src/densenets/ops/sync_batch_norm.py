@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.distributed
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import batch_norm as local_batch_norm
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -65,8 +66,8 @@ def batch_norm(
         assert running_mean is not None
         assert running_var is not None
         with torch.no_grad():
-            running_mean.lerp_(mean, momentum)
-            running_var.lerp_(var, momentum)
+            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+            running_var.lerp_(var.to(running_var.dtype), momentum)
         return output
     return local_batch_norm(x, running_mean, running_var, norm.weight, norm.bias, True, momentum, norm.eps)
 
@@ -90,6 +91,7 @@ class _GlobalBatchNorm(torch.autograd.Function):
         return output.to(x.dtype), mean, unbiased
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, inverse_std, total = ctx.saved_tensors
         gradient = _wide(gradients[0])

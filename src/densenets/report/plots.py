@@ -30,8 +30,9 @@ def write_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], 
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     if named:
-        axes.set_xticks(range(count), classes, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(count), classes)
+        names = [_literal(name) for name in classes]
+        axes.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(count), names)
         for i, row in enumerate(shares):
             for j, share in enumerate(row):
                 if confusion[i][j]:
@@ -53,7 +54,7 @@ def write_curves(metrics: Sequence[dict[str, Any]], title: str, stem: Path) -> N
     """Draw a run's top-1 error and loss by epoch, as `stem`.png and `stem`.svg."""
     epochs = [line for line in metrics if line["kind"] == "epoch"]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(_literal(title))
     panels = (("top1_error", "top-1 error (%)"), ("loss", "loss (nats)"))
     for number, (quantity, label) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, 2, number)
@@ -77,6 +78,11 @@ def write_curves(metrics: Sequence[dict[str, Any]], title: str, stem: Path) -> N
     _write(figure, stem)
 
 
+def _literal(text: str) -> str:
+    """Text that matplotlib shall not take for a formula."""
+    return text.replace("$", r"\$")
+
+
 def _write(figure: Figure, stem: Path) -> None:
     for suffix in ("png", "svg"):
         content = io.BytesIO()
@@ -84,4 +90,4 @@ def _write(figure: Figure, stem: Path) -> None:
         with mpl.rc_context({"svg.hashsalt": "densenets", "svg.fonttype": "none"}):
             metadata = {"Date": None} if suffix == "svg" else None
             figure.savefig(content, format=suffix, dpi=150, metadata=metadata)
-        write_bytes(stem.with_suffix(f".{suffix}"), content.getvalue())
+        write_bytes(stem.parent / f"{stem.name}.{suffix}", content.getvalue())

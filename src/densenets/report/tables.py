@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from densenets.analysis.architecture import NetworkFacts
 
@@ -137,10 +138,10 @@ def print_evaluation(facts: dict[str, Any]) -> None:
     for row in facts["per_class"]:
         error = row["top1_error"]
         table.add_row(
-            row["class"],
+            Text(row["class"]),
             f"{row['images']}",
             "-" if error is None else f"{error:.2f}",
-            row["most_often_taken_for"] or "",
+            Text(row["most_often_taken_for"] or ""),
         )
     console.print(table)
     console.print(
@@ -164,7 +165,7 @@ def _short(number: float | None) -> str:
     if number is None:
         return "-"
     for size, unit in _UNITS:
-        if number >= size:
+        if number >= 0.9995 * size:  # what three digits would round up to 1000 of the unit below
             return f"{number / size:.3g} {unit}"
     return f"{number:g}"
 

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from densenets.data.batches import Batch
+from densenets.data.batches import Batch, mixed_seed
 from densenets.distributed import Ranks
 from densenets.models.densenet import DenseNet
 from densenets.ops.sync_batch_norm import synchronize
@@ -164,8 +164,7 @@ class Learner:
         return float(max(share, 1 - share))
 
     def _seed(self, *numbers: int) -> int:
-        sequence = np.random.SeedSequence((self.recipe.training.seed, *numbers))
-        return int(sequence.generate_state(1)[0])
+        return mixed_seed(self.recipe.training.seed, *numbers)
 
 
 def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:

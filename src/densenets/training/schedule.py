@@ -27,7 +27,7 @@ def learning_rate(
         return highest * _one_cycle(progress, schedule.peak)
     warmup = schedule.warmup_epochs * steps_per_epoch
     if step < warmup:
-        return highest * (step + 1) / warmup
+        return highest * min(1.0, (step + 1) / warmup)
     if schedule.name == "cosine":
         return highest * _cosine((step - warmup) / max(1, total - warmup))
     passed = sum(step >= round(milestone * total) for milestone in schedule.milestones)
