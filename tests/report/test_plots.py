@@ -59,7 +59,7 @@ def test_cells_are_percent_of_the_true_class(tmp_path: Path) -> None:
 def test_the_same_data_gives_the_same_bytes(tmp_path: Path) -> None:
     for stem in ("first", "second"):
         write_confusion(CONFUSION, CLASSES, tmp_path / stem)
-        write_curves(metrics(3), "a run", tmp_path / f"{stem}-curves")
+        write_curves(metrics(3), "a run", "test", tmp_path / f"{stem}-curves")
     for ending in (".svg", ".png", "-curves.svg", "-curves.png"):
         assert (tmp_path / f"first{ending}").read_bytes() == (tmp_path / f"second{ending}").read_bytes()
 
@@ -82,14 +82,14 @@ def test_class_names_are_no_markup(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("epochs", [0, 1, 3, 300])
 def test_the_curves_of_any_run_can_be_drawn(tmp_path: Path, epochs: int) -> None:
-    write_curves(metrics(epochs), "a run", tmp_path / "curves")
+    write_curves(metrics(epochs), "a run", "test", tmp_path / "curves")
     assert_sane(tmp_path / "curves.png")
     shown = texts(tmp_path / "curves.svg")
-    assert {"a run", "top-1 error (%)", "loss (nats)", "epoch", "train", "validation"} <= set(shown)
+    assert {"a run", "top-1 error (%)", "loss (nats)", "epoch", "training", "test"} <= set(shown)
 
 
 def test_a_stem_may_hold_a_dot(tmp_path: Path) -> None:
-    write_curves(metrics(2), "a run", tmp_path / "rate-0.1")
+    write_curves(metrics(2), "a run", "test", tmp_path / "rate-0.1")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rate-0.1.png", "rate-0.1.svg"]
 
 

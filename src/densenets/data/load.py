@@ -115,15 +115,13 @@ def _memory_splits(config: DataConfig) -> DataSplits:
 
 
 def _hold_out(training: Images, config: DataConfig) -> tuple[Images, Images]:
-    if config.held_out >= len(training):
+    kept, held_out = held_out_split(len(training), config.held_out, config.split_seed)
+    if not len(kept):
         raise InputError(
             f"held_out {config.held_out:g} leaves nothing to train on; there are {len(training)} images"
         )
-    kept, held_out = held_out_split(len(training), config.held_out, config.split_seed)
-    if config.held_out and not (len(held_out) and len(kept)):
-        raise InputError(
-            f"held_out {config.held_out:g} of {len(training)} images leaves one side without an image"
-        )
+    if config.held_out and not len(held_out):
+        raise InputError(f"held_out {config.held_out:g} of {len(training)} images is none; raise it")
     return training.subset(kept), training.subset(held_out)
 
 

@@ -40,7 +40,7 @@ def write_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], 
                     axes.text(
                         j,
                         i,
-                        f"{share:.0f}" if share >= 0.5 else "<1",
+                        f"{share:.0f}" if share >= 1 else "<1",
                         ha="center",
                         va="center",
                         color=colour,
@@ -50,22 +50,32 @@ def write_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], 
     _write(figure, stem)
 
 
-def write_curves(metrics: Sequence[dict[str, Any]], title: str, stem: Path) -> None:
-    """Draw a run's top-1 error and loss by epoch, as `stem`.png and `stem`.svg."""
+def write_curves(metrics: Sequence[dict[str, Any]], title: str, watched: str, stem: Path) -> None:
+    """Draw a run's top-1 error and loss by epoch, as `stem`.png and `stem`.svg.
+
+    Args:
+        metrics: lines of metrics.jsonl.
+        title: of the figure.
+        watched: what the validation images are, such as "test".
+        stem: path without ending.
+    """
     epochs = [line for line in metrics if line["kind"] == "epoch"]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     figure.suptitle(_literal(title))
     panels = (("top1_error", "top-1 error (%)"), ("loss", "loss (nats)"))
     for number, (quantity, label) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, 2, number)
-        for split, colour, line_style in (("train", _ORANGE, "--"), ("validation", _BLUE, "-")):
+        for split, name, colour, line_style in (
+            ("train", "training", _ORANGE, "--"),
+            ("validation", watched, _BLUE, "-"),
+        ):
             values = [line[f"{split}_{quantity}"] for line in epochs]
             axes.plot(
                 [line["epoch"] for line in epochs],
                 values,
                 line_style,
                 color=colour,
-                label=split,
+                label=name,
                 marker="o" if len(epochs) <= 40 else None,
                 markersize=3,
             )

@@ -310,7 +310,8 @@ class _Run:
         }
         if self.ranks.is_first:
             path = self.folder.path
-            write_curves(read_metrics(self.folder.metrics), self.recipe.name, path / "curves")
+            watched = "held out" if self.recipe.data.held_out else "test"
+            write_curves(read_metrics(self.folder.metrics), self.recipe.name, watched, path / "curves")
             write_evaluation(result, self.data.classes, path)
         log.message(
             f"test error {evaluation.top1_error:.2f}% (top-5 {evaluation.top5_error:.2f}%) on "
