@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 from pathlib import Path
@@ -16,7 +17,7 @@ from densenets.errors import InputError
 from densenets.interop.weights import infer_config, read_weights
 from densenets.models.config import DenseNetConfig
 from densenets.models.densenet import DenseNet
-from densenets.models.zoo import customized_config
+from densenets.models.zoo import named_config
 from densenets.ops.execution import EXECUTIONS
 
 CLASSES = ("cat", "dog", "größer", "a, b", "")
@@ -99,7 +100,7 @@ def test_file_holds_the_state_dict_and_nothing_else(saved: tuple[Path, DenseNet]
 
 
 def test_other_programs_read_the_tensors(tmp_path: Path):
-    config = customized_config("densenet121", num_classes=4)
+    config = dataclasses.replace(named_config("densenet121"), num_classes=4)
     model = DenseNet(config)
     path = tmp_path / "121.safetensors"
     save_checkpoint(path, model.state_dict(), config, CLASSES[:4], PREPROCESSING, {})

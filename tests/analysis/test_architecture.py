@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 from typing import Any
@@ -11,7 +12,7 @@ from densenets.analysis.architecture import block_facts, network_facts
 from densenets.errors import InputError
 from densenets.models.config import DenseNetConfig
 from densenets.models.densenet import DenseNet
-from densenets.models.zoo import ZOO, customized_config, named_config
+from densenets.models.zoo import ZOO, named_config
 
 # Counted from the paper's layer rules, for the classes of the set that each network was made for.
 PARAMETERS = {
@@ -33,14 +34,19 @@ PARAMETERS = {
 # Networks that differ in every fact, with images whose sides are odd and unlike.
 NETWORKS: dict[str, tuple[DenseNetConfig, tuple[int, ...]]] = {
     "cifar": (named_config("densenet-22-8"), (32, 32)),
-    "cifar, no square": (customized_config("densenet-bc-22-8", compression=0.3, num_classes=7), (21, 45)),
+    "cifar, no square": (
+        dataclasses.replace(named_config("densenet-bc-22-8"), compression=0.3, num_classes=7),
+        (21, 45),
+    ),
     "imagenet": (named_config("densenet121"), (75, 61)),
-    "signal": (customized_config("densenet-b-22-8", spatial_dims=1, in_channels=2), (77,)),
+    "signal": (dataclasses.replace(named_config("densenet-b-22-8"), spatial_dims=1, in_channels=2), (77,)),
     "volume": (
-        customized_config("densenet121", spatial_dims=3, block_layers=(2, 3), growth_rate=5, in_channels=1),
+        dataclasses.replace(
+            named_config("densenet121"), spatial_dims=3, block_layers=(2, 3), growth_rate=5, in_channels=1
+        ),
         (19, 16, 23),
     ),
-    "one block": (customized_config("densenet-c-22-8", block_layers=(4,)), (9, 9)),
+    "one block": (dataclasses.replace(named_config("densenet-c-22-8"), block_layers=(4,)), (9, 9)),
 }
 
 
@@ -70,7 +76,7 @@ def test_parameters_are_the_papers(name: str):
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_of_100_classes_are_the_modules(name: str):
-    config = customized_config(name, num_classes=100)
+    config = dataclasses.replace(named_config(name), num_classes=100)
     assert network_facts(name, config, (64, 64)).total("parameters") == count(meta_model(config))
 
 

@@ -52,8 +52,10 @@ def test_held_out_is_a_share_or_a_whole_number(held_out: float) -> None:
 
 
 def test_the_papers_orders_of_augmentation_are_allowed() -> None:
-    DataConfig(name="cifar10", augmentation=("normalize", "mirror", "crop"))
-    DataConfig(**FOLDER, augmentation=("resized-crop", "color-jitter", "lighting", "normalize", "mirror"))
+    small = ("normalize", "mirror", "crop")
+    large = ("resized-crop", "color-jitter", "lighting", "normalize", "mirror")
+    assert DataConfig(name="cifar10", augmentation=small).augmentation == small
+    assert DataConfig(**FOLDER, augmentation=large).augmentation == large
 
 
 def test_sets_in_memory_are_told_from_folders() -> None:

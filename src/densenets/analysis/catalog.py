@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from densenets.analysis.architecture import network_facts
 from densenets.data.facts import DATA_FACTS
-from densenets.models.zoo import ZOO, customized_config
+from densenets.models.zoo import ZOO
 from densenets.training.recipe import Recipe
 from densenets.training.recipes import named_recipe, recipe_names
 
@@ -58,12 +59,7 @@ def _recipe_row(recipe: Recipe) -> dict[str, Any]:
     data = DATA_FACTS.get(recipe.data.name)
     if data is None:
         return row
-    config = customized_config(
-        recipe.model.name,
-        num_classes=data.classes,
-        in_channels=data.channels,
-        block_layers=recipe.model.block_layers or None,
-    )
+    config = dataclasses.replace(recipe.model.config, num_classes=data.classes, in_channels=data.channels)
     facts = network_facts(recipe.name, config, (data.side, data.side))
     images = data.training - int(recipe.data.held_out)
     passes = _TRAINING_COST * images * recipe.training.epochs

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import torch
 
 from densenets.models.config import Stem
 from densenets.models.densenet import DenseNet
-from densenets.models.zoo import customized_config
+from densenets.models.zoo import named_config
 from densenets.ops.execution import Execution
 
 
@@ -40,17 +43,17 @@ def create_model(
     Raises:
         InputError: the name or the execution is unknown, or the network cannot be.
     """
-    config = customized_config(
-        name,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        block_layers=block_layers,
-        growth_rate=growth_rate,
-        bottleneck=bottleneck,
-        compression=compression,
-        stem=stem,
-        stem_channels=stem_channels,
-        dropout=dropout,
-        spatial_dims=spatial_dims,
-    )
-    return DenseNet(config, execution, generator)
+    fields = {
+        "num_classes": num_classes,
+        "in_channels": in_channels,
+        "block_layers": block_layers,
+        "growth_rate": growth_rate,
+        "bottleneck": bottleneck,
+        "compression": compression,
+        "stem": stem,
+        "stem_channels": stem_channels,
+        "dropout": dropout,
+        "spatial_dims": spatial_dims,
+    }
+    given: dict[str, Any] = {field: value for field, value in fields.items() if value is not None}
+    return DenseNet(dataclasses.replace(named_config(name), **given), execution, generator)

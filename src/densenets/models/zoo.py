@@ -6,12 +6,11 @@ was measured by this project.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from dataclasses import dataclass
 
 from densenets.errors import InputError, unknown_name
-from densenets.models.config import DenseNetConfig, Stem
+from densenets.models.config import DenseNetConfig
 
 _CIFAR_NAME = re.compile(r"densenet(?:-(?P<variant>b|c|bc))?-(?P<depth>\d+)-(?P<growth>\d+)")
 _CIFAR_BLOCKS = 3
@@ -124,27 +123,3 @@ def named_config(name: str) -> DenseNetConfig:
     if match := _CIFAR_NAME.fullmatch(name):
         return _cifar(match["variant"] or "", int(match["depth"]), int(match["growth"]))
     raise unknown_name("model", name, [*ZOO, "densenet-bc-DEPTH-GROWTH"])
-
-
-def customized_config(
-    name: str,
-    *,
-    num_classes: int | None = None,
-    in_channels: int | None = None,
-    block_layers: tuple[int, ...] | None = None,
-    growth_rate: int | None = None,
-    bottleneck: bool | None = None,
-    compression: float | None = None,
-    stem: Stem | None = None,
-    stem_channels: int | None = None,
-    dropout: float | None = None,
-    spatial_dims: int | None = None,
-) -> DenseNetConfig:
-    """The config of a name with some fields changed; None keeps the name's own.
-
-    Raises:
-        InputError: no network has this name, or it cannot be with these fields.
-    """
-    changes = {field: value for field, value in locals().items() if field != "name"}
-    given = {field: value for field, value in changes.items() if value is not None}
-    return dataclasses.replace(named_config(name), **given)

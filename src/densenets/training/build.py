@@ -11,7 +11,6 @@ from densenets.data.load import DataSplits
 from densenets.errors import InputError
 from densenets.interop.weights import infer_config, read_weights
 from densenets.models.densenet import DenseNet
-from densenets.models.zoo import customized_config
 from densenets.training.recipe import Recipe
 
 
@@ -26,12 +25,10 @@ def build_model(recipe: Recipe, data: DataSplits, device: torch.device) -> tuple
     if recipe.model.weights:
         model, notes = _from_weights(recipe.model.weights, recipe, channels, classes, generator)
     else:
-        config = customized_config(
-            recipe.model.name,
+        config = dataclasses.replace(
+            recipe.model.config,
             num_classes=classes,
             in_channels=channels,
-            block_layers=recipe.model.block_layers or None,
-            dropout=recipe.model.dropout,
         )
         model, notes = DenseNet(config, recipe.model.execution, generator), []
     size = data.preprocessing.image_size

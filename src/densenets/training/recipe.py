@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from densenets.data.config import DataConfig
 from densenets.errors import InputError
+from densenets.models.config import DenseNetConfig
+from densenets.models.zoo import named_config
 from densenets.ops.execution import Execution
 
 
@@ -29,6 +31,17 @@ class ModelRecipe:
     """How dense blocks run: reference, recompute (less memory), or auto (the fastest)."""
     weights: Path | None = None
     """Weights of any DenseNet to start from; they say which network, a head that does not fit is new."""
+
+    @property
+    def config(self) -> DenseNetConfig:
+        """The network, for the name's own channels and classes.
+
+        Raises:
+            InputError: no network has this name, or it cannot be.
+        """
+        config = named_config(self.name)
+        layers = self.block_layers or config.block_layers
+        return dataclasses.replace(config, block_layers=layers, dropout=self.dropout)
 
 
 @dataclass(frozen=True, kw_only=True)
