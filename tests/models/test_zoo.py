@@ -5,7 +5,6 @@ import torch
 
 from densenets.errors import InputError
 from densenets.models.create import create_model
-from densenets.models.densenet import DenseNet
 from densenets.models.zoo import ZOO, named_config
 
 # name -> parameters for 10 and for 100 classes, counted from the paper's layer rules; the paper prints
@@ -50,7 +49,7 @@ IMAGENET_ERRORS = {
 
 def parameters(name: str, num_classes: int | None = None) -> int:
     with torch.device("meta"):
-        model = DenseNet(dataclasses.replace(named_config(name), num_classes=num_classes))
+        model = create_model(name, num_classes=num_classes)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
