@@ -22,34 +22,36 @@ from densenets.training.learner import Learner
 STEPS = 5
 
 
-def exact_weights(shard: Shard, execution: str, accumulation: int = 1) -> dict[str, Tensor]:
-    """Some steps in float64 on this rank's shares of uneven batches of 101 digits."""
+def exact_weights(
+    shard: Shard, execution: str, accumulation: int = 1, batch_size: int = 101
+) -> dict[str, Tensor]:
+    """Some steps in float64 on this rank's shares of batches of digits, uneven by default."""
     # Dropout and mixup draw within a process, so they have no equal elsewhere.
-    recipe = small_recipe(mixup=0.0, batch_size=101, accumulation=accumulation)
+    recipe = small_recipe(mixup=0.0, batch_size=batch_size, accumulation=accumulation)
     model_recipe = dataclasses.replace(recipe.model, dropout=0.0, execution=execution)
     recipe = dataclasses.replace(recipe, model=model_recipe)
     device = torch.device("cpu")
     data = load_data(recipe.data)
     model, _ = build_model(recipe, data, device)
     learner = Learner(model.double(), recipe, Ranks(shard, device))
-    order = BatchOrder(count=len(data.training), batch_size=101, seed=0, shard=shard)
+    order = BatchOrder(count=len(data.training), batch_size=batch_size, seed=0, shard=shard)
     for step, (indices, _, count) in zip(range(STEPS), order.epoch(0), strict=False):
         images = data.training.pixels[indices].double() / 255
         learner.step(Batch(images, data.training.labels[indices], count), 0.1, 0, step)
     return learner.model.state_dict()
 
 
-def rank_main(rank: int, folder: str, execution: str) -> None:
+def rank_main(rank: int, folder: str, execution: str, accumulation: int, batch_size: int) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=2)
-    state = exact_weights(Shard(rank, 2), execution)
+    state = exact_weights(Shard(rank, 2), execution, accumulation, batch_size)
     torch.save(state, Path(folder, f"{rank}.pt"))
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("execution", ["reference", "recompute"])
 def test_two_processes_equal_one_on_the_same_global_batch(execution, tmp_path):
-    torch.multiprocessing.spawn(rank_main, (str(tmp_path), execution), nprocs=2)
+    torch.multiprocessing.spawn(rank_main, (str(tmp_path), execution, 1, 101), nprocs=2)
     one = exact_weights(Shard(), "reference")
     for rank in (0, 1):
         two = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
@@ -57,6 +59,13 @@ def test_two_processes_equal_one_on_the_same_global_batch(execution, tmp_path):
         for key, value in one.items():
             # float64 sums in another order; a wrong weight of an uneven share would show at 1e-3.
             torch.testing.assert_close(two[key], value, rtol=1e-9, atol=1e-10)
+
+
+def test_uneven_shares_are_accumulated_in_the_same_number_of_parts(tmp_path):
+    # 3 and 4 images: a rank that made one part and a rank that made two would wait for ever.
+    torch.multiprocessing.spawn(rank_main, (str(tmp_path), "reference", 2, 7), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 def test_torchrun_trains_and_evaluates_as_one_process_does(tmp_path):

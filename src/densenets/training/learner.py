@@ -92,7 +92,9 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         share = self._mixup_share(epoch, step)
-        parts = max(1, min(self.recipe.training.accumulation, len(batch.labels) // 2))
+        # As many on every rank, or they would wait for each other's statistics for ever.
+        smallest_share = batch.global_count // self.ranks.shard.world_size
+        parts = max(1, min(self.recipe.training.accumulation, smallest_share // 2))
         images = batch.images.tensor_split(parts)
         labels = batch.labels.tensor_split(parts)
         results = [

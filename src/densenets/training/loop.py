@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +33,7 @@ from densenets.training.run import Progress, RunFolder, read_metrics
 from densenets.training.schedule import learning_rate
 from densenets.training.signals import StopRequest, stop_requests
 
-_EVALUATION_BATCH = 500  # images on each rank; without gradients a batch takes little memory
+_EVALUATION_BATCH = 500  # of small images, on each rank; without gradients a batch takes little memory
 
 
 def train(recipe: Recipe, out: Path, *, resume: bool = False) -> dict[str, Any]:
@@ -166,7 +167,7 @@ class _Run:
     def _look(self, rate: float, log: Log) -> None:
         """Read the losses since the last look, tell them, save or stop when it is time."""
         progress = self.progress
-        loss, wrong, images, asked, due = self._since_last_look()
+        loss, wrong, images, stops, due = self._since_last_look()
         if not math.isfinite(loss):
             raise InputError(self._not_a_number())
         progress.loss += loss
@@ -183,18 +184,18 @@ class _Run:
                     "learning_rate": rate,
                 }
             )
-        if asked:
+        if stops:
             self._save()
             raise Interrupted(
                 f"stopped after epoch {progress.epoch}, step {progress.step}; "
                 f"go on with --resume --out {self.folder.path}",
-                int(asked),
+                self.request.signal_number or signal.SIGTERM,  # if another rank's, ours was never sent
             )
         if due:
             self._save()
 
     def _since_last_look(self) -> tuple[float, float, float, float, float]:
-        """Loss, wrong guesses, images, signal that asked to stop, and whether a saving is due; of all ranks.
+        """Of all ranks: loss, wrong guesses, images, how many were asked to stop, whether a saving is due.
 
         One exchange for all of it, so that every rank stops and saves at the same step.
         """
@@ -207,14 +208,14 @@ class _Run:
                 torch.stack([s.loss.double().to(device) for s in pending]).sum(),
                 torch.stack([s.wrong.double().to(device) for s in pending]).sum(),
                 *torch.tensor(
-                    [sum(s.images for s in pending), self.request.signal_number, due],
+                    [sum(s.images for s in pending), self.request.signal_number > 0, due],
                     dtype=torch.float64,
                     device=device,
                 ),
             ]
         )
-        loss, wrong, images, asked, due_sum = self.ranks.sum(sums).tolist()
-        return loss, wrong, images, asked, due_sum
+        loss, wrong, images, stops, due_ranks = self.ranks.sum(sums).tolist()
+        return loss, wrong, images, stops, due_ranks
 
     def _finish_epoch(self, log: Log) -> None:
         recipe, progress = self.recipe, self.progress
@@ -277,9 +278,11 @@ class _Run:
         model = self.learner.evaluated
         # Without synchronised statistics each rank has its own; those of the first are kept.
         self.ranks.copy_from_first(model.buffers())
+        # Of large images, as many as a training step takes, for which there is memory.
+        training_share = max(1, self.recipe.training.batch_size // self.ranks.shard.world_size)
         batches = evaluation_batches(
             images,
-            _EVALUATION_BATCH,
+            _EVALUATION_BATCH if self.recipe.data.in_memory else training_share,
             self.ranks.shard,
             preprocessing=self.data.preprocessing,
             device=self.ranks.device,

@@ -36,9 +36,16 @@ def digits() -> Recipe:
         name="digits",
         model=ModelRecipe(name="densenet-bc-22-16", dropout=0.1),
         data=DataConfig(name="digits", augmentation=("normalize", "crop"), padding=1),
-        optimizer=OptimizerRecipe(weight_decay=5e-4),
+        optimizer=OptimizerRecipe(weight_decay=1e-3),
         schedule=ScheduleRecipe(name="cosine", warmup_epochs=1),
-        training=TrainingRecipe(epochs=30, batch_size=64, label_smoothing=0.1, mixup=0.2, channels_last=True),
+        training=TrainingRecipe(
+            epochs=40,
+            batch_size=64,
+            label_smoothing=0.1,
+            mixup=0.2,
+            ema_decay=0.98,
+            channels_last=True,
+        ),
     )
 
 
