@@ -8,6 +8,7 @@ import torch
 import torchvision
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from small_networks import small_config
 from torch import nn
 
 import densenets
@@ -27,15 +28,8 @@ DETAILS = {"recipe": "digits", "epoch": 3, "errors": {"top1": 2.5}, "note": None
 
 def trained_network(seed: int = 0) -> DenseNet:
     """A small network after one training step's worth of statistics."""
-    config = DenseNetConfig(
-        block_layers=(2, 3),
-        growth_rate=4,
-        bottleneck=True,
-        compression=0.3,
-        stem="imagenet",
-        stem_channels=9,
-        dropout=0.2,
-        num_classes=len(CLASSES),
+    config = small_config(
+        compression=0.3, stem="imagenet", stem_channels=9, dropout=0.2, num_classes=len(CLASSES)
     )
     generator = torch.Generator().manual_seed(seed)
     model = DenseNet(config, generator=generator)

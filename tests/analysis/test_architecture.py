@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from paper_counts import CIFAR_PARAMETERS, IMAGENET_PARAMETERS
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -14,22 +15,8 @@ from densenets.models.config import DenseNetConfig
 from densenets.models.densenet import DenseNet
 from densenets.models.zoo import ZOO, named_config
 
-# Counted from the paper's layer rules, for the classes of the set that each network was made for.
-PARAMETERS = {
-    "densenet-40-12": 1_019_722,
-    "densenet-100-12": 6_979_642,
-    "densenet-100-24": 27_249_082,
-    "densenet-bc-100-12": 769_162,
-    "densenet-bc-250-24": 15_324_406,
-    "densenet-bc-190-40": 25_624_430,
-    "densenet121": 7_978_856,
-    "densenet169": 14_149_480,
-    "densenet201": 20_013_928,
-    "densenet264": 33_337_704,
-    "densenet161": 28_681_000,
-    "densenet232-48": 55_570_984,
-    "densenet264-48": 72_686_632,
-}
+# For the classes of the set that each network was made for.
+PARAMETERS = {name: ten for name, (ten, _) in CIFAR_PARAMETERS.items()} | IMAGENET_PARAMETERS
 
 # Networks that differ in every fact, with images whose sides are odd and unlike.
 NETWORKS: dict[str, tuple[DenseNetConfig, tuple[int, ...]]] = {

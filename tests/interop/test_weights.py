@@ -7,6 +7,7 @@ import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
+from small_networks import small_config
 from torch import Tensor
 
 from densenets.errors import InputError
@@ -15,15 +16,7 @@ from densenets.models.config import DenseNetConfig
 from densenets.models.densenet import DenseNet
 from densenets.models.zoo import ZOO, named_config
 
-SMALL = DenseNetConfig(
-    block_layers=(2, 3),
-    growth_rate=4,
-    bottleneck=True,
-    compression=0.5,
-    stem="imagenet",
-    stem_channels=8,
-    num_classes=5,
-)
+SMALL = small_config(stem="imagenet")
 
 
 def small_weights() -> dict[str, Tensor]:

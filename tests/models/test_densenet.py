@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from small_networks import small_config
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,19 +19,6 @@ from densenets.ops.execution import EXECUTIONS
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
-
-def small_config(**changes: Any) -> DenseNetConfig:
-    fields: dict[str, Any] = {
-        "block_layers": (2, 3),
-        "growth_rate": 4,
-        "bottleneck": True,
-        "compression": 0.5,
-        "stem": "cifar",
-        "stem_channels": 8,
-        "num_classes": 5,
-    }
-    return DenseNetConfig(**{**fields, **changes})
 
 
 def small_model(seed: int = 0, **changes: Any) -> DenseNet:

@@ -2,30 +2,12 @@ import dataclasses
 
 import pytest
 import torch
+from paper_counts import CIFAR_PARAMETERS, IMAGENET_PARAMETERS
 
 from densenets.errors import InputError
 from densenets.models.create import create_model
 from densenets.models.zoo import ZOO, named_config
 
-# name -> parameters for 10 and for 100 classes, counted from the paper's layer rules; the paper prints
-# 1.0M, 7.0M, 27.2M, 0.8M, 15.3M and 25.6M.
-CIFAR_PARAMETERS = {
-    "densenet-40-12": (1_019_722, 1_060_132),
-    "densenet-100-12": (6_979_642, 7_084_852),
-    "densenet-100-24": (27_249_082, 27_457_972),
-    "densenet-bc-100-12": (769_162, 800_032),
-    "densenet-bc-250-24": (15_324_406, 15_480_556),
-    "densenet-bc-190-40": (25_624_430, 25_821_620),
-}
-IMAGENET_PARAMETERS = {
-    "densenet121": 7_978_856,
-    "densenet169": 14_149_480,
-    "densenet201": 20_013_928,
-    "densenet264": 33_337_704,
-    "densenet161": 28_681_000,
-    "densenet232-48": 55_570_984,
-    "densenet264-48": 72_686_632,
-}
 # Table 2 of the paper: C10, C10+, C100, C100+, SVHN, in percent.
 CIFAR_ERRORS = {
     "densenet-40-12": (7.00, 5.24, 27.55, 24.42, 1.79),

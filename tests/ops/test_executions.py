@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from small_networks import small_config
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -22,16 +23,7 @@ ROUNDING = 1e-8
 
 
 def config(**changes: Any) -> DenseNetConfig:
-    fields: dict[str, Any] = {
-        "block_layers": (3, 2, 3),
-        "growth_rate": 4,
-        "bottleneck": True,
-        "compression": 0.5,
-        "stem": "cifar",
-        "stem_channels": 8,
-        "num_classes": 5,
-    }
-    return DenseNetConfig(**{**fields, **changes})
+    return small_config(**{"block_layers": (3, 2, 3), **changes})
 
 
 def randomize(model: nn.Module) -> nn.Module:

@@ -5,9 +5,9 @@ import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
+from small_networks import small_config
 from torch import Tensor, nn
 
-from densenets.models.config import DenseNetConfig
 from densenets.models.densenet import DenseNet
 from densenets.ops.sync_batch_norm import SyncBatchNorm, synchronize
 
@@ -113,15 +113,7 @@ def test_three_steps_count_and_move_the_statistics_as_batch_norm_does():
 
 
 def small_network(execution: Any = "reference") -> DenseNet:
-    config = DenseNetConfig(
-        block_layers=(2, 2),
-        growth_rate=3,
-        bottleneck=True,
-        compression=0.5,
-        stem="imagenet",
-        stem_channels=4,
-        num_classes=3,
-    )
+    config = small_config(block_layers=(2, 2), growth_rate=3, stem="imagenet", stem_channels=4, num_classes=3)
     generator = torch.Generator().manual_seed(0)
     model = DenseNet(config, execution, generator)
     for module in model.modules():

@@ -33,7 +33,7 @@ class DataConfig:
     normalization: Normalization = "channel"
     """channel: mean and deviation of the training images; scale: pixels / 255; imagenet: its constants."""
     held_out: float = 0.0
-    """Training images held out for validation: a number, or a share below 1; with 0 the test set is."""
+    """Training images held out for validation: a number, or a share below 1; 0 watches the test set."""
     split_seed: int = 0
     """Which images are held out."""
     image_size: int = 224
