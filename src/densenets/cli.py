@@ -32,6 +32,7 @@ Densely connected convolutional networks without their drawbacks.
   evaluate RUN        error rates, per-class table and confusion matrix of a run or a checkpoint
   predict RUN FILE    what a trained network sees in pictures
   summary MODEL       a network layer by layer: channels, parameters, multiply-adds, memory
+  benchmark MODEL     time and memory of a network on this machine, beside torchvision's
   recipes             the recipes, with what they cost
   models              the networks that have a name
 
@@ -282,6 +283,26 @@ def _shape(text: str) -> list[int]:
     return [int(size) for size in sizes]
 
 
+def _benchmark(arguments: list[str]) -> None:
+    from densenets.benchmark.config import BenchmarkOptions
+    from densenets.models.zoo import named_config
+
+    options = _parse(BenchmarkOptions, arguments, "benchmark")
+    shape = _shape(options.input) if options.input else _default_shape(named_config(options.model))
+    config = options.to_config(shape)
+    from densenets.benchmark.results import all_failed
+    from densenets.benchmark.runner import run_benchmarks
+    from densenets.files import write_json
+    from densenets.report.tables import print_benchmark
+
+    report = run_benchmarks({options.model: config})
+    print(json.dumps(report)) if options.json else print_benchmark(report)
+    if options.out:
+        write_json(options.out, report)
+    if reason := all_failed(report["cases"]):
+        raise InputError(reason)
+
+
 @dataclass(frozen=True)
 class _ListOptions:
     json: bool = False
@@ -309,6 +330,7 @@ _VERBS = {
     "evaluate": _evaluate,
     "predict": _predict,
     "summary": _summary,
+    "benchmark": _benchmark,
     "recipes": _recipes,
     "models": _models,
 }

@@ -23,9 +23,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from densenets.models.config import DenseNetConfig
-from densenets.ops.dense_block import dense_block
-from densenets.ops.execution import Execution, choose_execution
-from densenets.ops.recompute import recomputed_norm_relu_conv
+from densenets.ops.dense_block import dense_block, transition
+from densenets.ops.execution import Execution, check_execution
+from densenets.ops.layers import UnitModules
 
 _CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -39,7 +39,8 @@ class DenseNet(nn.Module):
     Args:
         config: what the network is.
         execution: how its dense blocks run: "reference" stores what autograd stores, "recompute" makes
-            concatenations and BN-ReLU again in the backward pass, "auto" takes the fastest.
+            concatenations and BN-ReLU again in the backward pass, "fused" needs neither, "fused-lean" makes
+            the bottlenecks again too, "auto" takes the fastest that can run.
         generator: where the initial weights are drawn from; PyTorch's own without one.
 
     Attributes:
@@ -70,7 +71,7 @@ class DenseNet(nn.Module):
 
     @execution.setter
     def execution(self, execution: Execution) -> None:
-        choose_execution(execution)
+        check_execution(execution)
         self._execution: Execution = execution
         for module in self.features:
             if isinstance(module, DenseBlock | Transition):
@@ -204,6 +205,16 @@ class DenseLayer(nn.Module):
             x = self.dropout2(self.conv2(self.relu2(self.norm2(x))))
         return x
 
+    def units(self) -> list[UnitModules]:
+        """BN-ReLU-convolutions, in the order of the data: two with a bottleneck, else one."""
+        first = UnitModules(self.norm1, self.conv1)
+        return [first, UnitModules(self.norm2, self.conv2)] if self.bottleneck else [first]
+
+    @property
+    def drop(self) -> float:
+        """Probability of dropout behind each convolution; 0 in evaluation."""
+        return self.dropout1.p if self.training else 0.0
+
 
 class Transition(nn.Module):
     """BN-ReLU-conv1x1-average pool 2x2 between blocks: N x C -> N x floor(theta C), half the side."""
@@ -222,9 +233,7 @@ class Transition(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x *sides -> N x floor(theta C) x *sides / 2."""
-        if choose_execution(self.execution) == "recompute":
-            return self.pool(self.dropout(recomputed_norm_relu_conv([x], self.norm, self.conv)))
-        return self.reduce(self.activate(x))
+        return transition(x, self, self.execution)
 
     def activate(self, x: Tensor) -> Tensor:
         """The half before the convolution, BN-ReLU: same shape."""

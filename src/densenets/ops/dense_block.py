@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from densenets.ops.execution import Execution, choose_execution
-from densenets.ops.layers import DenseLayerModules
-from densenets.ops.recompute import recomputed_dense_block
+from densenets.errors import InputError
+from densenets.ops.execution import Choice, Execution, choose_execution
+from densenets.ops.fused import fused_dense_block, fused_transition, obstacle
+from densenets.ops.layers import DenseLayerModules, TransitionModules, UnitModules
+from densenets.ops.native.library import load_library
+from densenets.ops.recompute import recomputed_dense_block, recomputed_norm_relu_conv
 from densenets.ops.reference import reference_dense_block
 
 
@@ -20,7 +24,76 @@ def dense_block(x: Tensor, layers: Sequence[DenseLayerModules], execution: Execu
     """Run a dense block (paper, eq. 2): N x C0 x *sides -> N x (C0 + L k) x *sides.
 
     Channels come in the order in which they were made: the block's input, then layer by layer.
+
+    Raises:
+        InputError: no execution has this name, or the fused one was asked for and cannot run.
     """
-    if choose_execution(execution) == "recompute":
+    choice = _choice(x, [unit for layer in layers for unit in layer.units()], layers, execution)
+    if choice.execution == "reference":
+        return reference_dense_block(x, layers)
+    if choice.execution == "recompute":
         return recomputed_dense_block(x, layers)
-    return reference_dense_block(x, layers)
+    return fused_dense_block(x, layers, native=choice.native, keep_bottlenecks=choice.execution == "fused")
+
+
+def transition(x: Tensor, modules: TransitionModules, execution: Execution) -> Tensor:
+    """Run a transition (paper, section 3): N x C x *sides -> N x M x *sides / 2.
+
+    Raises:
+        InputError: no execution has this name, or the fused one was asked for and cannot run.
+    """
+    unit = UnitModules(modules.norm, modules.conv)
+    choice = _choice(x, [unit], [modules], execution)
+    if choice.execution == "reference":
+        return modules.reduce(modules.activate(x))
+    if choice.execution == "recompute":
+        return modules.pool(modules.dropout(recomputed_norm_relu_conv([x], modules.norm, modules.conv)))
+    if modules.training and modules.dropout.p > 0:
+        # Dropout stands between convolution and pooling, which then do not commute.
+        return modules.pool(modules.dropout(fused_transition(x, unit, native=choice.native, pool=False)))
+    return fused_transition(x, unit, native=choice.native, pool=True)
+
+
+def explain_execution(requested: Execution, device: torch.device, dtype: torch.dtype) -> Choice:
+    """What runs for DenseNet's own modules, and why.
+
+    Raises:
+        InputError: no execution has this name, or the fused one was asked for and cannot run.
+    """
+    return _choose(requested, device, dtype, None)
+
+
+def _choice(
+    x: Tensor,
+    units: Sequence[UnitModules],
+    roots: Sequence[DenseLayerModules | TransitionModules],
+    execution: Execution,
+) -> Choice:
+    if execution in ("reference", "recompute"):
+        return Choice(execution, False, "as asked for")
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    modules = [module for root in roots for module in root.modules()]
+    return _choose(execution, x.device, dtype, obstacle(x, units, modules))
+
+
+def _choose(requested: Execution, device: torch.device, dtype: torch.dtype, obstacle: str | None) -> Choice:
+    instruction_set, missing = _native()
+    return choose_execution(
+        requested,
+        device=device.type,
+        dtype=str(dtype).removeprefix("torch."),
+        instruction_set=instruction_set,
+        native_missing=missing,
+        obstacle=obstacle,
+    )
+
+
+@torch.compiler.assume_constant_result
+def _native() -> tuple[str | None, str]:
+    """The instruction set of the native kernels, or why there are none."""
+    try:
+        library = load_library()
+    except InputError as error:
+        return None, str(error)
+    return library.instruction_sets[library.chosen()], ""

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+
+
+class UnitModules(NamedTuple):
+    """A BN-ReLU-convolution, of which a layer has one, or two with a bottleneck."""
+
+    norm: _BatchNorm
+    conv: _ConvNd
 
 
 class DenseLayerModules(Protocol):
@@ -14,6 +23,11 @@ class DenseLayerModules(Protocol):
 
     norm1: _BatchNorm
     conv1: _ConvNd
+    training: bool
+
+    def modules(self) -> Iterator[nn.Module]:
+        """The layer and all that is in it."""
+        ...
 
     def __call__(self, features: Tensor, /) -> Tensor:
         """The whole layer: N x C x *sides -> N x k x *sides."""
@@ -22,3 +36,46 @@ class DenseLayerModules(Protocol):
     def after_first_convolution(self, x: Tensor) -> Tensor:
         """What follows conv1: dropout and, in a bottleneck layer, BN-ReLU-3x3 and dropout."""
         ...
+
+    def units(self) -> Sequence[UnitModules]:
+        """Its BN-ReLU-convolutions, in the order of the data."""
+        ...
+
+    @property
+    def drop(self) -> float:
+        """Probability of dropout behind each convolution; 0 in evaluation."""
+        ...
+
+
+class TransitionModules(Protocol):
+    """The modules of a transition (paper, section 3)."""
+
+    norm: _BatchNorm
+    conv: _ConvNd
+    dropout: nn.Dropout
+    pool: nn.Module
+    training: bool
+
+    def modules(self) -> Iterator[nn.Module]:
+        """The transition and all that is in it."""
+        ...
+
+    def activate(self, x: Tensor) -> Tensor:
+        """The half before the convolution, BN-ReLU: same shape."""
+        ...
+
+    def reduce(self, activated: Tensor) -> Tensor:
+        """The half that makes it smaller, conv1x1, dropout and average pool."""
+        ...
+
+
+def update_running_statistics(norm: _BatchNorm, mean: Tensor, unbiased_variance: Tensor) -> None:
+    """Take the statistics of a batch, both C, into those of a batch normalisation, as its forward would."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    assert norm.momentum is not None
+    with torch.no_grad():
+        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
+        norm.running_var.lerp_(unbiased_variance.to(norm.running_var.dtype), norm.momentum)
+        norm.num_batches_tracked.add_(1)

@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.checkpoint import checkpoint
 
-from densenets.ops.layers import DenseLayerModules
+from densenets.ops.layers import DenseLayerModules, update_running_statistics
 from densenets.ops.sync_batch_norm import batch_norm
 
 
@@ -53,15 +53,9 @@ def recomputed_norm_relu_conv(features: Sequence[Tensor], norm: _BatchNorm, conv
 
 
 def _training(features: Sequence[Tensor], norm: _BatchNorm, conv: _ConvNd) -> Tensor:
-    running_mean, running_var, batches = (
-        norm.running_mean,
-        norm.running_var,
-        norm.num_batches_tracked,
-    )
+    running_mean, running_var = norm.running_mean, norm.running_var
     assert running_mean is not None
     assert running_var is not None
-    assert batches is not None
-    assert norm.momentum is not None
 
     def pure(*features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         # With momentum 1 batch_norm leaves the batch's own statistics in the buffers it is given.
@@ -73,8 +67,5 @@ def _training(features: Sequence[Tensor], norm: _BatchNorm, conv: _ConvNd) -> Te
         convolved, mean, var = checkpoint(pure, *features, use_reentrant=False, preserve_rng_state=False)
     else:
         convolved, mean, var = pure(*features)
-    with torch.no_grad():
-        running_mean.lerp_(mean, norm.momentum)
-        running_var.lerp_(var, norm.momentum)
-        batches.add_(1)
+    update_running_statistics(norm, mean, var)
     return convolved

@@ -80,7 +80,7 @@ class _GlobalBatchNorm(torch.autograd.Function):
         dims = [d for d in range(x.dim()) if d != 1]
         local_var, local_mean = torch.var_mean(_wide(x), dim=dims, correction=0)
         count = torch.full_like(local_mean, x.numel() // x.shape[1])
-        mean, var, total = _combine(torch.stack([local_mean, local_var, count]))
+        mean, var, total = combine(torch.stack([local_mean, local_var, count]))
         inverse_std = torch.rsqrt(var + eps)
         ctx.save_for_backward(x, weight, mean, inverse_std, total)
         ctx.dims = dims
@@ -108,7 +108,7 @@ class _GlobalBatchNorm(torch.autograd.Function):
         return x_gradient, weight_gradient, bias_gradient, None
 
 
-def _combine(local: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def combine(local: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, variance and count over all ranks from each rank's own, 3 x C (Chan et al. 1979)."""
     ranks = [local]
     if torch.distributed.is_initialized():

@@ -1,0 +1,116 @@
+"""What a training step costs: torchvision's DenseNet and ours, time and memory, on the CPU.
+
+    python benchmarks/train_step.py [CASE ...] [--threads N] [--compile] [--out FILE]
+
+Cases: bc-100-12 (batch 64 of 32x32), densenet121 (batch 16 of 224x224), densenet121-3d (batch 2 of 64x64x64,
+float32), depth (memory in use of -BC networks of 40 to 250 layers, k = 12, batch 16, float32). Prints JSON
+with device and versions, and tables on standard error. Every variant has processes of its own; nothing else
+should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from densenets.benchmark.config import BenchmarkConfig
+from densenets.benchmark.results import line_residual
+from densenets.benchmark.runner import run_benchmarks
+from densenets.benchmark.variants import Precision, default_variants
+from densenets.files import write_json
+from densenets.models.zoo import named_config
+from densenets.ops.execution import EXECUTIONS
+from densenets.report.tables import print_benchmark, print_depths
+
+_CASES = ("bc-100-12", "densenet121", "densenet121-3d", "depth")
+_DEPTHS = range(40, 251, 30)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(_CASES)}; all without one")
+    parser.add_argument("--steps", type=int, default=7, help="steps that are measured")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="that PyTorch computes with; 0 for its own choice"
+    )
+    parser.add_argument("--compile", action="store_true", help="torchvision under torch.compile too")
+    parser.add_argument(
+        "--keep-freed-memory", action="store_true", help="let all variants keep what they free"
+    )
+    parser.add_argument("--out", type=Path, help="file for the JSON")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.cases) - set(_CASES):
+        parser.error(f"unknown case {', '.join(sorted(unknown))}; known: {', '.join(_CASES)}")
+    cases = {}
+    for name in arguments.cases or _CASES:
+        cases |= depth_cases(arguments) if name == "depth" else {name: timed_case(name, arguments)}
+    report = run_benchmarks(cases)
+    by_depth = {name: case for name, case in report["cases"].items() if name.startswith("depth-")}
+    others = {name: case for name, case in report["cases"].items() if name not in by_depth}
+    if others:
+        print_benchmark(report | {"cases": others}, stderr=True)
+    if by_depth:
+        report["depth"] = depth_lines(list(by_depth.values()))
+        print_depths(report["depth"], stderr=True)
+    if arguments.out:
+        write_json(arguments.out, report)
+    print(json.dumps(report, indent=2))
+
+
+def timed_case(name: str, arguments: argparse.Namespace) -> BenchmarkConfig:
+    model, batch, sides = {
+        "bc-100-12": ("densenet-bc-100-12", 64, (32, 32)),
+        "densenet121": ("densenet121", 16, (224, 224)),
+        "densenet121-3d": ("densenet121", 2, (64, 64, 64)),
+    }[name]
+    is_volume = len(sides) == 3
+    precisions: tuple[Precision, ...] = ("float32",) if is_volume else ("float32", "bfloat16")
+    variants = default_variants(named_config(model), precisions, compiled=arguments.compile)
+    if is_volume:
+        variants = tuple(variant for variant in variants if not variant.startswith("torchvision"))
+    return BenchmarkConfig(
+        model=model,
+        batch=batch,
+        sides=sides,
+        variants=variants,
+        steps=arguments.steps,
+        threads=arguments.threads,
+        keep_freed_memory=arguments.keep_freed_memory,
+    )
+
+
+def depth_cases(arguments: argparse.Namespace) -> dict[str, BenchmarkConfig]:
+    return {
+        f"depth-{depth}": BenchmarkConfig(
+            model=f"densenet-bc-{depth}-12",
+            batch=16,
+            sides=(32, 32),
+            variants=tuple(name for name in EXECUTIONS if name != "auto"),
+            steps=1,
+            warmup=1,
+            threads=arguments.threads,
+            keep_freed_memory=arguments.keep_freed_memory,
+            only_memory=True,
+        )
+        for depth in _DEPTHS
+    }
+
+
+def depth_lines(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each execution the memory at each depth, and how far from a straight line it is."""
+    lines = []
+    for variant in cases[0]["variants"]:
+        in_use: dict[int, int | None] = {}
+        for depth, case in zip(_DEPTHS, cases, strict=True):
+            (row,) = (row for row in case["rows"] if row["variant"] == variant)
+            in_use[depth] = row.get("in_use_bytes")
+        known = {depth: number for depth, number in in_use.items() if number is not None}
+        residual = line_residual(list(known), list(known.values())) if len(known) > 2 else None
+        lines.append({"variant": variant, "in_use_bytes": in_use, "residual": residual})
+    return lines
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Measure cases: one process after the other, each variant in its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from densenets.benchmark.config import BenchmarkConfig
+from densenets.benchmark.results import Row, compared, step_flops, timing
+from densenets.benchmark.variants import named_variant, torchvision_refusal
+from densenets.machine import environment
+
+_STDERR_LINES = 40
+_ERROR = re.compile(r"[\w.]*(Error|Exception)\b")  # as the end of a stack trace names it
+_DAY = 86_400  # seconds
+
+
+def run_benchmarks(cases: Mapping[str, BenchmarkConfig]) -> dict[str, Any]:
+    """Measure each variant of each case, in two processes: time and peak memory, then memory in use.
+
+    A variant that fails has a row with "failed", the reason in one line, and "stderr", the end of what its
+    process printed; the others are measured all the same.
+
+    Args:
+        cases: name -> what is measured; all with the same number of threads.
+
+    Returns:
+        device, versions, date and command; threads and peaks of the machine; and cases, each with its
+        config, flops of a step, notes and rows, as JSON can hold them.
+    """
+    (threads,) = {config.threads for config in cases.values()}
+    report = environment(torch.device("cpu"))
+    count = sum(len(config.variants) for config in cases.values())
+    with _progress() as bar:
+        task = bar.add_task("the machine", total=1 + 2 * count)
+
+        def child(job: dict[str, Any], description: str) -> dict[str, Any]:
+            bar.update(task, description=description)
+            result = _child(job)
+            bar.advance(task)
+            return result
+
+        # A process that failed says so in the report; the peaks are then unknown.
+        machine = child({"threads": threads, "precisions": _timed_precisions(cases)}, "the machine")
+        report |= {"peaks": {}} | machine
+        measured: dict[str, Any] = {}
+        for name, config in cases.items():
+            rows = []
+            for variant in config.variants:
+                job = {"config": config.to_dict(), "variant": variant}
+                row = child(job | {"in_use": False}, f"{name}: {variant}")
+                if "failed" in row:
+                    bar.advance(task)  # What failed once is not tried again.
+                    in_use = row
+                else:
+                    in_use = child(job | {"in_use": True}, f"{name}: {variant}, memory in use")
+                rows.append(_row(config, variant, row, in_use, report["peaks"]))
+            measured[name] = _case(config, rows)
+    return report | {"cases": measured}
+
+
+def _timed_precisions(cases: Mapping[str, BenchmarkConfig]) -> list[str]:
+    timed = [config for config in cases.values() if not config.only_memory]
+    return sorted({named_variant(name).precision for config in timed for name in config.variants})
+
+
+def _row(config: BenchmarkConfig, name: str, measured: Row, in_use: Row, peaks: Row) -> Row:
+    variant = named_variant(name)
+    row = {"variant": name, "base": variant.base, "precision": variant.precision, **measured}
+    if "failed" in row:
+        return row
+    # Time and peak stand although the second process failed.
+    row["in_use_bytes"] = in_use.get("in_use_bytes")
+    if "failed" in in_use:
+        row["in_use_failed"] = in_use
+    if config.only_memory:
+        return row
+    peak = peaks.get(variant.precision, {}).get("gigaflops")
+    return row | timing(row["seconds"], step_flops(config), peak)
+
+
+def _case(config: BenchmarkConfig, rows: list[Row]) -> Row:
+    refusal = torchvision_refusal(config.network)
+    return {
+        **config.to_dict(),
+        "step_flops": step_flops(config),
+        "notes": [f"{refusal}: compared with our reference"] if refusal else [],
+        "rows": compared(rows),
+    }
+
+
+def _child(job: dict[str, Any]) -> dict[str, Any]:
+    """What the worker found, or why it failed and the end of its standard error."""
+    done = subprocess.run(
+        [sys.executable, "-m", "densenets.benchmark.worker", json.dumps(job)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    errors = done.stderr.splitlines()[-_STDERR_LINES:]
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+        reason = f"killed by {name}{hint}"
+    elif done.returncode > 0:
+        reason = _last_error(errors) or f"exit code {done.returncode}"
+    else:
+        try:
+            result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+            return result
+        except (IndexError, json.JSONDecodeError):
+            reason = "the process gave no result"
+    return {"failed": reason, "stderr": "\n".join(errors)}
+
+
+def _last_error(lines: list[str]) -> str:
+    """The line of a stack trace that names the error; without one the last line that says anything."""
+    said = [line.strip() for line in lines if line.strip()]
+    named = [line for line in said if _ERROR.match(line)]
+    return (named or said or [""])[-1]
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        # rich forgets what lies further back, and a variant can take minutes.
+        speed_estimate_period=_DAY,
+    )

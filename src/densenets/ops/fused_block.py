@@ -1,0 +1,247 @@
+"""The fused dense block: which unit runs when, on which part of which buffer.
+
+All layers of a block normalise the same feature maps, so a channel's batch statistics are taken once, when it
+is made. A layer reads the first columns of one shared buffer and writes its k behind them; nothing is
+concatenated. In the backward pass a channel's gradient is the sum over its consumers, accumulated in one
+buffer; the two corrections that batch normalisation takes from it need sums over all consumers, and are
+made once, when its maker reads it.
+
+Kept for the backward pass: the buffer, and each layer's bottleneck maps (or nothing: they are made again).
+
+Shapes: P pixels (batch and sides flattened), C0 channels of the block's input, k growth rate, L layers,
+B channels of a bottleneck.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from densenets.ops.kernels import Completion, Kernels, Moments, Unit, UnitParameters, accumulation_type
+from densenets.ops.ranks import Ranks
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockPlan:
+    """What a block computes, besides its tensors.
+
+    Attributes:
+        units: BN-ReLU-convolutions of a layer: 2 with bottleneck, 1 without.
+        epsilons: of every unit's batch normalisation, in the order of the data.
+        drop: probability of dropout behind each convolution.
+        training: normalise by the statistics of the batch; else by running ones.
+        synchronized: the batch is that of all ranks.
+    """
+
+    units: int
+    epsilons: tuple[float, ...]
+    drop: float
+    training: bool
+    synchronized: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockTensors:
+    """What a block reads beside its input.
+
+    Attributes:
+        parameters: of every unit, in the order of the data, in the accumulation type.
+        running: mean and variance of every unit in evaluation, in the same type; empty in training.
+        keep: dropout's mask of every unit, P x its channels; empty without dropout.
+    """
+
+    parameters: list[UnitParameters]
+    running: list[Moments]
+    keep: list[Tensor]
+
+
+class BlockResult(NamedTuple):
+    """What a block makes.
+
+    Attributes:
+        features: N x *sides x (C0 + L k), the buffer.
+        bottlenecks: L x P x B where they are kept, else 0 x P x B.
+        feature_moments: 2 x (C0 + L k), mean and variance; 2 x 0 in evaluation.
+        bottleneck_moments: L x 2 x B; empty in evaluation or without bottleneck.
+    """
+
+    features: Tensor
+    bottlenecks: Tensor
+    feature_moments: Tensor
+    bottleneck_moments: Tensor
+
+
+def empty_result(
+    x: Tensor, weights: Sequence[Tensor], plan: BlockPlan, *, keep_bottlenecks: bool
+) -> BlockResult:
+    """What a block with these weights will write, for N x C0 x *sides."""
+    batch, channels, *sides = x.shape
+    layers = len(weights) // plan.units
+    total = channels + sum(weight.shape[0] for weight in weights[plan.units - 1 :: plan.units])
+    width = weights[0].shape[0] if plan.units == 2 else 0
+    real, counted = accumulation_type(x.dtype), int(plan.training)
+    return BlockResult(
+        x.new_empty((batch, *sides, total)),
+        x.new_empty((layers if keep_bottlenecks else 0, batch * math.prod(sides), width)),
+        x.new_empty((2, total * counted), dtype=real),
+        x.new_empty((layers * counted, 2, width), dtype=real),
+    )
+
+
+def block_forward(
+    x: Tensor, tensors: BlockTensors, plan: BlockPlan, kernels: Kernels, *, keep_bottlenecks: bool
+) -> BlockResult:
+    """Run a block on N x C0 x *sides."""
+    weights = [parameters.weight for parameters in tensors.parameters]
+    result = empty_result(x, weights, plan, keep_bottlenecks=keep_bottlenecks)
+    channels = x.shape[1]
+    result.features[..., :channels].copy_(x.movedim(1, -1))
+    run = _BlockRun(result, tensors, plan, kernels)
+    if plan.training:
+        run.note_moments(0, channels, kernels.statistics(run.matrix[:, :channels]))
+    for layer in range(len(weights) // plan.units):
+        channels = run.layer_forward(layer, channels)
+    return result
+
+
+def block_backward(
+    gradient: Tensor, result: BlockResult, tensors: BlockTensors, plan: BlockPlan, kernels: Kernels
+) -> tuple[Tensor, list[UnitParameters]]:
+    """Gradients of a block's input, N x C0 x *sides, and of every unit's parameters.
+
+    Args:
+        gradient: with respect to the block's output, N x (C0 + L k) x *sides; left as it is.
+        result: of the forward pass.
+        tensors: as in the forward pass.
+        plan: as in the forward pass.
+        kernels: what computes.
+    """
+    run = _BlockRun(result, tensors, plan, kernels)
+    real = accumulation_type(result.features.dtype)
+    gradients = torch.empty_like(result.features, dtype=real)
+    gradients.copy_(gradient.movedim(1, -1))
+    matrix = gradients.view_as(run.matrix)
+    sums = torch.zeros_like(result.feature_moments)
+    found: list[UnitParameters] = []
+    end = matrix.shape[1]
+    for layer in reversed(range(len(tensors.parameters) // plan.units)):
+        start = end - tensors.parameters[layer * plan.units + plan.units - 1].weight.shape[0]
+        found = run.layer_backward(layer, start, end, matrix, sums) + found
+        end = start
+    x_gradient = result.features.new_empty((*result.features.shape[:-1], end))
+    run.complete(matrix[:, :end], run.completion(0, end, sums), x_gradient.view(-1, end))
+    return x_gradient.movedim(-1, 1), found
+
+
+class _BlockRun:
+    """A pass through a block: its buffer as a matrix, its units, its statistics over all ranks."""
+
+    def __init__(self, result: BlockResult, tensors: BlockTensors, plan: BlockPlan, kernels: Kernels) -> None:
+        self.result, self.tensors, self.plan, self.kernels = result, tensors, plan, kernels
+        self.batch, *sides, channels = result.features.shape
+        self.sides = tuple(sides)
+        self.matrix = result.features.view(-1, channels)
+        self.ranks = Ranks(self.matrix, synchronized=plan.training and plan.synchronized)
+        pixels, width = result.bottlenecks.shape[1:]
+        real = accumulation_type(self.matrix.dtype)
+        self.bottleneck_gradient = self.matrix.new_empty((pixels, width), dtype=real)
+        # Where bottleneck maps are not kept, every layer's go here in turn.
+        self.spare = self.matrix.new_empty((0 if len(result.bottlenecks) else pixels, width))
+
+    def unit(self, index: int, x: Tensor, moments: Moments | None) -> Unit:
+        """A unit of the block; in evaluation it has moments of its own."""
+        tensors, parameters = self.tensors, self.tensors.parameters[index]
+        return Unit(
+            x=x,
+            batch=self.batch,
+            sides=self.sides,
+            moments=moments if moments is not None else tensors.running[index],
+            scale=parameters.scale,
+            shift=parameters.shift,
+            epsilon=self.plan.epsilons[index],
+            weight=parameters.weight,
+            keep=tensors.keep[index] if tensors.keep else None,
+            keep_scale=1 / (1 - self.plan.drop),
+        )
+
+    def feature_unit(self, layer: int, channels: int) -> Unit:
+        """The layer's first unit, which reads the first columns of the buffer."""
+        moments = Moments(*self.result.feature_moments[:, :channels]) if self.plan.training else None
+        return self.unit(layer * self.plan.units, self.matrix[:, :channels], moments)
+
+    def bottleneck_unit(self, layer: int) -> Unit:
+        """The layer's second unit, which reads its bottleneck."""
+        moments = Moments(*self.result.bottleneck_moments[layer]) if self.plan.training else None
+        return self.unit(layer * 2 + 1, self.bottleneck(layer), moments)
+
+    def bottleneck(self, layer: int) -> Tensor:
+        """Where the layer's bottleneck maps are, P x B."""
+        return self.result.bottlenecks[layer] if len(self.result.bottlenecks) else self.spare
+
+    def note_moments(self, start: int, end: int, moments: Moments | None) -> None:
+        """Keep the statistics of some channels, over all ranks."""
+        if moments is not None:
+            torch.stack(self.ranks.moments(moments), out=self.result.feature_moments[:, start:end])
+
+    def layer_forward(self, layer: int, channels: int) -> int:
+        """Run a layer on the first columns of the buffer; returns how many there are now."""
+        kernels, training = self.kernels, self.plan.training
+        unit = self.feature_unit(layer, channels)
+        if self.plan.units == 2:
+            moments = kernels.forward(unit, self.bottleneck(layer), statistics=training)
+            if moments is not None:
+                torch.stack(self.ranks.moments(moments), out=self.result.bottleneck_moments[layer])
+            unit = self.bottleneck_unit(layer)
+        end = channels + unit.weight.shape[0]
+        moments = kernels.forward(unit, self.matrix[:, channels:end], statistics=training)
+        self.note_moments(channels, end, moments)
+        return end
+
+    def layer_backward(
+        self, layer: int, start: int, end: int, gradients: Tensor, sums: Tensor
+    ) -> list[UnitParameters]:
+        """Send the gradient of columns start ... end, which a layer made, to the columns before them."""
+        unit, training = self.feature_unit(layer, start), self.plan.training
+        made, missing = gradients[:, start:end], self.completion(start, end, sums)
+        found: list[UnitParameters] = []
+        if self.plan.units == 2:
+            if not len(self.result.bottlenecks):
+                self.kernels.forward(unit, self.spare, statistics=False)
+            second = self.bottleneck_unit(layer)
+            second_sums = torch.zeros_like(torch.stack(second.moments)) if training else None
+            found.append(
+                self.kernels.backward(
+                    second, made, missing, self.bottleneck_gradient, accumulate=False, sums=second_sums
+                )
+            )
+            made, missing = self.bottleneck_gradient, None
+            if second_sums is not None:
+                missing = self.ranks.completion(second.x, second.moments.mean, second_sums)
+        first = self.kernels.backward(
+            unit,
+            made,
+            missing,
+            gradients[:, :start],
+            accumulate=True,
+            sums=sums[:, :start] if training else None,
+        )
+        return [first, *found]
+
+    def completion(self, start: int, end: int, sums: Tensor) -> Completion | None:
+        """What the gradient of some columns of the buffer lacks; None where statistics are constants."""
+        if not self.plan.training:
+            return None
+        mean = self.result.feature_moments[0, start:end]
+        return self.ranks.completion(self.matrix[:, start:end], mean, sums[:, start:end])
+
+    def complete(self, gradient: Tensor, completion: Completion | None, out: Tensor) -> None:
+        """Write the completed gradient in the data type of the features."""
+        if completion is None:
+            out.copy_(gradient)
+        else:
+            self.kernels.complete(gradient, completion, out)

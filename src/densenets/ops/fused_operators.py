@@ -1,0 +1,284 @@
+"""The fused block and transition as PyTorch operators: `densenets::dense_block`, `densenets::transition`.
+
+Pure functions: statistics of the batch leave them as results, dropout's masks come in. They have rules for
+fake tensors and for autograd, so torch.compile, torch.export, autocast and DistributedDataParallel see one
+operator with a backward pass like any other's. Differentiating twice raises.
+
+Lists run through the units (BN-ReLU-convolutions) in the order of the data: `parameters` has scale, shift and
+weight of each in turn, `running` mean and variance (nothing in training), `keep` dropout's masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from densenets.ops.fused_block import (
+    BlockPlan,
+    BlockResult,
+    BlockTensors,
+    block_backward,
+    block_forward,
+    empty_result,
+)
+from densenets.ops.fused_transition import (
+    TransitionPlan,
+    empty_transition,
+    transition_backward,
+    transition_forward,
+)
+from densenets.ops.kernels import Kernels, Moments, UnitParameters, accumulation_type
+from densenets.ops.native.kernels import NativeKernels
+from densenets.ops.pytorch_kernels import PyTorchKernels
+
+
+@torch.library.custom_op("densenets::dense_block", mutates_args=())
+def dense_block_operator(
+    x: Tensor,
+    parameters: Sequence[Tensor],
+    running: Sequence[Tensor],
+    keep: Sequence[Tensor],
+    epsilons: Sequence[float],
+    drop: float,
+    units: int,
+    training: bool,
+    synchronized: bool,
+    native: bool,
+    keep_bottlenecks: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A dense block on N x C0 x *sides: its maps in channels-last form, then the rest of `BlockResult`."""
+    plan = _block_plan(epsilons, drop, units, training, synchronized)
+    tensors = _block_tensors(x.dtype, parameters, running, keep)
+    result = block_forward(x, tensors, plan, _kernels(native), keep_bottlenecks=keep_bottlenecks)
+    return _images_first(result)
+
+
+@dense_block_operator.register_fake
+def _(
+    x: Tensor,
+    parameters: Sequence[Tensor],
+    running: Sequence[Tensor],
+    keep: Sequence[Tensor],
+    epsilons: Sequence[float],
+    drop: float,
+    units: int,
+    training: bool,
+    synchronized: bool,
+    native: bool,
+    keep_bottlenecks: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    plan = _block_plan(epsilons, drop, units, training, synchronized)
+    return _images_first(empty_result(x, parameters[2::3], plan, keep_bottlenecks=keep_bottlenecks))
+
+
+@torch.library.custom_op("densenets::dense_block_backward", mutates_args=())
+def dense_block_backward_operator(
+    gradient: Tensor,
+    result: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    running: Sequence[Tensor],
+    keep: Sequence[Tensor],
+    epsilons: Sequence[float],
+    drop: float,
+    units: int,
+    training: bool,
+    synchronized: bool,
+    native: bool,
+) -> list[Tensor]:
+    """Gradients of x and of all parameters; `result` is all that the forward operator returned."""
+    plan = _block_plan(epsilons, drop, units, training, synchronized)
+    tensors = _block_tensors(result[0].dtype, parameters, running, keep)
+    made = BlockResult(result[0].movedim(1, -1), *result[1:])
+    x_gradient, found = block_backward(gradient, made, tensors, plan, _kernels(native))
+    return [x_gradient, *_in_types_of(parameters, found)]
+
+
+@dense_block_backward_operator.register_fake
+def _(
+    gradient: Tensor,
+    result: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    running: Sequence[Tensor],
+    keep: Sequence[Tensor],
+    epsilons: Sequence[float],
+    drop: float,
+    units: int,
+    training: bool,
+    synchronized: bool,
+    native: bool,
+) -> list[Tensor]:
+    batch, _, *sides = result[0].shape
+    x_gradient = result[0].new_empty((batch, *sides, parameters[0].shape[0])).movedim(-1, 1)
+    return [x_gradient, *[parameter.new_empty(parameter.shape) for parameter in parameters]]
+
+
+@torch.library.custom_op("densenets::transition", mutates_args=())
+def transition_operator(
+    x: Tensor,
+    parameters: Sequence[Tensor],
+    running: Sequence[Tensor],
+    epsilon: float,
+    pool: bool,
+    training: bool,
+    synchronized: bool,
+    native: bool,
+) -> tuple[Tensor, Tensor]:
+    """BN-ReLU-pool-conv1x1 on N x C x *sides: its maps in channels-last form, and the moments, 2 x C."""
+    plan = TransitionPlan(epsilon=epsilon, pool=pool, training=training, synchronized=synchronized)
+    (unit,) = _units(x.dtype, parameters)
+    moments = next(iter(_moments(x.dtype, running)), None)
+    return transition_forward(x, unit, moments, plan, _kernels(native))
+
+
+@transition_operator.register_fake
+def _(
+    x: Tensor,
+    parameters: Sequence[Tensor],
+    running: Sequence[Tensor],
+    epsilon: float,
+    pool: bool,
+    training: bool,
+    synchronized: bool,
+    native: bool,
+) -> tuple[Tensor, Tensor]:
+    plan = TransitionPlan(epsilon=epsilon, pool=pool, training=training, synchronized=synchronized)
+    moments = x.new_empty((2, x.shape[1] if training else 0), dtype=accumulation_type(x.dtype))
+    return empty_transition(x, parameters[2].shape[0], plan).movedim(-1, 1), moments
+
+
+@torch.library.custom_op("densenets::transition_backward", mutates_args=())
+def transition_backward_operator(
+    gradient: Tensor,
+    x: Tensor,
+    moments: Tensor,
+    parameters: Sequence[Tensor],
+    running: Sequence[Tensor],
+    epsilon: float,
+    pool: bool,
+    training: bool,
+    synchronized: bool,
+    native: bool,
+) -> list[Tensor]:
+    """Gradients of x and of all parameters."""
+    plan = TransitionPlan(epsilon=epsilon, pool=pool, training=training, synchronized=synchronized)
+    (unit,) = _units(x.dtype, parameters)
+    used = Moments(*moments) if training else _moments(x.dtype, running)[0]
+    x_gradient, found = transition_backward(gradient, x, unit, used, plan, _kernels(native))
+    return [x_gradient, *_in_types_of(parameters, [found])]
+
+
+@transition_backward_operator.register_fake
+def _(
+    gradient: Tensor,
+    x: Tensor,
+    moments: Tensor,
+    parameters: Sequence[Tensor],
+    running: Sequence[Tensor],
+    epsilon: float,
+    pool: bool,
+    training: bool,
+    synchronized: bool,
+    native: bool,
+) -> list[Tensor]:
+    x_gradient = torch.empty_like(x.movedim(1, -1), memory_format=torch.contiguous_format).movedim(-1, 1)
+    return [x_gradient, *[parameter.new_empty(parameter.shape) for parameter in parameters]]
+
+
+def _set_up_block(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    _, parameters, running, keep, *ctx.plan, _ = inputs
+    ctx.counts = (len(output), len(parameters), len(running))
+    ctx.save_for_backward(*output, *parameters, *running, *keep)
+    # What only the backward pass reads has no gradient, and none is made for it.
+    ctx.set_materialize_grads(False)
+
+
+def _block_backward(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[Any, ...]:
+    results, parameters, running = ctx.counts
+    saved = ctx.saved_tensors
+    lists, at = [], 0
+    for count in (results, parameters, running, len(saved) - results - parameters - running):
+        lists.append(list(saved[at : at + count]))
+        at += count
+    if gradient is None:
+        x_gradient, found = None, [None] * parameters
+    else:
+        x_gradient, *found = dense_block_backward_operator(gradient, *lists, *ctx.plan)
+    none = [[None] * len(tensors) for tensors in lists[2:]]
+    return (x_gradient, found, *none, *[None] * len(ctx.plan), None)
+
+
+def _set_up_transition(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, parameters, running, *ctx.plan = inputs
+    ctx.save_for_backward(x, output[1], *parameters, *running)
+    ctx.set_materialize_grads(False)
+
+
+def _transition_backward(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[Any, ...]:
+    x, moments, *lists = ctx.saved_tensors
+    parameters, running = lists[:3], lists[3:]
+    if gradient is None:
+        x_gradient, found = None, [None] * len(parameters)
+    else:
+        x_gradient, *found = transition_backward_operator(
+            gradient, x, moments, parameters, running, *ctx.plan
+        )
+    return (x_gradient, found, [None] * len(running), *[None] * len(ctx.plan))
+
+
+def _no_second_derivative(_: Any, *__: Any) -> NoReturn:
+    raise RuntimeError(
+        "the fused execution of a DenseNet has no second derivative; set execution='reference' to take one"
+    )
+
+
+dense_block_operator.register_autograd(_block_backward, setup_context=_set_up_block)
+transition_operator.register_autograd(_transition_backward, setup_context=_set_up_transition)
+dense_block_backward_operator.register_autograd(_no_second_derivative)
+transition_backward_operator.register_autograd(_no_second_derivative)
+
+
+def _kernels(native: bool) -> Kernels:
+    return NativeKernels() if native else PyTorchKernels()
+
+
+def _block_plan(
+    epsilons: Sequence[float], drop: float, units: int, training: bool, synchronized: bool
+) -> BlockPlan:
+    return BlockPlan(
+        units=units, epsilons=tuple(epsilons), drop=drop, training=training, synchronized=synchronized
+    )
+
+
+def _block_tensors(
+    dtype: torch.dtype, parameters: Sequence[Tensor], running: Sequence[Tensor], keep: Sequence[Tensor]
+) -> BlockTensors:
+    return BlockTensors(
+        parameters=_units(dtype, parameters), running=_moments(dtype, running), keep=list(keep)
+    )
+
+
+def _units(dtype: torch.dtype, parameters: Sequence[Tensor]) -> list[UnitParameters]:
+    wide = _wide(dtype, parameters)
+    return [UnitParameters(*wide[i : i + 3]) for i in range(0, len(wide), 3)]
+
+
+def _moments(dtype: torch.dtype, running: Sequence[Tensor]) -> list[Moments]:
+    wide = _wide(dtype, running)
+    return [Moments(*wide[i : i + 2]) for i in range(0, len(wide), 2)]
+
+
+def _wide(dtype: torch.dtype, tensors: Sequence[Tensor]) -> list[Tensor]:
+    real = accumulation_type(dtype)
+    return [tensor.detach().to(real).contiguous() for tensor in tensors]
+
+
+def _in_types_of(parameters: Sequence[Tensor], found: Sequence[UnitParameters]) -> list[Tensor]:
+    flat = [gradient for unit in found for gradient in unit]
+    return [gradient.to(parameter.dtype) for gradient, parameter in zip(flat, parameters, strict=True)]
+
+
+def _images_first(result: BlockResult) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return (result.features.movedim(-1, 1), *result[1:])

@@ -1,0 +1,133 @@
+"""What a fused execution is made of: one BN-ReLU-convolution unit, forward and backward.
+
+Feature maps are matrices in channels-last form: P pixels (batch and sides flattened) x channels, so that a
+unit reads the first columns of the block's shared buffer and writes its own behind them.
+
+Shapes: P pixels of the input, Q of the output, C channels read, M channels made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Moments(NamedTuple):
+    """Mean and variance of channels, both C; the variance divided by the number of pixels."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """BN-ReLU-convolution, perhaps with average pooling before its product, and dropout behind it.
+
+    Attributes:
+        x: P x C, a view of the first columns of a matrix.
+        batch: images.
+        sides: of an image in x, in pixels; one, two or three.
+        moments: what the normalisation uses, of the batch or running.
+        scale: C; gamma.
+        shift: C; beta.
+        epsilon: what is added to the variance.
+        weight: M x C x *kernel, the kernel's sides all 1 or all 3.
+        pool: average 2 x 2 (x 2) pixels of ReLU's result; exact where a kernel of side 1 follows, because
+            the two commute, at a quarter of the multiply-adds.
+        keep: Q x M of uint8, 1 where dropout keeps a value; None without dropout.
+        keep_scale: what a kept value is multiplied by.
+    """
+
+    x: Tensor
+    batch: int
+    sides: tuple[int, ...]
+    moments: Moments
+    scale: Tensor
+    shift: Tensor
+    epsilon: float
+    weight: Tensor
+    pool: bool = False
+    keep: Tensor | None = None
+    keep_scale: float = 1.0
+
+    @property
+    def out_pixels(self) -> int:
+        """Q."""
+        pixels = self.batch
+        for side in self.sides:
+            pixels *= side // 2 if self.pool else side
+        return pixels
+
+
+class Completion(NamedTuple):
+    """What is still missing from the gradient of a result that batch normalisations have read.
+
+    With statistics of the batch, each of them takes two corrections from the gradient of its input. They
+    need sums over all pixels, so they come last: gradient - (sums[0] + (result - mean) sums[1]) / count.
+
+    Attributes:
+        result: Q x M, what the forward pass wrote.
+        mean: M, of the batch.
+        sums: 2 x M, of all consumers.
+        count: pixels that the statistics were taken over.
+    """
+
+    result: Tensor
+    mean: Tensor
+    sums: Tensor
+    count: float
+
+
+class UnitParameters(NamedTuple):
+    """Of one unit, or their gradients: gamma and beta (C) and the weight (M x C x *kernel)."""
+
+    scale: Tensor
+    shift: Tensor
+    weight: Tensor
+
+
+class Kernels(Protocol):
+    """An implementation of the unit. Every tensor has the accumulation type unless it is a feature map."""
+
+    def statistics(self, x: Tensor) -> Moments:
+        """Of the columns of P x C."""
+        ...
+
+    def forward(self, unit: Unit, out: Tensor, *, statistics: bool) -> Moments | None:
+        """Write the unit's result, Q x M, and return its moments if asked to."""
+        ...
+
+    def backward(
+        self,
+        unit: Unit,
+        gradient: Tensor,
+        completion: Completion | None,
+        x_gradient: Tensor,
+        *,
+        accumulate: bool,
+        sums: Tensor | None,
+    ) -> UnitParameters:
+        """Send the gradient of the result, Q x M, through the unit.
+
+        Args:
+            unit: as in the forward pass.
+            gradient: with respect to the result; completed on the way in.
+            completion: what it lacks; None where it is complete.
+            x_gradient: P x C; written, or added to with `accumulate`.
+            accumulate: whether to add.
+            sums: 2 x C, what the completion of x's gradient will need; added to. None where the statistics
+                are constants.
+        """
+        ...
+
+    def complete(self, gradient: Tensor, completion: Completion, out: Tensor) -> None:
+        """Write the completed gradient, Q x M, in the data type of `out`."""
+        ...
+
+
+def accumulation_type(dtype: torch.dtype) -> torch.dtype:
+    """The type of sums, statistics and gradients of feature maps: float64 for float64, else float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32

@@ -1,0 +1,161 @@
+// A unit forward: BN-ReLU on the way into the product, statistics of its result on the way out.
+#pragma once
+
+#include "moments.h"
+
+namespace DENSENETS_ISA {
+
+// Bytes of a box that stay in the second-level cache beside the weights; pixels of one without neighbours.
+constexpr int64_t kBoxBytes = 256 * 1024;
+constexpr int64_t kLinePixels = 96;
+constexpr int64_t kBoxPixels = 1024;
+
+inline Scratch& scratch_of_caller() {
+  static thread_local Scratch scratch;
+  return scratch;
+}
+
+inline Scratch& scratch_of_part() {
+  static thread_local Scratch scratch;
+  return scratch;
+}
+
+inline int64_t tap_count(const Unit& unit) { return unit.taps[0] * unit.taps[1] * unit.taps[2]; }
+
+// BN-ReLU of the input pixels `rows` (`sources` for each pixel, averaged), into blocks to be summed over.
+template <class K, bool pooled>
+void pack_input(const Unit& unit, const Affine<typename K::Real>& affine, const int64_t* rows, int64_t pixels,
+                int sources, typename K::Packed* blocks, int64_t block_step) {
+  using Real = typename K::Real;
+  const auto* input = static_cast<const typename K::Stored*>(unit.input);
+  const Real part = Real(1) / static_cast<Real>(sources);
+  for (int64_t pixel = 0; pixel < pixels; pixel++, blocks += kBlock<K>) {
+    const int64_t* from = rows + pixel * sources;
+    if (*from == kOutside) {
+      pack_pixel<K>(blocks, block_step, unit.in_channels, [](int64_t) { return Vector<Real>{}; });
+      continue;
+    }
+    pack_pixel<K>(blocks, block_step, unit.in_channels, [&](int64_t c) {
+      const Vector<Real> scale = load(affine.scale + c), shift = load(affine.shift + c);
+      const auto activation = [&](int64_t row) {
+        return relu<Real>(load_first(input + row * unit.input_stride + c, unit.in_channels - c) * scale + shift);
+      };
+      if constexpr (!pooled) {
+        return activation(*from);
+      } else {
+        Vector<Real> sum = activation(from[0]);
+        for (int i = 1; i < sources; i++) sum += activation(from[i]);
+        return sum * part;
+      }
+    });
+  }
+}
+
+// tile[pixel][column] = the products of all taps, for a box. `blocks` hold the box and its halo.
+template <class K>
+void multiply_box(const Geometry& geometry, const Box& box, const Segment* segments, int64_t segment_count,
+                  const typename K::Packed* blocks, const Groups& groups, const typename K::Real* weight,
+                  int64_t sums, typename K::Real* tile, int64_t tile_stride) {
+  constexpr int64_t lanes = kLanes<typename K::Real>;
+  const int64_t halo_height = geometry.halo(box.size, 1), halo_width = geometry.halo(box.size, 2);
+  const int64_t width = box.size[2];
+  for (int64_t g = 0; g < groups.count(); g++) {
+    const int vectors = groups.size(g);
+    const int64_t column = groups.first(g) * lanes;
+    const int64_t pieces = divide_up(width, max_rows(vectors));
+    for (int64_t piece = 0; piece < pieces; piece++) {
+      const int64_t first = share(width, piece, pieces);
+      const int rows = static_cast<int>(share(width, piece + 1, pieces) - first);
+      const SumProducts<K> sum_products = sum_products_of<K>(vectors, rows);
+      for (int64_t d = 0; d < box.size[0]; d++) {
+        for (int64_t h = 0; h < box.size[1]; h++) {
+          const int64_t from = (d * halo_height + h) * halo_width + first;
+          const int64_t to = (d * box.size[1] + h) * width + first;
+          sum_products(blocks + from * kBlock<K>, segments, segment_count, weight + column * sums,
+                       tile + to * tile_stride + column, tile_stride);
+        }
+      }
+    }
+  }
+}
+
+// Dropout, then the tile's way to its rows of the output.
+template <class K>
+void write_output(const Unit& unit, const int64_t* rows, int64_t pixels, typename K::Real* tile, int64_t stride) {
+  using Real = typename K::Real;
+  const int64_t channels = unit.out_channels;
+  auto* output = static_cast<typename K::Stored*>(unit.output);
+  for (int64_t pixel = 0; pixel < pixels; pixel++) {
+    Real* values = tile + pixel * stride;
+    if (unit.keep) {
+      const uint8_t* keep = unit.keep + rows[pixel] * channels;
+      for (int64_t c = 0; c < channels; c++) values[c] = keep[c] ? values[c] * static_cast<Real>(unit.keep_scale) : 0;
+    }
+    for (int64_t c = 0; c < channels; c += kLanes<Real>) {
+      store_first(output + rows[pixel] * unit.output_stride + c, load(values + c), channels - c);
+    }
+  }
+}
+
+template <class K, bool pooled>
+void forward(const Unit& unit) {
+  using Real = typename K::Real;
+  using Packed = typename K::Packed;
+  const int64_t in = unit.in_channels, out = unit.out_channels, taps = tap_count(unit);
+  const int64_t in_blocks = divide_up(in, kElements<K>), columns = round_up(out, kLanes<Real>);
+  const Geometry geometry(unit, kBoxBytes, taps == 1 ? kLinePixels : kBoxPixels, [&](int64_t halo, int64_t own) {
+    return halo * in_blocks * 64 + own * columns * static_cast<int64_t>(sizeof(Real));
+  });
+  const WeightView view = forward_view(unit, taps);
+  const Groups groups = groups_of<Real>(out, kMaxVectors);
+  const int64_t sums = sums_of<K>(view);
+  const int64_t boxes = geometry.boxes();
+  const int parts = static_cast<int>(std::min<int64_t>(unit.threads, boxes));
+  const int64_t coefficients = Affine<Real>::arrays * round_up(in, kChannelStep);
+
+  Scratch& scratch = scratch_of_caller();
+  scratch.reset(Scratch::bytes<Real>(packed_weight_size<K>(view)) + Scratch::bytes<Real>(coefficients) +
+                Scratch::bytes<double>(parts * Moments::size(out)));
+  Real* weight = scratch.take<Real>(packed_weight_size<K>(view));
+  const Affine<Real> affine(unit, scratch.take<Real>(coefficients));
+  double* moments = scratch.take<double>(parts * Moments::size(out));
+  for_each_part(unit.threads, unit.threads, [&](int part) {
+    pack_weight<K>(view, groups, static_cast<const Real*>(unit.weight), share(sums, part, unit.threads),
+                   share(sums, part + 1, unit.threads), weight);
+  });
+
+  for_each_part(unit.threads, parts, [&](int part) {
+    const int64_t halo = geometry.largest_halo(), own = geometry.largest_box();
+    const int64_t sources = geometry.sources();
+    Scratch& local = scratch_of_part();
+    local.reset(Scratch::bytes<int64_t>(halo * (1 + sources)) + Scratch::bytes<int64_t>(own) +
+                Scratch::bytes<Segment>(taps * in_blocks) + Scratch::bytes<Packed>(halo * in_blocks * kBlock<K>) +
+                Scratch::bytes<Real>(own * columns));
+    int64_t* rows = local.take<int64_t>(halo * (1 + sources));
+    int64_t* own_rows = local.take<int64_t>(own);
+    Segment* segments = local.take<Segment>(taps * in_blocks);
+    Packed* blocks = local.take<Packed>(halo * in_blocks * kBlock<K>);
+    Real* tile = local.take<Real>(own * columns);
+    Moments part_moments(moments + part * Moments::size(out), out);
+    part_moments.clear(out);
+    for (int64_t i = share(boxes, part, parts); i < share(boxes, part + 1, parts); i++) {
+      const Box box = geometry.box(i);
+      const int64_t halo_pixels = geometry.halo_pixels(box), block_step = halo_pixels * kBlock<K>;
+      int64_t* inputs = pooled ? rows + halo : rows;
+      geometry.rows(box, true, rows);
+      if (pooled) geometry.input_rows(rows, halo_pixels, inputs);
+      pack_input<K, pooled>(unit, affine, inputs, halo_pixels, geometry.sources(), blocks, block_step);
+      const int64_t count = segments_of<K>(geometry, box, in, block_step, false, segments);
+      multiply_box<K>(geometry, box, segments, count, blocks, groups, weight, sums, tile, columns);
+      geometry.rows(box, false, own_rows);
+      write_output<K>(unit, own_rows, box.pixels(), tile, columns);
+      if (unit.output_mean) part_moments.add_tile(tile, box.pixels(), columns, out);
+    }
+  });
+  if (unit.output_mean) {
+    Moments::finish(moments, parts, out, static_cast<Real*>(unit.output_mean),
+                    static_cast<Real*>(unit.output_variance));
+  }
+}
+
+}  // namespace DENSENETS_ISA

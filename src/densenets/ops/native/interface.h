@@ -1,0 +1,88 @@
+// The C interface: one struct that says what to compute, and a handful of functions.
+//
+// A dense block is a chain of BN-ReLU-convolution units. `Unit` is one of them, forward or backward. Feature
+// maps are matrices in channels-last form: a row per pixel (batch and sides flattened), a column per channel,
+// with a row stride, so that a unit reads the first columns of the block's shared buffer and writes its own
+// behind them.
+//
+// P pixels of the input, Q of the output, C channels read, M channels made.
+#pragma once
+
+#include <cstdint>
+
+#pragma GCC visibility push(default)
+extern "C" {
+
+enum DataType : int32_t { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2 };
+
+// Every `void*` array of features holds the data type itself; every other one its accumulation type, which
+// is float64 for float64 and float32 otherwise. Null where the comment says "or null".
+struct Unit {
+  int32_t data_type;
+  int32_t threads;
+  int64_t batch;
+  int64_t sides[3];  // depth, height, width of the input; 1 for a dimension that there is not
+  int32_t taps[3];   // 1 or 3: sides of the kernel
+  int32_t pool;      // 1: average over 2 x 2 (x 2) before a product with a kernel of one tap
+  int64_t in_channels;
+  int64_t out_channels;
+  const void* input;  // P x C
+  int64_t input_stride;
+  const void* mean;  // C; of the batch or running
+  const void* variance;
+  const void* scale;  // C; gamma
+  const void* shift;  // C; beta
+  double epsilon;
+  const void* weight;   // M x C x taps
+  const uint8_t* keep;  // Q x M, or null: 1 where dropout keeps a value
+  double keep_scale;    // what a kept value is multiplied by
+
+  // Forward.
+  void* output;  // Q x M
+  int64_t output_stride;
+  void* output_mean;      // M, or null
+  void* output_variance;  // M, or null; divided by Q
+
+  // Backward. The gradient with respect to the output is completed on the way in, by the two corrections
+  // of the batch normalisations that read it: dy - (sum_1 + (y - mean) * sum_2) / count.
+  const void* output_gradient;  // Q x M, accumulation type
+  int64_t output_gradient_stride;
+  const void* result;  // Q x M, or null where there is nothing to correct; what forward wrote
+  int64_t result_stride;
+  const void* result_mean;   // M
+  const void* result_sum_1;  // M
+  const void* result_sum_2;  // M
+  double result_count;
+  void* input_gradient;  // P x C, accumulation type
+  int64_t input_gradient_stride;
+  int32_t accumulate;     // 1: add to input_gradient; 0: write it
+  void* weight_gradient;  // M x C x taps
+  void* scale_gradient;   // C
+  void* shift_gradient;   // C
+  void* sum_1;            // C, or null where statistics are constants; added to
+  void* sum_2;            // C
+};
+
+// Hands over the function that runs a team of threads (GOMP_parallel of the OpenMP runtime that the process
+// already has), so that there is never a second runtime. Null: threads of our own.
+void densenets_use_runtime(void* gomp_parallel);
+
+// How many instruction sets this library has and this machine runs; 0 is the portable one.
+int32_t densenets_instruction_sets();
+const char* densenets_instruction_set_name(int32_t index);
+
+void densenets_forward(int32_t instruction_set, const Unit* unit);
+void densenets_backward(int32_t instruction_set, const Unit* unit);
+
+// Mean and variance (divided by `pixels`) of each column.
+void densenets_statistics(int32_t instruction_set, int32_t data_type, int32_t threads, const void* input,
+                          int64_t pixels, int64_t channels, int64_t stride, void* mean, void* variance);
+
+// The gradient with respect to a unit's result, completed: out, pixels x out_channels of the data type. Reads
+// the fields of the unit that complete the output's gradient.
+void densenets_complete(int32_t instruction_set, const Unit* unit, int64_t pixels, void* out, int64_t stride);
+
+// Multiply-adds per second, times two, of a loop of nothing else.
+double densenets_peak(int32_t instruction_set, int32_t data_type, int32_t threads, double seconds);
+}
+#pragma GCC visibility pop

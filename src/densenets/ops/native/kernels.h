@@ -1,0 +1,109 @@
+// What one instruction set offers. Each `kernels_*.cpp` includes this file inside its own namespace, compiled
+// with its own flags.
+#pragma once
+
+#include <chrono>
+
+#include "backward.h"
+#include "dispatch.h"
+
+namespace DENSENETS_ISA {
+
+template <class K>
+void forward_of(const Unit& unit) {
+  unit.pool ? forward<K, true>(unit) : forward<K, false>(unit);
+}
+
+template <class K>
+void backward_of(const Unit& unit) {
+  unit.pool ? backward<K, true>(unit) : backward<K, false>(unit);
+}
+
+template <class K>
+void statistics_of(const Columns& in) {
+  using Real = typename K::Real;
+  constexpr int64_t rows = 64;
+  const int64_t tiles = divide_up(in.rows, rows), columns = round_up(in.channels, kLanes<Real>);
+  const int parts = static_cast<int>(std::min<int64_t>(in.threads, tiles));
+  Scratch& scratch = scratch_of_caller();
+  scratch.reset(Scratch::bytes<double>(parts * Moments::size(in.channels)));
+  double* moments = scratch.take<double>(parts * Moments::size(in.channels));
+  for_each_part(in.threads, parts, [&](int part) {
+    Scratch& local = scratch_of_part();
+    local.reset(Scratch::bytes<Real>(rows * columns));
+    Real* tile = local.take<Real>(rows * columns);
+    Moments part_moments(moments + part * Moments::size(in.channels), in.channels);
+    part_moments.clear(in.channels);
+    for (int64_t i = share(tiles, part, parts); i < share(tiles, part + 1, parts); i++) {
+      const int64_t first = in.rows * i / tiles, count = in.rows * (i + 1) / tiles - first;
+      for (int64_t r = 0; r < count; r++) {
+        const auto* row = static_cast<const typename K::Stored*>(in.data) + (first + r) * in.stride;
+        for (int64_t c = 0; c < in.channels; c += kLanes<Real>) {
+          store(tile + r * columns + c, load_first(row + c, in.channels - c));
+        }
+      }
+      part_moments.add_tile(tile, count, columns, in.channels);
+    }
+  });
+  Moments::finish(moments, parts, in.channels, static_cast<Real*>(in.mean), static_cast<Real*>(in.variance));
+}
+
+template <class K>
+void complete_of(const Unit& unit, const Columns& out) {
+  using Real = typename K::Real;
+  Scratch& scratch = scratch_of_caller();
+  scratch.reset(Scratch::bytes<Real>(Completion<K>::size(unit.out_channels)));
+  const Completion<K> complete(unit, scratch.take<Real>(Completion<K>::size(unit.out_channels)));
+  for_each_part(unit.threads, unit.threads, [&](int part) {
+    for (int64_t row = share(out.rows, part, unit.threads); row < share(out.rows, part + 1, unit.threads); row++) {
+      auto* result = static_cast<typename K::Stored*>(out.data) + row * out.stride;
+      for (int64_t c = 0; c < unit.out_channels; c += kLanes<Real>) {
+        store_first(result + c, complete(unit, row, c), unit.out_channels - c);
+      }
+    }
+  });
+}
+
+// The inner loop alone, on operands that stay in the first-level cache.
+template <class K>
+double peak_of(int threads, double seconds) {
+  using Real = typename K::Real;
+  constexpr int vectors = std::min(kMaxVectors, 3), rows = kMaxRows<vectors>, length = 64;
+  Scratch& scratch = scratch_of_caller();
+  scratch.reset(Scratch::bytes<double>(threads));
+  double* rates = scratch.take<double>(threads);
+  for_each_part(threads, threads, [&](int part) {
+    alignas(64) typename K::Packed blocks[(rows + 1) * kBlock<K> + length] = {};
+    alignas(64) Real columns[length * vectors * kLanes<Real>] = {}, out[rows * vectors * kLanes<Real>];
+    const Segment segment = {0, length};
+    const auto begin = std::chrono::steady_clock::now();
+    double passed = 0;
+    int64_t calls = 0;
+    while (passed < seconds) {
+      for (int i = 0; i < 1000; i++) sum_products<K, rows, vectors>(blocks, &segment, 1, columns, out, vectors * kLanes<Real>);
+      calls += 1000;
+      passed = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    }
+    rates[part] = 2.0 * K::pair * rows * vectors * kLanes<Real> * length * static_cast<double>(calls) / passed;
+  });
+  double sum = 0;
+  for (int part = 0; part < threads; part++) sum += rates[part];
+  return sum;
+}
+
+template <class K>
+constexpr densenets::DataTypeKernels kernels_of() {
+  return {forward_of<K>, backward_of<K>, statistics_of<K>, complete_of<K>, peak_of<K>};
+}
+
+#if defined(__AVX512BF16__)
+using FastBFloat16 = BFloat16Pairs;
+#else
+using FastBFloat16 = BFloat16;
+#endif
+
+constexpr densenets::Kernels kernels(const char* name) {
+  return {name, {kernels_of<Float32>(), kernels_of<Float64>(), kernels_of<FastBFloat16>()}};
+}
+
+}  // namespace DENSENETS_ISA

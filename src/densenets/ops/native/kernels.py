@@ -1,0 +1,167 @@
+"""The unit of a fused execution by the native library."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from densenets.errors import InputError
+from densenets.ops.kernels import Completion, Moments, Unit, UnitParameters, accumulation_type
+from densenets.ops.native import library
+
+_DATA_TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
+
+
+class NativeKernels:
+    """The kernels of one instruction set, on the threads that PyTorch computes with.
+
+    Args:
+        instruction_set: one of `load_library().instruction_sets`; the best one without.
+
+    Raises:
+        InputError: the library is missing, or the machine lacks the instruction set.
+    """
+
+    def __init__(self, instruction_set: str | None = None) -> None:
+        loaded = _library_with_threads()
+        self._functions = loaded.functions
+        if instruction_set is None:
+            self._index = loaded.chosen()
+        elif instruction_set in loaded.instruction_sets:
+            self._index = loaded.instruction_sets.index(instruction_set)
+        else:
+            raise InputError(
+                f"this machine runs {', '.join(loaded.instruction_sets)}, not '{instruction_set}'"
+            )
+
+    def statistics(self, x: Tensor) -> Moments:
+        """Of the columns of P x C."""
+        moments = _empty_moments(x, x.shape[1])
+        self._functions.densenets_statistics(
+            self._index,
+            _DATA_TYPES[x.dtype],
+            torch.get_num_threads(),
+            x.data_ptr(),
+            *x.shape,
+            _row_step(x),
+            moments.mean.data_ptr(),
+            moments.variance.data_ptr(),
+        )
+        return moments
+
+    def forward(self, unit: Unit, out: Tensor, *, statistics: bool) -> Moments | None:
+        """Write the unit's result, Q x M, and return its moments if asked to."""
+        call = _call(unit)
+        moments = _empty_moments(out, out.shape[1]) if statistics else None
+        call.output, call.output_stride = out.data_ptr(), _row_step(out)
+        if moments is not None:
+            call.output_mean, call.output_variance = moments.mean.data_ptr(), moments.variance.data_ptr()
+        self._functions.densenets_forward(self._index, ctypes.byref(call))
+        return moments
+
+    def backward(
+        self,
+        unit: Unit,
+        gradient: Tensor,
+        completion: Completion | None,
+        x_gradient: Tensor,
+        *,
+        accumulate: bool,
+        sums: Tensor | None,
+    ) -> UnitParameters:
+        """Send the gradient of the result through the unit; see `Kernels`."""
+        call = _call(unit)
+        gradients = UnitParameters(
+            torch.empty_like(unit.scale), torch.empty_like(unit.shift), torch.empty_like(unit.weight)
+        )
+        _set_gradient(call, gradient, completion)
+        call.input_gradient, call.input_gradient_stride = x_gradient.data_ptr(), _row_step(x_gradient)
+        call.accumulate = accumulate
+        call.weight_gradient = gradients.weight.data_ptr()
+        call.scale_gradient, call.shift_gradient = gradients.scale.data_ptr(), gradients.shift.data_ptr()
+        if sums is not None:
+            call.sum_1, call.sum_2 = sums[0].data_ptr(), sums[1].data_ptr()
+        self._functions.densenets_backward(self._index, ctypes.byref(call))
+        return gradients
+
+    def complete(self, gradient: Tensor, completion: Completion, out: Tensor) -> None:
+        """Write the completed gradient, Q x M, in the data type of `out`."""
+        call = library.Unit(data_type=_DATA_TYPES[out.dtype], threads=torch.get_num_threads())
+        call.out_channels = out.shape[1]
+        _set_gradient(call, gradient, completion)
+        self._functions.densenets_complete(
+            self._index, ctypes.byref(call), out.shape[0], out.data_ptr(), _row_step(out)
+        )
+
+    def peak(self, dtype: torch.dtype, threads: int, seconds: float) -> float:
+        """Floating-point operations per second of a loop of multiply-adds alone, in GFLOP/s."""
+        peak: float = self._functions.densenets_peak(self._index, _DATA_TYPES[dtype], threads, seconds)
+        return peak / 1e9
+
+
+@functools.cache
+def _library_with_threads() -> library.Library:
+    loaded = library.load_library()
+    # PyTorch's own OpenMP runtime, whichever it is: a second one would fight with it over the cores.
+    try:
+        torch_cpu = ctypes.CDLL("libtorch_cpu.so", mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+        runtime = ctypes.cast(torch_cpu.GOMP_parallel, ctypes.c_void_p)
+    except (OSError, AttributeError):  # a build of PyTorch without: the library starts threads of its own
+        return loaded
+    loaded.functions.densenets_use_runtime(runtime)
+    return loaded
+
+
+def _call(unit: Unit) -> library.Unit:
+    x, kernel = unit.x, unit.weight.shape[2:]
+    call = library.Unit(data_type=_DATA_TYPES[x.dtype], threads=torch.get_num_threads(), batch=unit.batch)
+    call.sides = _three(unit.sides)
+    call.taps = _three(kernel)
+    call.pool = unit.pool
+    call.out_channels, call.in_channels = unit.weight.shape[:2]
+    call.input, call.input_stride = x.data_ptr(), _row_step(x)
+    for name, value in (
+        ("mean", unit.moments.mean),
+        ("variance", unit.moments.variance),
+        ("scale", unit.scale),
+        ("shift", unit.shift),
+        ("weight", unit.weight),
+    ):
+        assert value.dtype == accumulation_type(x.dtype)
+        assert value.is_contiguous()
+        setattr(call, name, value.data_ptr())
+    call.epsilon = unit.epsilon
+    if unit.keep is not None:
+        call.keep, call.keep_scale = unit.keep.data_ptr(), unit.keep_scale
+    return call
+
+
+def _set_gradient(call: library.Unit, gradient: Tensor, completion: Completion | None) -> None:
+    call.output_gradient, call.output_gradient_stride = gradient.data_ptr(), _row_step(gradient)
+    if completion is None:
+        return
+    call.result, call.result_stride = completion.result.data_ptr(), _row_step(completion.result)
+    call.result_mean = completion.mean.data_ptr()
+    call.result_sum_1, call.result_sum_2 = completion.sums[0].data_ptr(), completion.sums[1].data_ptr()
+    call.result_count = completion.count
+
+
+def _row_step(matrix: Tensor) -> int:
+    """Elements from a row to the next; columns must lie side by side."""
+    assert matrix.stride(1) == 1 or matrix.shape[1] == 1
+    return matrix.stride(0)
+
+
+def _three(sides: Sequence[int]) -> tuple[int, ...]:
+    """Depth, height and width; 1 for a dimension that there is not."""
+    return (*[1] * (3 - len(sides)), *sides)
+
+
+def _empty_moments(like: Tensor, channels: int) -> Moments:
+    values = torch.empty(2, channels, dtype=accumulation_type(like.dtype), device=like.device)
+    return Moments(values[0], values[1])

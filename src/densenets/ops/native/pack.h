@@ -1,0 +1,174 @@
+// Operands on their way into the blocks that the inner loops read.
+#pragma once
+
+#include "geometry.h"
+#include "product.h"
+
+namespace DENSENETS_ISA {
+
+constexpr int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+constexpr int64_t divide_up(int64_t value, int64_t step) { return (value + step - 1) / step; }
+
+// Elements of a dimension that share a block when it is summed over: 16 floats, 8 doubles, 32 bfloat16.
+template <class K>
+constexpr int64_t kElements = static_cast<int64_t>(kBlock<K>) * K::pair;
+
+// Per-channel coefficients are kept to this many lanes, zeros at the end.
+constexpr int64_t kChannelStep = 32;
+
+// Columns of an output in groups of vectors that the inner loops hold together.
+struct Groups {
+  int64_t vectors;  // altogether
+  int most;         // in a group
+
+  int64_t count() const { return divide_up(vectors, most); }
+  int64_t first(int64_t group) const { return vectors * group / count(); }
+  int size(int64_t group) const { return static_cast<int>(first(group + 1) - first(group)); }
+};
+
+template <class Real>
+Groups groups_of(int64_t columns, int most) {
+  return {divide_up(columns, kLanes<Real>), most};
+}
+
+#if defined(__AVX512BF16__)
+// 32 bfloat16: the elements of `low`, then those of `high`.
+DENSENETS_INLINE __m512i both(Vector<float> low, Vector<float> high) {
+  return (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
+}
+
+// 16 pairs: element i of the lower half beside element i of the upper half.
+DENSENETS_INLINE __m512i zip_halves(__m512i halves) {
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
+                                         6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return _mm512_permutexvar_epi16(order, halves);
+}
+#endif
+
+// Writes `value(first channel)` for all vectors of a pixel into its blocks, to be summed over channels.
+template <class K, class Value>
+DENSENETS_INLINE void pack_pixel(typename K::Packed* block, int64_t block_step, int64_t channels,
+                                 Value&& value) {
+  using Real = typename K::Real;
+  constexpr int64_t lanes = kLanes<Real>;
+  for (int64_t first = 0; first < channels; first += kElements<K>, block += block_step) {
+#if defined(__AVX512BF16__)
+    if constexpr (K::pair == 2) {
+      const Vector<float> low = value(first);
+      const Vector<float> high = first + lanes < channels ? value(first + lanes) : Vector<float>{};
+      _mm512_store_si512(block, both(low, high));
+      continue;
+    }
+#endif
+    if constexpr (K::pair == 1) {
+      for (int64_t i = 0; i < kElements<K> && first + i < channels; i += lanes) store(block + i, value(first + i));
+    }
+  }
+}
+
+// The parts of a sum over all taps and all blocks of `channels`.
+template <class K>
+int64_t segments_of(const Geometry& geometry, const Box& box, int64_t channels, int64_t block_step,
+                    bool mirrored, Segment* segments) {
+  Segment* segment = segments;
+  for (int tap = 0; tap < geometry.tap_count(); tap++) {
+    const int64_t start = geometry.tap_offset(box, tap, mirrored) * kBlock<K>;
+    for (int64_t first = 0; first < channels; first += kElements<K>, segment++) {
+      segment->offset = start + first / kElements<K> * block_step;
+      segment->length = divide_up(std::min(kElements<K>, channels - first), K::pair);
+    }
+  }
+  return segment - segments;
+}
+
+// A weight, M x C x taps, as the columns of a product that sums over one of the two and the taps.
+struct WeightView {
+  int64_t taps;
+  int64_t summed;  // channels
+  int64_t columns;
+  int64_t summed_step;  // elements of the weight
+  int64_t column_step;
+};
+
+inline WeightView forward_view(const Unit& unit, int64_t taps) {
+  return {taps, unit.in_channels, unit.out_channels, taps, unit.in_channels * taps};
+}
+
+inline WeightView backward_view(const Unit& unit, int64_t taps) {
+  return {taps, unit.out_channels, unit.in_channels, unit.in_channels * taps, taps};
+}
+
+template <class K>
+int64_t sums_of(const WeightView& view) {
+  return view.taps * divide_up(view.summed, K::pair);
+}
+
+// Elements of Real that the packed weight takes.
+template <class K>
+int64_t packed_weight_size(const WeightView& view) {
+  return sums_of<K>(view) * round_up(view.columns, kLanes<typename K::Real>);
+}
+
+// Packs the sums [begin, end) of every group of columns.
+template <class K>
+void pack_weight(const WeightView& view, const Groups& groups, const typename K::Real* weight, int64_t begin,
+                 int64_t end, typename K::Real* packed) {
+  using Real = typename K::Real;
+  constexpr int64_t lanes = kLanes<Real>;
+  const int64_t per_tap = divide_up(view.summed, K::pair);
+  for (int64_t g = 0; g < groups.count(); g++) {
+    const int64_t first = groups.first(g) * lanes, width = groups.size(g) * lanes;
+    const int64_t valid = std::min(width, view.columns - first);
+    for (int64_t sum = begin; sum < end; sum++) {
+      Real* out = packed + first * sums_of<K>(view) + sum * width;
+      const int64_t element = sum % per_tap * K::pair;
+      const Real* in = weight + sum / per_tap + element * view.summed_step + first * view.column_step;
+      if constexpr (K::pair == 1) {
+        for (int64_t i = 0; i < valid; i++) out[i] = in[i * view.column_step];
+        for (int64_t i = valid; i < width; i++) out[i] = 0;
+      }
+#if defined(__AVX512BF16__)
+      if constexpr (K::pair == 2) {
+        const bool second = element + 1 < view.summed;
+        for (int64_t column = 0; column < width; column += lanes) {
+          Vector<float> low{}, high{};
+          for (int64_t i = 0; i < lanes && column + i < valid; i++) {
+            const Real* at = in + (column + i) * view.column_step;
+            low[i] = at[0];
+            high[i] = second ? at[view.summed_step] : 0;
+          }
+          _mm512_storeu_si512(out + column, zip_halves(both(low, high)));
+        }
+      }
+#endif
+    }
+  }
+}
+
+// Scale and shift that make a batch normalisation one multiply-add.
+template <class Real>
+struct Affine {
+  Real* scale;
+  Real* shift;
+  Real* mean;
+
+  static constexpr int arrays = 3;
+
+  Affine(const Unit& unit, Real* memory) {
+    const int64_t channels = unit.in_channels, padded = round_up(channels, kChannelStep);
+    scale = memory;
+    shift = scale + padded;
+    mean = shift + padded;
+    std::fill(memory, memory + arrays * padded, Real(0));
+    for (int64_t c = 0; c < channels; c++) {
+      const double center = static_cast<const Real*>(unit.mean)[c];
+      const double factor = static_cast<const Real*>(unit.scale)[c] /
+                            __builtin_sqrt(static_cast<const Real*>(unit.variance)[c] + unit.epsilon);
+      scale[c] = static_cast<Real>(factor);
+      shift[c] = static_cast<Real>(static_cast<const Real*>(unit.shift)[c] - center * factor);
+      mean[c] = static_cast<Real>(center);
+    }
+  }
+};
+
+}  // namespace DENSENETS_ISA

@@ -1,0 +1,98 @@
+"""The unit of a fused execution in PyTorch's operations: for any device, and where no compiler was found.
+
+The same memory as the native kernels' but for the temporaries of one unit; also what they are tested with.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from densenets.ops.kernels import Completion, Moments, Unit, UnitParameters, accumulation_type
+
+_CONVOLUTION = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+_AVERAGE_POOL = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
+
+
+class PyTorchKernels:
+    """See `Kernels`."""
+
+    def statistics(self, x: Tensor) -> Moments:
+        """Of the columns of P x C."""
+        variance, mean = torch.var_mean(x.to(accumulation_type(x.dtype)), dim=0, correction=0)
+        return Moments(mean, variance)
+
+    def forward(self, unit: Unit, out: Tensor, *, statistics: bool) -> Moments | None:
+        """Write the unit's result, Q x M, and return its moments if asked to."""
+        _, active = _activation(unit)
+        weight = unit.weight.to(active.dtype)
+        result = _convolution(_pooled(unit, _as_images(unit, active)), weight)
+        result = result.movedim(1, -1).reshape(out.shape)
+        if unit.keep is not None:
+            result = result * unit.keep * unit.keep_scale
+        out.copy_(result)
+        return self.statistics(out) if statistics else None
+
+    def backward(
+        self,
+        unit: Unit,
+        gradient: Tensor,
+        completion: Completion | None,
+        x_gradient: Tensor,
+        *,
+        accumulate: bool,
+        sums: Tensor | None,
+    ) -> UnitParameters:
+        """Send the gradient of the result through the unit; see `Kernels`."""
+        gradient = gradient if completion is None else _completed(gradient, completion)
+        if unit.keep is not None:
+            gradient = gradient * unit.keep * unit.keep_scale
+        normalised, active = _activation(unit)
+        with torch.enable_grad():
+            images = _as_images(unit, active).detach().requires_grad_()
+            weight = unit.weight.to(active.dtype).detach().requires_grad_()
+            result = _convolution(_pooled(unit, images), weight)
+        result_gradient = gradient.view(unit.batch, *result.shape[2:], -1).movedim(-1, 1).to(result.dtype)
+        image_gradient, weight_gradient = torch.autograd.grad(result, (images, weight), result_gradient)
+        masked = image_gradient.movedim(1, -1).reshape(normalised.shape).to(normalised.dtype)
+        masked = masked.masked_fill(normalised * unit.scale + unit.shift <= 0, 0)
+        shift_gradient = masked.sum(dim=0)
+        scale_gradient = (masked * normalised).sum(dim=0)
+        inverse = torch.rsqrt(unit.moments.variance + unit.epsilon)
+        factor = unit.scale * inverse
+        x_gradient.copy_(masked * factor + x_gradient if accumulate else masked * factor)
+        if sums is not None:
+            sums[0].add_(factor * shift_gradient)
+            sums[1].add_(factor * inverse * scale_gradient)
+        return UnitParameters(scale_gradient, shift_gradient, weight_gradient.to(unit.weight.dtype))
+
+    def complete(self, gradient: Tensor, completion: Completion, out: Tensor) -> None:
+        """Write the completed gradient, Q x M, in the data type of `out`."""
+        out.copy_(_completed(gradient, completion))
+
+
+def _activation(unit: Unit) -> tuple[Tensor, Tensor]:
+    """The normalised input before scale and shift, accumulation type, and ReLU's result, x's type; P x C."""
+    inverse = torch.rsqrt(unit.moments.variance + unit.epsilon)
+    normalised = (unit.x - unit.moments.mean) * inverse
+    return normalised, torch.relu(normalised * unit.scale + unit.shift).to(unit.x.dtype)
+
+
+def _as_images(unit: Unit, matrix: Tensor) -> Tensor:
+    """P x C -> N x C x *sides."""
+    return matrix.view(unit.batch, *unit.sides, -1).movedim(-1, 1)
+
+
+def _pooled(unit: Unit, images: Tensor) -> Tensor:
+    return _AVERAGE_POOL[len(unit.sides)](images, 2) if unit.pool else images
+
+
+def _convolution(images: Tensor, weight: Tensor) -> Tensor:
+    convolution = _CONVOLUTION[weight.dim() - 2]
+    return convolution(images, weight, padding=weight.shape[2] // 2)
+
+
+def _completed(gradient: Tensor, completion: Completion) -> Tensor:
+    first, second = completion.sums
+    return gradient - (first + (completion.result - completion.mean) * second) / completion.count

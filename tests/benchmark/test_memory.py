@@ -1,0 +1,39 @@
+"""The peak is counted from where the measurement begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from densenets.benchmark import memory
+from densenets.benchmark.memory import PeakMemory
+
+MEBIBYTES = 2**20
+
+
+def fill(mebibytes: int) -> int:
+    """Use memory for a moment."""
+    return len(bytearray(b"x") * (mebibytes * MEBIBYTES))
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system has no such mark")
+def test_the_peak_is_what_was_used_since() -> None:
+    fill(200)
+    peak = PeakMemory()
+    assert peak.measured_by == "VmHWM"
+    assert peak.read() < 20 * MEBIBYTES
+    fill(80)
+    assert 75 * MEBIBYTES < peak.read() < 100 * MEBIBYTES
+    peak.restart_peak()
+    assert peak.read() < 20 * MEBIBYTES
+
+
+def test_without_a_mark_to_reset_it_is_a_lower_bound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(memory, "_STATUS", tmp_path / "status")
+    fill(100)
+    peak = PeakMemory()
+    assert peak.measured_by == "ru_maxrss"
+    fill(20)
+    peak.restart_peak()
+    assert peak.read() < 20 * MEBIBYTES
