@@ -1,71 +1,27 @@
 """Every execution is the same function: torchvision's, and the paper's equations, forwards and backwards."""
 
-import gc
 from typing import Any
 
 import pytest
 import torch
 import torchvision
-from small_networks import small_config
+from network_steps import (
+    CASES,
+    assert_equal,
+    case_config,
+    case_images,
+    images,
+    kept_bytes,
+    pair,
+    randomize,
+    step,
+)
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
 from densenets.analysis.architecture import network_facts
-from densenets.errors import InputError
-from densenets.models.config import DenseNetConfig
 from densenets.models.densenet import DenseNet
 from densenets.models.zoo import named_config
-from densenets.ops.execution import EXECUTIONS, choose_execution
-
-# Both sides add up the same float64 numbers, perhaps in another order: float64's 1e-16 grows over a hundred
-# layers to some 1e-12 of each tensor's largest value. A missing or doubled term is far above 1e-8.
-ROUNDING = 1e-8
-
-
-def config(**changes: Any) -> DenseNetConfig:
-    return small_config(**{"block_layers": (3, 2, 3), **changes})
-
-
-def randomize(model: nn.Module) -> nn.Module:
-    """Float64, with norms whose scales, shifts and statistics are all their own."""
-    generator = torch.Generator().manual_seed(1)
-    for module in model.double().modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-            for tensor, centre in ((module.weight, 1), (module.bias, 0), (module.running_mean, 0)):
-                nn.init.normal_(tensor, centre, 0.3, generator=generator)
-            nn.init.uniform_(module.running_var, 0.5, 2, generator=generator)
-    return model
-
-
-def pair(config: DenseNetConfig, execution: Any) -> tuple[DenseNet, DenseNet]:
-    """The same network in the reference execution and in another."""
-    reference = randomize(DenseNet(config, "reference", torch.Generator().manual_seed(0)))
-    other = DenseNet(config, execution).double()
-    other.load_state_dict(reference.state_dict())
-    return reference, other
-
-
-def images(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def step(model: nn.Module, x: Tensor, run: Any = None) -> dict[str, Tensor]:
-    """Logits, all gradients and all buffers of one forward and backward pass, by the model or by `run`."""
-    x = x.clone().requires_grad_()
-    model.zero_grad(set_to_none=True)
-    logits = (model if run is None else run)(x)
-    weights = torch.linspace(-1, 1, logits.numel(), dtype=logits.dtype).view_as(logits)
-    (logits * weights).sum().backward()
-    gradients = {f"gradient of {name}": p.grad.clone() for name, p in model.named_parameters()}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    return {"logits": logits.detach(), "gradient of x": x.grad, **gradients, **buffers}
-
-
-def assert_equal(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = ROUNDING) -> None:
-    assert actual.keys() == expected.keys()
-    for name, value in expected.items():
-        error = (actual[name].double() - value.double()).abs().max().item()
-        assert error <= tolerance * value.double().abs().max().item(), f"{name} is off by {error}"
+from densenets.ops.execution import EXECUTIONS
 
 
 # torchvision
@@ -109,7 +65,8 @@ def test_cifar_network_equals_torchvisions_modules():
     for name in ("norm0", "relu0", "pool0"):
         delattr(theirs.features, name)
     randomize(theirs)
-    ours = DenseNet(config(block_layers=(3, 3, 3), growth_rate=12, stem_channels=24), "recompute").double()
+    network = case_config(block_layers=(3, 3, 3), growth_rate=12, stem_channels=24)
+    ours = DenseNet(network, "recompute").double()
     ours.load_state_dict(theirs.state_dict())
     x = images(3, 3, 15, 13)
     assert_equal(step(ours, x), step(theirs, x))
@@ -117,29 +74,14 @@ def test_cifar_network_equals_torchvisions_modules():
 
 # Each against the reference
 
-CASES = {
-    "bottleneck": {},
-    "plain": {"bottleneck": False, "compression": 1.0},
-    "signal": {"spatial_dims": 1},
-    "plain signal": {"spatial_dims": 1, "bottleneck": False},
-    "volume": {"spatial_dims": 3, "in_channels": 1, "block_layers": (2, 2)},
-    "plain volume": {"spatial_dims": 3, "bottleneck": False, "block_layers": (2, 2)},
-    "large stem": {"stem": "imagenet"},
-    "one block of one layer": {"block_layers": (1,)},
-}
 OTHERS = [execution for execution in EXECUTIONS if execution != "reference"]
-
-
-def case_images(config: DenseNetConfig, seed: int = 0) -> Tensor:
-    sides = {1: (61,), 2: (21, 19), 3: (9, 8, 7)}[config.spatial_dims]  # odd, and no two alike
-    return images(3, config.in_channels, *sides, seed=seed)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("execution", OTHERS)
 @pytest.mark.parametrize("case", CASES)
 def test_equals_the_reference(case: str, execution: Any, training: bool):
-    reference, other = pair(config(**CASES[case]), execution)
+    reference, other = pair(case_config(case), execution)
     x = case_images(reference.config)
     assert_equal(step(other.train(training), x), step(reference.train(training), x))
 
@@ -147,7 +89,7 @@ def test_equals_the_reference(case: str, execution: Any, training: bool):
 @pytest.mark.parametrize("execution", OTHERS)
 @pytest.mark.parametrize("bottleneck", [False, True])
 def test_running_statistics_move_once_a_step(bottleneck: bool, execution: Any):
-    reference, other = pair(config(bottleneck=bottleneck), execution)
+    reference, other = pair(case_config(bottleneck=bottleneck), execution)
     for seed in range(3):
         x = case_images(reference.config, seed)
         expected, result = step(reference, x), step(other, x)
@@ -159,20 +101,20 @@ def test_running_statistics_move_once_a_step(bottleneck: bool, execution: Any):
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
 def test_equals_the_reference_without_gradients(context: Any, execution: Any, training: bool):
-    reference, other = pair(config(), execution)
+    reference, other = pair(case_config(), execution)
     x = case_images(reference.config)
     with context():
         expected, logits = reference.train(training)(x), other.train(training)(x)
     assert not logits.requires_grad
     assert_equal(
-        {"logits": logits, **dict(other.named_buffers())},
-        {"logits": expected, **dict(reference.named_buffers())},
+        {"result": logits, **dict(other.named_buffers())},
+        {"result": expected, **dict(reference.named_buffers())},
     )
 
 
 @pytest.mark.parametrize("execution", OTHERS)
 def test_norms_keep_constants_of_their_own(execution: Any):
-    reference, other = pair(config(), execution)
+    reference, other = pair(case_config(), execution)
     for model in (reference, other):
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -184,7 +126,7 @@ def test_norms_keep_constants_of_their_own(execution: Any):
 @pytest.mark.parametrize("execution", OTHERS)
 def test_frozen_norms_in_a_training_network(execution: Any):
     # As in fine-tuning: statistics stay, gradients pass.
-    reference, other = pair(config(), execution)
+    reference, other = pair(case_config(), execution)
     for model in (reference, other):
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -195,22 +137,22 @@ def test_frozen_norms_in_a_training_network(execution: Any):
     assert result["features.transition1.norm.num_batches_tracked"] == 0
 
 
-@pytest.mark.parametrize("execution", OTHERS)
 @pytest.mark.parametrize("bottleneck", [False, True])
-def test_same_seed_drops_the_same_values(bottleneck: bool, execution: Any):
-    reference, other = pair(config(dropout=0.3, bottleneck=bottleneck), execution)
+def test_same_seed_drops_the_same_values(bottleneck: bool):
+    # The fused executions draw masks in another order: test_fused.py.
+    reference, other = pair(case_config(dropout=0.3, bottleneck=bottleneck), "recompute")
     x = case_images(reference.config)
     torch.manual_seed(5)
     expected = step(reference, x)
     torch.manual_seed(5)
     assert_equal(step(other, x), expected)
     torch.manual_seed(6)
-    assert not torch.equal(step(other, x)["logits"], expected["logits"])
+    assert not torch.equal(step(other, x)["result"], expected["result"])
 
 
-@pytest.mark.parametrize("execution", OTHERS)
-def test_equals_the_reference_under_autocast(execution: Any):
-    reference, other = pair(config(), execution)
+def test_equals_the_reference_under_autocast():
+    # The fused executions round at other places: test_fused.py.
+    reference, other = pair(case_config(), "recompute")
     x = case_images(reference.config).float()
 
     def under_autocast(model: DenseNet) -> dict[str, Tensor]:
@@ -227,7 +169,7 @@ def test_equals_the_reference_under_autocast(execution: Any):
 
 
 def test_gradients_add_up_over_micro_batches():
-    reference, other = pair(config(), "recompute")
+    reference, other = pair(case_config(), "recompute")
     for model in (reference, other):
         for seed in (0, 1):
             model(case_images(model.config, seed)).square().sum().backward()
@@ -238,18 +180,6 @@ def test_gradients_add_up_over_micro_batches():
 
 
 # Memory
-
-
-def kept_bytes(model: DenseNet, x: Tensor) -> int:
-    """What a forward pass has allocated and not freed while its output lives."""
-    output = model(x)  # the first pass also allocates what stays for good
-    del output
-    gc.collect()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        output = model(x)
-    kept = sum(event.self_cpu_memory_usage for event in profiler.key_averages())
-    assert output.requires_grad
-    return kept
 
 
 @pytest.mark.parametrize("execution", ["reference", "recompute"])
@@ -265,7 +195,7 @@ def kept_bytes(model: DenseNet, x: Tensor) -> int:
     ids=["bottleneck", "plain", "large stem", "mostly stem", "volume"],
 )
 def test_stores_what_the_facts_say(changes: dict[str, Any], execution: Any):
-    network = config(**changes)
+    network = case_config(**changes)
     sides = {2: (64, 64), 3: (16, 16, 16)}[network.spatial_dims]
     batch = 4
     model = DenseNet(network, execution)
@@ -279,7 +209,7 @@ def test_stores_what_the_facts_say(changes: dict[str, Any], execution: Any):
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 def test_recompute_stores_less_for_deep_blocks(training: bool):
-    network = config(block_layers=(12, 12, 12), growth_rate=8, stem_channels=16)
+    network = case_config(block_layers=(12, 12, 12), growth_rate=8, stem_channels=16)
     x = torch.randn(4, 3, 32, 32)
     model = DenseNet(network, "reference").train(training)
     reference = kept_bytes(model, x)
@@ -302,7 +232,7 @@ def fresh_compiler():
 @pytest.mark.parametrize("execution", ["reference", "recompute"])
 @pytest.mark.parametrize("bottleneck", [False, True])
 def test_compiled_equals_eager(bottleneck: bool, execution: Any, training: bool):
-    eager, model = pair(config(block_layers=(2, 2), bottleneck=bottleneck), execution)
+    eager, model = pair(case_config(block_layers=(2, 2), bottleneck=bottleneck), execution)
     eager.train(training), model.train(training)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     for seed in (0, 1):
@@ -313,20 +243,7 @@ def test_compiled_equals_eager(bottleneck: bool, execution: Any, training: bool)
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("execution", ["reference", "recompute"])
 def test_compiled_by_inductor_equals_eager(execution: Any):
-    eager, model = pair(config(block_layers=(2,), bottleneck=False), execution)
+    eager, model = pair(case_config(block_layers=(2,), bottleneck=False), execution)
     compiled = torch.compile(model, backend="inductor", fullgraph=True)
     x = images(2, 3, 8, 8)
     assert_equal(step(model, x, compiled), step(eager, x))
-
-
-# Names
-
-
-def test_auto_is_an_execution_that_there_is():
-    assert EXECUTIONS[0] == "auto"
-    assert {choose_execution(execution) for execution in EXECUTIONS} == {"reference", "recompute"}
-
-
-def test_unknown_execution_gets_the_nearest():
-    with pytest.raises(InputError, match="unknown execution 'referense'; did you mean reference"):
-        choose_execution("referense")

@@ -23,13 +23,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from densenets.models.config import DenseNetConfig
-from densenets.ops.dense_block import dense_block, transition
+from densenets.ops.dense_block import dense_block, explain_execution, stem, transition
 from densenets.ops.execution import Execution, check_execution
 from densenets.ops.layers import UnitModules
 
 _CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _AVERAGE_POOL = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+_AFTER_FIRST = ("norm0", "relu0", "pool0")  # of an ImageNet stem
 _MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
@@ -59,7 +61,7 @@ class DenseNet(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.features = nn.Sequential(OrderedDict(_feature_modules(config)))
+        self.features = Features(OrderedDict(_feature_modules(config)))
         self.classifier: nn.Module = nn.Linear(config.num_features, config.num_classes)
         self.execution = execution
         self.initialize(generator)
@@ -73,8 +75,8 @@ class DenseNet(nn.Module):
     def execution(self, execution: Execution) -> None:
         check_execution(execution)
         self._execution: Execution = execution
-        for module in self.features:
-            if isinstance(module, DenseBlock | Transition):
+        for module in self.features.modules():
+            if isinstance(module, Features | DenseBlock | Transition):
                 module.execution = execution
 
     @torch.no_grad()
@@ -114,7 +116,14 @@ class DenseNet(nn.Module):
             InputError: the channels are not the config's, or the image leaves the last block no pixel.
         """
         self.config.check_input(tuple(x.shape))
-        return self.features(x)
+        return self.features(self._in_best_layout(x))
+
+    def _in_best_layout(self, x: Tensor) -> Tensor:
+        """Channels last where the blocks work in that form; the stem is faster in it too."""
+        choice = explain_execution(self.execution, x.device, x.dtype)
+        layout = _CHANNELS_LAST.get(x.dim())
+        fused = choice.execution in ("fused", "fused-lean") and choice.native
+        return x.contiguous(memory_format=layout) if fused and layout is not None else x
 
     def forward_intermediates(self, x: Tensor) -> dict[int, Tensor]:
         """The richest map at every stride, after its BN and ReLU, as segmentation and detection use them.
@@ -147,6 +156,23 @@ class DenseNet(nn.Module):
         first = 4 if imagenet else 1
         channels = {first * 2**i: block.out_channels for i, block in enumerate(self.config.blocks())}
         return {2: self.config.stem_channels, **channels} if imagenet else channels
+
+
+class Features(nn.Sequential):
+    """All modules in front of the classifier; norm0, relu0 and pool0 of an ImageNet stem may run as one."""
+
+    execution: Execution = "auto"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x *sides -> N x num_features x *sides / stride."""
+        modules = dict(self.named_children())
+        after_first = [modules[name] for name in _AFTER_FIRST if name in modules]
+        for name, module in modules.items():
+            if name == _AFTER_FIRST[0] and len(after_first) == len(_AFTER_FIRST):
+                x = stem(x, *after_first, self.execution)
+            elif name not in _AFTER_FIRST or len(after_first) < len(_AFTER_FIRST):
+                x = module(x)
+        return x
 
 
 class DenseBlock(nn.ModuleDict):
@@ -245,14 +271,14 @@ class Transition(nn.Module):
 
 
 def _feature_modules(config: DenseNetConfig) -> Iterator[tuple[str, nn.Module]]:
-    dims, stem = config.spatial_dims, config.stem_channels
+    dims, channels = config.spatial_dims, config.stem_channels
     if config.stem == "imagenet":
-        yield "conv0", _convolution(dims, config.in_channels, stem, kernel_size=7, stride=2)
-        yield "norm0", _batch_norm(dims, stem)
+        yield "conv0", _convolution(dims, config.in_channels, channels, kernel_size=7, stride=2)
+        yield "norm0", _batch_norm(dims, channels)
         yield "relu0", nn.ReLU()
         yield "pool0", _MAX_POOL[dims](kernel_size=3, stride=2, padding=1)
     else:
-        yield "conv0", _convolution(dims, config.in_channels, stem, kernel_size=3)
+        yield "conv0", _convolution(dims, config.in_channels, channels, kernel_size=3)
     for block in config.blocks():
         yield f"denseblock{block.number}", DenseBlock(config, block.reads)
         if block.number < len(config.block_layers):

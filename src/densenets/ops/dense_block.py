@@ -9,11 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from densenets.errors import InputError
 from densenets.ops.execution import Choice, Execution, choose_execution
-from densenets.ops.fused import fused_dense_block, fused_transition, obstacle
+from densenets.ops.fused import (
+    fused_dense_block,
+    fused_stem,
+    fused_transition,
+    obstacle,
+    stem_obstacle,
+)
 from densenets.ops.layers import DenseLayerModules, TransitionModules, UnitModules
 from densenets.ops.native.library import load_library
 from densenets.ops.recompute import recomputed_dense_block, recomputed_norm_relu_conv
@@ -54,6 +61,20 @@ def transition(x: Tensor, modules: TransitionModules, execution: Execution) -> T
     return fused_transition(x, unit, native=choice.native, pool=True)
 
 
+def stem(
+    x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module, execution: Execution
+) -> Tensor:
+    """What follows the first convolution of an ImageNet network: N x C x *sides -> N x C x *sides / 2.
+
+    Fused in the native kernels where nothing stands against it, by the modules else.
+    """
+    if execution not in ("reference", "recompute"):
+        choice = _choose("auto", x.device, _dtype(x), stem_obstacle(x, norm, relu, pool))
+        if choice.native and isinstance(norm, _BatchNorm):
+            return fused_stem(x, norm)
+    return pool(relu(norm(x)))
+
+
 def explain_execution(requested: Execution, device: torch.device, dtype: torch.dtype) -> Choice:
     """What runs for DenseNet's own modules, and why.
 
@@ -71,10 +92,14 @@ def _choice(
 ) -> Choice:
     if execution in ("reference", "recompute"):
         return Choice(execution, False, "as asked for")
-    device = x.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     modules = [module for root in roots for module in root.modules()]
-    return _choose(execution, x.device, dtype, obstacle(x, units, modules))
+    return _choose(execution, x.device, _dtype(x), obstacle(x, units, modules))
+
+
+def _dtype(x: Tensor) -> torch.dtype:
+    """That a unit computes in: x's, or autocast's."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def _choose(requested: Execution, device: torch.device, dtype: torch.dtype, obstacle: str | None) -> Choice:

@@ -10,13 +10,17 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from densenets.ops.fused_operators import dense_block_operator, transition_operator
+from densenets.ops.fused_stem import stem_operator
 from densenets.ops.layers import DenseLayerModules, UnitModules, update_running_statistics
 from densenets.ops.ranks import pixels_of_all_ranks
 from densenets.ops.sync_batch_norm import SyncBatchNorm
 
 _CONVOLUTIONS = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
+_MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_SINGLE_PIXEL = "a batch of a single pixel has no variance to normalise by"
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, SyncBatchNorm)
 
 
@@ -79,6 +83,29 @@ def fused_transition(x: Tensor, unit: UnitModules, *, native: bool, pool: bool) 
     return result
 
 
+def fused_stem(x: Tensor, norm: _BatchNorm) -> Tensor:
+    """BN-ReLU-max pooling, 3 wide, 2 apart: N x C x *sides -> N x C x *sides / 2."""
+    x = _in_autocast_type(x)
+    running = [] if norm.training else [s for s in (norm.running_mean, norm.running_var) if s is not None]
+    maxima, _, moments = stem_operator(x, norm.weight, norm.bias, running, norm.eps)
+    if norm.training:
+        update_running_statistics(norm, *_unbiased(moments, _unbiased_factor(x, synchronized=False)))
+    return maxima
+
+
+def stem_obstacle(x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module) -> str | None:
+    """Why the three modules behind the first convolution cannot be fused; None where they can."""
+    if type(norm) not in _NORMS or isinstance(norm, SyncBatchNorm) or _half_normalised(norm):
+        return "its first normalisation is not a plain one of this process's batch"
+    if type(relu) is not nn.ReLU or type(pool) not in _MAX_POOLS:
+        return "it has another activation or pooling in its stem"
+    if (pool.kernel_size, pool.stride, pool.padding, pool.dilation) != (3, 2, 1, 1) or pool.ceil_mode:
+        return "it has another pooling in its stem"
+    if norm.training and x.numel() == x.shape[1]:
+        return _SINGLE_PIXEL
+    return "a module of its stem has hooks" if any(map(_hooked, (norm, relu, pool))) else None
+
+
 def obstacle(x: Tensor, units: Sequence[UnitModules], modules: Sequence[nn.Module]) -> str | None:
     """Why some modules cannot be fused: they do something else than those that `DenseNet` makes.
 
@@ -89,11 +116,11 @@ def obstacle(x: Tensor, units: Sequence[UnitModules], modules: Sequence[nn.Modul
     """
     training, synchronized = units[0].norm.training, _synchronized(units[0])
     if training and not synchronized and x.numel() == x.shape[1]:
-        return "a batch of a single pixel has no variance to normalise by"
+        return _SINGLE_PIXEL
     for norm, conv in units:
         if type(norm) not in _NORMS or type(conv) not in _CONVOLUTIONS:
             return f"it has a {type(norm).__name__} or a {type(conv).__name__} that it doesn't know"
-        if not (norm.affine and norm.track_running_stats and norm.momentum is not None):
+        if _half_normalised(norm):
             return "it needs batch normalisation with scale, shift and running statistics"
         if norm.training != training or isinstance(norm, SyncBatchNorm) != synchronized:
             return "some of its batch normalisations are in training and others in evaluation"
@@ -107,6 +134,10 @@ def obstacle(x: Tensor, units: Sequence[UnitModules], modules: Sequence[nn.Modul
         if isinstance(module, nn.Dropout) and module.training != training:
             return "some of its modules are in training and others in evaluation"
     return None
+
+
+def _half_normalised(norm: _BatchNorm) -> bool:
+    return not (norm.affine and norm.track_running_stats and norm.momentum is not None)
 
 
 def _plain(conv: nn.modules.conv._ConvNd) -> bool:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -99,6 +100,7 @@ def block_forward(
     """Run a block on N x C0 x *sides."""
     weights = [parameters.weight for parameters in tensors.parameters]
     result = empty_result(x, weights, plan, keep_bottlenecks=keep_bottlenecks)
+    kernels.expect(result.features, result.bottlenecks)
     channels = x.shape[1]
     result.features[..., :channels].copy_(x.movedim(1, -1))
     run = _BlockRun(result, tensors, plan, kernels)
@@ -124,6 +126,7 @@ def block_backward(
     run = _BlockRun(result, tensors, plan, kernels)
     real = accumulation_type(result.features.dtype)
     gradients = torch.empty_like(result.features, dtype=real)
+    kernels.expect(gradients)
     gradients.copy_(gradient.movedim(1, -1))
     matrix = gradients.view_as(run.matrix)
     sums = torch.zeros_like(result.feature_moments)
@@ -147,11 +150,21 @@ class _BlockRun:
         self.sides = tuple(sides)
         self.matrix = result.features.view(-1, channels)
         self.ranks = Ranks(self.matrix, synchronized=plan.training and plan.synchronized)
-        pixels, width = result.bottlenecks.shape[1:]
-        real = accumulation_type(self.matrix.dtype)
-        self.bottleneck_gradient = self.matrix.new_empty((pixels, width), dtype=real)
-        # Where bottleneck maps are not kept, every layer's go here in turn.
-        self.spare = self.matrix.new_empty((0 if len(result.bottlenecks) else pixels, width))
+
+    @cached_property
+    def bottleneck_gradient(self) -> Tensor:
+        """Where every layer's gradient of its bottleneck goes in turn, P x B."""
+        return self._buffer(accumulation_type(self.matrix.dtype))
+
+    @cached_property
+    def spare(self) -> Tensor:
+        """Where every layer's bottleneck goes in turn if they are not kept, P x B."""
+        return self._buffer(self.matrix.dtype)
+
+    def _buffer(self, dtype: torch.dtype) -> Tensor:
+        buffer = self.matrix.new_empty(self.result.bottlenecks.shape[1:], dtype=dtype)
+        self.kernels.expect(buffer)
+        return buffer
 
     def unit(self, index: int, x: Tensor, moments: Moments | None) -> Unit:
         """A unit of the block; in evaluation it has moments of its own."""

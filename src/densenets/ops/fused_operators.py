@@ -11,7 +11,7 @@ weight of each in turn, `running` mean and variance (nothing in training), `keep
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ from densenets.ops.fused_transition import (
     transition_backward,
     transition_forward,
 )
-from densenets.ops.kernels import Kernels, Moments, UnitParameters, accumulation_type
+from densenets.ops.kernels import Kernels, Moments, UnitParameters, accumulation_type, no_second_derivative
 from densenets.ops.native.kernels import NativeKernels
 from densenets.ops.pytorch_kernels import PyTorchKernels
 
@@ -228,16 +228,10 @@ def _transition_backward(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[A
     return (x_gradient, found, [None] * len(running), *[None] * len(ctx.plan))
 
 
-def _no_second_derivative(_: Any, *__: Any) -> NoReturn:
-    raise RuntimeError(
-        "the fused execution of a DenseNet has no second derivative; set execution='reference' to take one"
-    )
-
-
 dense_block_operator.register_autograd(_block_backward, setup_context=_set_up_block)
 transition_operator.register_autograd(_transition_backward, setup_context=_set_up_transition)
-dense_block_backward_operator.register_autograd(_no_second_derivative)
-transition_backward_operator.register_autograd(_no_second_derivative)
+dense_block_backward_operator.register_autograd(no_second_derivative)
+transition_backward_operator.register_autograd(no_second_derivative)
 
 
 def _kernels(native: bool) -> Kernels:

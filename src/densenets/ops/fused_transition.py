@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from densenets.ops.kernels import Kernels, Moments, Unit, UnitParameters, accumulation_type
+from densenets.ops.kernels import Kernels, Moments, Unit, UnitParameters, accumulation_type, as_matrix
 from densenets.ops.ranks import Ranks
 
 
@@ -36,7 +36,7 @@ def transition_forward(
     x: Tensor, parameters: UnitParameters, running: Moments | None, plan: TransitionPlan, kernels: Kernels
 ) -> tuple[Tensor, Tensor]:
     """N x C x *sides -> N x M x *sides / 2, and the moments, 2 x C (2 x 0 in evaluation)."""
-    matrix = _matrix(x)
+    matrix = as_matrix(x)
     if running is None:
         moments = Ranks(matrix, synchronized=plan.synchronized).moments(kernels.statistics(matrix))
     else:
@@ -57,14 +57,15 @@ def transition_backward(
     kernels: Kernels,
 ) -> tuple[Tensor, UnitParameters]:
     """Gradients of the input, N x C x *sides, and of the parameters."""
-    matrix = _matrix(x)
+    matrix = as_matrix(x)
     real = accumulation_type(x.dtype)
     unit = _unit(x, matrix, moments, parameters, plan)
     sums = torch.zeros((2, x.shape[1]), dtype=real, device=x.device) if plan.training else None
     # Pixels that pooling leaves out, at the end of an odd side, get their gradient from the statistics alone.
     left_out = plan.pool and any(side % 2 for side in unit.sides)
     x_gradient = torch.zeros_like(matrix, dtype=real) if left_out else torch.empty_like(matrix, dtype=real)
-    rows = _matrix(gradient).to(real)
+    kernels.expect(x_gradient)
+    rows = as_matrix(gradient).to(real)
     found = kernels.backward(unit, rows, None, x_gradient, accumulate=False, sums=sums)
     images = x.movedim(1, -1).shape
     if sums is None:
@@ -79,11 +80,6 @@ def empty_transition(x: Tensor, channels: int, plan: TransitionPlan) -> Tensor:
     """What a transition will write: N x *sides / 2 x M."""
     batch, _, *sides = x.shape
     return x.new_empty((batch, *[side // 2 if plan.pool else side for side in sides], channels))
-
-
-def _matrix(x: Tensor) -> Tensor:
-    """N x C x *sides -> P x C; a view of what lies in channels-last form, a copy of anything else."""
-    return x.movedim(1, -1).contiguous().view(-1, x.shape[1])
 
 
 def _unit(

@@ -9,7 +9,7 @@ Shapes: P pixels of the input, Q of the output, C channels read, M channels made
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import torch
 from torch import Tensor
@@ -92,6 +92,10 @@ class UnitParameters(NamedTuple):
 class Kernels(Protocol):
     """An implementation of the unit. Every tensor has the accumulation type unless it is a feature map."""
 
+    def expect(self, *buffers: Tensor) -> None:
+        """Prepare fresh memory that is going to be written as a whole."""
+        ...
+
     def statistics(self, x: Tensor) -> Moments:
         """Of the columns of P x C."""
         ...
@@ -131,3 +135,19 @@ class Kernels(Protocol):
 def accumulation_type(dtype: torch.dtype) -> torch.dtype:
     """The type of sums, statistics and gradients of feature maps: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def as_matrix(x: Tensor) -> Tensor:
+    """N x C x *sides -> P x C; a view of what lies in channels-last form, a copy of anything else."""
+    return x.movedim(1, -1).contiguous().view(-1, x.shape[1])
+
+
+def no_second_derivative(_: Any, *__: Any) -> NoReturn:
+    """The rule of autograd for the operators of a backward pass.
+
+    Raises:
+        RuntimeError: always.
+    """
+    raise RuntimeError(
+        "the fused execution of a DenseNet has no second derivative; set execution='reference' to take one"
+    )

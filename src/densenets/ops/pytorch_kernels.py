@@ -18,6 +18,9 @@ _AVERAGE_POOL = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: function
 class PyTorchKernels:
     """See `Kernels`."""
 
+    def expect(self, *buffers: Tensor) -> None:
+        """Prepare fresh memory: nothing to do."""
+
     def statistics(self, x: Tensor) -> Moments:
         """Of the columns of P x C."""
         variance, mean = torch.var_mean(x.to(accumulation_type(x.dtype)), dim=0, correction=0)

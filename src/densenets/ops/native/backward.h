@@ -79,110 +79,168 @@ inline void pair_pixels(const uint32_t* channel_pairs, int64_t block_step, int64
 }
 #endif
 
-// What goes through BN-ReLU of the input, backward, for some lanes of channels.
-template <class K>
-struct InputChannels {
+// A group of columns of the input: their coefficients, and their sums over the pixels of a box.
+template <class K, int vectors>
+struct InputColumns {
   using Real = typename K::Real;
-  Vector<Real> scale, shift, mean;
-  Vector<Real> shift_sum{}, scale_sum{};
+  static constexpr int lanes = kLanes<Real>;
+  Vector<Real> scale[vectors], shift[vectors], mean[vectors], shift_sum[vectors] = {}, scale_sum[vectors] = {};
 
-  InputChannels(const Affine<Real>& affine, int64_t c)
-      : scale(load(affine.scale + c)), shift(load(affine.shift + c)), mean(load(affine.mean + c)) {}
+  InputColumns(const Affine<Real>& affine, int64_t first) {
+    for (int v = 0; v < vectors; v++) {
+      scale[v] = load(affine.scale + first + v * lanes);
+      shift[v] = load(affine.shift + first + v * lanes);
+      mean[v] = load(affine.mean + first + v * lanes);
+    }
+  }
 
-  // Takes the gradient of a pixel's activation, hands on that of the input; returns the activation.
-  DENSENETS_INLINE Vector<Real> pixel(const Unit& unit, int64_t row, int64_t c, Vector<Real> gradient) {
-    const int64_t left = unit.in_channels - c;
-    const auto* inputs = static_cast<const typename K::Stored*>(unit.input) + row * unit.input_stride;
-    Real* handed_on = static_cast<Real*>(unit.input_gradient) + row * unit.input_gradient_stride + c;
-    const Vector<Real> input = load_first(inputs + c, left);
-    const Vector<Real> normalised = input * scale + shift;
+  // Takes the gradient of a pixel's activation, hands on that of the input; returns the activation. Where
+  // the vectors are not `whole`, `left` columns are.
+  template <bool whole, bool accumulate>
+  DENSENETS_INLINE Vector<Real> pixel(int v, const typename K::Stored* inputs, Real* handed_on, int64_t left,
+                                      Vector<Real> gradient) {
+    const int64_t count = whole ? lanes : left - v * lanes;
+    const Vector<Real> input = load_first(inputs + v * lanes, count);
+    const Vector<Real> normalised = input * scale[v] + shift[v];
     const Vector<Real> masked = normalised <= 0 ? Vector<Real>{} : gradient;
-    shift_sum += masked;
-    scale_sum += masked * (input - mean);
-    const Vector<Real> before = unit.accumulate ? load_first(handed_on, left) : Vector<Real>{};
-    store_first(handed_on, before + masked * scale, left);
+    shift_sum[v] += masked;
+    scale_sum[v] += masked * (input - mean[v]);
+    Vector<Real> sum = masked * scale[v];
+    if constexpr (accumulate) sum += load_first(handed_on + v * lanes, count);
+    store_first(handed_on + v * lanes, sum, count);
     return relu<Real>(normalised);
+  }
+
+  void add_sums(int64_t first, int64_t channels, double* shift_sums, double* scale_sums) const {
+    for (int v = 0; v < vectors; v++) {
+      for (int64_t i = 0; i < lanes && first + v * lanes + i < channels; i++) {
+        shift_sums[first + v * lanes + i] += shift_sum[v][i];
+        scale_sums[first + v * lanes + i] += scale_sum[v][i];
+      }
+    }
   }
 };
 
-// The box's gradients go through BN-ReLU to the input; its activations into blocks for the weight's gradient:
-// pixel by pixel, or pair by pair of a line for products of pairs.
-template <class K, bool pooled>
-void pass_to_input(const Unit& unit, const Affine<typename K::Real>& affine, const int64_t* inputs, int sources,
-                   const Box& box, const typename K::Real* tile, int64_t tile_stride,
-                   typename K::Packed* activations, int64_t block_step, double* shift_sums,
-                   double* scale_sums) {
+// What a box hands to its input.
+template <class K>
+struct InputPass {
+  const Unit& unit;
+  const Affine<typename K::Real>& affine;
+  const int64_t* inputs;  // rows of the input: `sources` for each pixel
+  int sources;
+  Box box;
+  const typename K::Real* tile;  // gradients of the activations, pixel by pixel
+  int64_t tile_stride;
+  typename K::Packed* activations;  // to be written, for the weight's gradient
+  int64_t block_step;
+  double* shift_sums;
+  double* scale_sums;
+};
+
+// The gradients of a group of columns go through BN-ReLU to the input; the activations into blocks: pixel by
+// pixel, or pair by pair of a line for products of pairs.
+template <class K, int vectors, bool pooled, bool whole, bool accumulate>
+void pass_to_input(const InputPass<K>& pass, int64_t first) {
   using Real = typename K::Real;
-  constexpr int64_t lanes = kLanes<Real>;
-  const int64_t width = box.size[2], lines = box.size[0] * box.size[1];
-  const Real part = Real(1) / static_cast<Real>(sources);
-  for (int64_t c = 0; c < unit.in_channels; c += lanes) {
-    InputChannels<K> channels(affine, c);
-    typename K::Packed* out = activations + c / kBlock<K> * block_step + c % kBlock<K>;
-    const auto activation = [&](int64_t pixel) {
-      const Vector<Real> gradient = load(tile + pixel * tile_stride + c);
-      if constexpr (!pooled) {
-        return channels.pixel(unit, inputs[pixel], c, gradient);
-      } else {
-        Vector<Real> sum{};
-        for (int i = 0; i < sources; i++) {
-          sum += channels.pixel(unit, inputs[pixel * sources + i], c, gradient * part);
-        }
-        return sum * part;
+  constexpr int lanes = kLanes<Real>;
+  const Unit& unit = pass.unit;
+  const auto* input = static_cast<const typename K::Stored*>(unit.input) + first;
+  Real* input_gradient = static_cast<Real*>(unit.input_gradient) + first;
+  const int64_t left = unit.in_channels - first, width = pass.box.size[2];
+  const int64_t lines = pass.box.size[0] * pass.box.size[1], phase = first % kBlock<K>;
+  const Real part = Real(1) / static_cast<Real>(pass.sources);
+  InputColumns<K, vectors> columns(pass.affine, first);
+  const auto activation = [&](int64_t pixel, int v) {
+    const Vector<Real> gradient = load(pass.tile + pixel * pass.tile_stride + v * lanes);
+    const int64_t* rows = pass.inputs + pixel * (pooled ? pass.sources : 1);
+    if constexpr (!pooled) {
+      return columns.template pixel<whole, accumulate>(v, input + *rows * unit.input_stride,
+                                                       input_gradient + *rows * unit.input_gradient_stride, left,
+                                                       gradient);
+    } else {
+      Vector<Real> sum{};
+      for (int i = 0; i < pass.sources; i++) {
+        sum += columns.template pixel<whole, accumulate>(v, input + rows[i] * unit.input_stride,
+                                                         input_gradient + rows[i] * unit.input_gradient_stride,
+                                                         left, gradient * part);
       }
-    };
-    if constexpr (K::pair == 1) {
-      for (int64_t pixel = 0; pixel < lines * width; pixel++, out += kBlock<K>) store(out, activation(pixel));
+      return sum * part;
     }
+  };
+  const auto place = [&](int v) { return (phase + v * lanes) / kBlock<K> * pass.block_step + (phase + v * lanes) % kBlock<K>; };
+  typename K::Packed* out = pass.activations;
+  if constexpr (K::pair == 1) {
+    for (int64_t pixel = 0; pixel < lines * width; pixel++, out += kBlock<K>) {
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; v++) store(out + place(v), activation(pixel, v));
+    }
+  }
 #if defined(__AVX512BF16__)
-    if constexpr (K::pair == 2) {
-      for (int64_t line = 0; line < lines; line++) {
-        for (int64_t w = 0; w < width; w += 2, out += kBlock<K>) {
-          const Vector<Real> first = activation(line * width + w);
-          const Vector<Real> second = w + 1 < width ? activation(line * width + w + 1) : Vector<Real>{};
-          _mm512_store_si512(out, zip_halves(both(first, second)));
+  if constexpr (K::pair == 2) {
+    for (int64_t line = 0; line < lines; line++) {
+      for (int64_t w = 0; w < width; w += 2, out += kBlock<K>) {
+        const int64_t pixel = line * width + w;
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) {
+          const Vector<Real> one = activation(pixel, v);
+          const Vector<Real> other = w + 1 < width ? activation(pixel + 1, v) : Vector<Real>{};
+          _mm512_store_si512(out + place(v), zip_halves(both(one, other)));
         }
       }
     }
+  }
 #endif
-    for (int64_t i = 0; i < lanes && c + i < unit.in_channels; i++) {
-      shift_sums[c + i] += channels.shift_sum[i];
-      scale_sums[c + i] += channels.scale_sum[i];
-    }
+  columns.add_sums(first, unit.in_channels, pass.shift_sums, pass.scale_sums);
+}
+
+template <class K, int vectors, bool pooled>
+void pass_group_of(const InputPass<K>& pass, int64_t first) {
+  const bool whole = first + vectors * kLanes<typename K::Real> <= pass.unit.in_channels;
+  if (pass.unit.accumulate) {
+    whole ? pass_to_input<K, vectors, pooled, true, true>(pass, first)
+          : pass_to_input<K, vectors, pooled, false, true>(pass, first);
+  } else {
+    whole ? pass_to_input<K, vectors, pooled, true, false>(pass, first)
+          : pass_to_input<K, vectors, pooled, false, false>(pass, first);
   }
 }
 
-// sums[tap][m][c] += the weight's gradient from a box.
-template <class K>
-void add_weight_gradient(const Unit& unit, const Geometry& geometry, const Box& box, const Groups& groups,
-                         const typename K::Packed* gradients, const typename K::Packed* activations,
-                         typename K::Real* sums, int64_t sums_stride) {
-  constexpr int64_t lanes = kLanes<typename K::Real>;
+template <class K, bool pooled>
+void pass_group(const InputPass<K>& pass, int64_t first, int vectors) {
+  switch (vectors) {
+    case 1: return pass_group_of<K, 1, pooled>(pass, first);
+    case 2: return pass_group_of<K, 2, pooled>(pass, first);
+    case 3: return pass_group_of<K, 3, pooled>(pass, first);
+    default: return pass_group_of<K, kMaxVectors, pooled>(pass, first);
+  }
+}
+
+// sums[tap][m][c] += the weight's gradient from a box, for a group of columns.
+template <class K, class Between>
+void add_weight_gradient(const Unit& unit, const Geometry& geometry, const Box& box, int64_t first_vector,
+                         int vectors, const typename K::Packed* gradients, const typename K::Packed* activations,
+                         typename K::Real* sums, int64_t sums_stride, Between&& between) {
   const int64_t halo_height = geometry.halo(box.size, 1), halo_width = geometry.halo(box.size, 2);
   const int64_t gradient_block = geometry.halo_pixels(box) * kBlock<K>;
   const int64_t steps = divide_up(box.size[2], K::pair);
   const int64_t activation_block = box.size[0] * box.size[1] * steps * kBlock<K>;
   const Runs runs = {box.size[1], steps, halo_width * kBlock<K>, steps * kBlock<K>, K::pair * kBlock<K>};
-  for (int64_t g = 0; g < groups.count(); g++) {
-    const int vectors = groups.size(g);
-    for (int tap = 0; tap < geometry.tap_count(); tap++) {
-      const int64_t offset = geometry.tap_offset(box, tap, true);
-      for (int64_t block = 0; block < unit.out_channels; block += kBlock<K>) {
-        const int64_t left = std::min<int64_t>(kBlock<K>, unit.out_channels - block);
-        const int64_t pieces = divide_up(left, max_rows(vectors));
-        for (int64_t piece = 0; piece < pieces; piece++) {
-          const int64_t first = share(left, piece, pieces);
-          const int rows = static_cast<int>(share(left, piece + 1, pieces) - first);
-          const AddProducts<K> add_products = add_products_of<K>(vectors, rows);
-          for (int64_t d = 0; d < box.size[0]; d++) {
-            const auto* from = gradients + block / kBlock<K> * gradient_block + first +
-                               (d * halo_height * halo_width + offset) * kBlock<K>;
-            add_products(from, activations + d * box.size[1] * steps * kBlock<K>, activation_block,
-                         groups.first(g), runs,
-                         sums + (tap * unit.out_channels + block + first) * sums_stride + groups.first(g) * lanes,
-                         sums_stride);
-          }
+  for (int tap = 0; tap < geometry.tap_count(); tap++) {
+    const int64_t offset = geometry.tap_offset(box, tap, true);
+    for (int64_t block = 0; block < unit.out_channels; block += kBlock<K>) {
+      const int64_t left = std::min<int64_t>(kBlock<K>, unit.out_channels - block);
+      const int64_t pieces = divide_up(left, max_rows(vectors));
+      for (int64_t piece = 0; piece < pieces; piece++) {
+        const int64_t first = share(left, piece, pieces);
+        const int rows = static_cast<int>(share(left, piece + 1, pieces) - first);
+        const AddProducts<K> add_products = add_products_of<K>(vectors, rows);
+        for (int64_t d = 0; d < box.size[0]; d++) {
+          const auto* from = gradients + block / kBlock<K> * gradient_block + first +
+                             (d * halo_height * halo_width + offset) * kBlock<K>;
+          add_products(from, activations + d * box.size[1] * steps * kBlock<K>, activation_block, first_vector, runs,
+                       sums + (tap * unit.out_channels + block + first) * sums_stride, sums_stride);
         }
+        between(rows);
       }
     }
   }
@@ -225,15 +283,17 @@ template <class K, bool pooled>
 void backward(const Unit& unit) {
   using Real = typename K::Real;
   using Packed = typename K::Packed;
+  constexpr int64_t lanes = kLanes<Real>;
+  constexpr int64_t group_columns = kMaxVectors * lanes;
   const int64_t in = unit.in_channels, out = unit.out_channels, taps = tap_count(unit);
-  const int64_t in_blocks = divide_up(in, kBlock<K>), columns = round_up(in, kLanes<Real>);
+  const int64_t columns = round_up(in, lanes), group_blocks = divide_up(group_columns, kBlock<K>) + 1;
   const int64_t sum_blocks = divide_up(out, kElements<K>), pixel_blocks = divide_up(out, kBlock<K>);
   const Geometry geometry(unit, kBoxBytes, taps == 1 ? kLinePixels : kBoxPixels, [&](int64_t halo, int64_t own) {
-    return halo * sum_blocks * 64 + own * columns * static_cast<int64_t>(sizeof(Real)) + own * in_blocks * 64;
+    return halo * (sum_blocks + (K::pair == 2 ? pixel_blocks : 0)) * 64 +
+           own * (group_columns * static_cast<int64_t>(sizeof(Real)) + group_blocks * 64);
   });
   const WeightView view = backward_view(unit, taps);
   const Groups groups = groups_of<Real>(in, kMaxVectors);
-  const Groups weight_groups = groups_of<Real>(in, std::min(kMaxVectors, 3));
   const int64_t sums = sums_of<K>(view);
   const int64_t boxes = geometry.boxes();
   const int parts = static_cast<int>(std::min<int64_t>(unit.threads, boxes));
@@ -259,37 +319,40 @@ void backward(const Unit& unit) {
     const int64_t gradient_size = (halo + 1) * sum_blocks * kBlock<K>;
     const int64_t pair_size = K::pair == 2 ? halo * pixel_blocks * kBlock<K> : 0;
     Scratch& local = scratch_of_part();
-    local.reset(Scratch::bytes<int64_t>(halo) + Scratch::bytes<int64_t>(own * sources) +
+    local.reset(Scratch::bytes<int64_t>(halo) + 2 * Scratch::bytes<int64_t>(own * sources) +
                 Scratch::bytes<Segment>(taps * sum_blocks) + Scratch::bytes<Packed>(gradient_size) +
-                Scratch::bytes<Packed>(pair_size) + Scratch::bytes<Packed>(own * in_blocks * kBlock<K>) +
-                Scratch::bytes<Real>(own * columns));
+                Scratch::bytes<Packed>(pair_size) + Scratch::bytes<Packed>(own * group_blocks * kBlock<K>) +
+                Scratch::bytes<Real>(own * group_columns));
     int64_t* rows = local.take<int64_t>(halo);
     int64_t* inputs = local.take<int64_t>(own * sources);
+    int64_t* next_inputs = local.take<int64_t>(own * sources);
     Segment* segments = local.take<Segment>(taps * sum_blocks);
     Packed* gradients = local.take<Packed>(gradient_size);
     [[maybe_unused]] Packed* pixel_pairs = local.take<Packed>(pair_size);
-    Packed* activations = local.take<Packed>(own * in_blocks * kBlock<K>);
-    Real* tile = local.take<Real>(own * columns);
+    Packed* activations = local.take<Packed>(own * group_blocks * kBlock<K>);
+    Real* tile = local.take<Real>(own * group_columns);
     Real* part_weight = weight_sums + part * weight_part;
     double* shift_sums = channel_sums + 2 * part * in;
     double* scale_sums = shift_sums + in;
     std::fill(part_weight, part_weight + weight_part, Real(0));
     std::fill(shift_sums, shift_sums + 2 * in, 0.0);
-    for (int64_t i = share(boxes, part, parts); i < share(boxes, part + 1, parts); i++) {
-      const Box box = geometry.box(i);
+    const auto list_inputs = [&](const Box& box, int64_t* list) {
+      geometry.rows(box, false, rows);
+      geometry.input_rows(rows, box.pixels(), list);
+    };
+    const auto* input = static_cast<const typename K::Stored*>(unit.input);
+    const auto* input_gradient = static_cast<const Real*>(unit.input_gradient);
+    const int64_t first_box = share(boxes, part, parts), end_box = share(boxes, part + 1, parts);
+    list_inputs(geometry.box(first_box), inputs);
+    for (int64_t i = first_box; i < end_box; i++) {
+      const Box box = geometry.box(i), next_box = geometry.box(std::min(i + 1, end_box - 1));
       const int64_t halo_pixels = geometry.halo_pixels(box);
       // Products of pairs look one pixel past the end.
       const int64_t block_step = (halo_pixels + (K::pair - 1)) * kBlock<K>;
       geometry.rows(box, true, rows);
       pack_gradient<K>(unit, complete, rows, halo_pixels, gradients, block_step);
       const int64_t count = segments_of<K>(geometry, box, out, block_step, true, segments);
-      multiply_box<K>(geometry, box, segments, count, gradients, groups, weight, sums, tile, columns);
-      geometry.rows(box, false, rows);
-      geometry.input_rows(rows, box.pixels(), inputs);
-      const int64_t activation_block =
-          box.size[0] * box.size[1] * divide_up(box.size[2], K::pair) * kBlock<K>;
-      pass_to_input<K, pooled>(unit, affine, inputs, geometry.sources(), box, tile, columns, activations,
-                               activation_block, shift_sums, scale_sums);
+      list_inputs(next_box, next_inputs);
       const Packed* factors = gradients;
 #if defined(__AVX512BF16__)
       if constexpr (K::pair == 2) {
@@ -298,7 +361,34 @@ void backward(const Unit& unit) {
         factors = pixel_pairs;
       }
 #endif
-      add_weight_gradient<K>(unit, geometry, box, weight_groups, factors, activations, part_weight, columns);
+      const int64_t activation_block = box.size[0] * box.size[1] * divide_up(box.size[2], K::pair) * kBlock<K>;
+      const InputPass<K> pass = {unit, affine, inputs, geometry.sources(), box, tile, group_columns, activations,
+                                 activation_block, shift_sums, scale_sums};
+      for (int64_t g = 0; g < groups.count(); g++) {
+        const int64_t first = groups.first(g) * lanes;
+        const int vectors = groups.size(g);
+        // While this group is computed, the next one's columns of input and gradient are on their way.
+        const bool last = g + 1 == groups.count();
+        const int64_t next = last ? 0 : groups.first(g + 1) * lanes;
+        const int64_t next_columns = std::min(in - next, groups.size(last ? 0 : g + 1) * lanes);
+        const int64_t* next_rows = last ? next_inputs : inputs;
+        const Prefetch inputs_ahead(input + next, unit.input_stride, next_columns, next_rows);
+        const Prefetch gradients_ahead(input_gradient + next, unit.input_gradient_stride, next_columns, next_rows);
+        const int64_t work = box.pixels() * out * taps;
+        Pace pace((last ? next_box : box).pixels() * sources, 2 * work);
+        const auto between = [&](int64_t done) {
+          pace.advance(done, [&](int64_t row) {
+            inputs_ahead.row(row);
+            if (unit.accumulate) gradients_ahead.row(row);
+          });
+        };
+        multiply_box<K>(geometry, box, segments, count, gradients, vectors, weight + first * sums, tile, group_columns,
+                        [&](int pixels) { between(pixels * out * taps); });
+        pass_group<K, pooled>(pass, first, vectors);
+        add_weight_gradient<K>(unit, geometry, box, first % kBlock<K> / lanes, vectors, factors, activations,
+                               part_weight + first, columns, [&](int rows) { between(rows * box.pixels()); });
+      }
+      std::swap(inputs, next_inputs);
     }
   });
   finish_backward<K>(unit, affine, weight_sums, weight_part, columns, channel_sums, parts);

@@ -1,6 +1,10 @@
 // The C interface: which instruction sets there are, and the way to their kernels.
 #include "dispatch.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <thread>
 #include <vector>
 
@@ -72,6 +76,21 @@ int32_t densenets_instruction_sets() {
 
 const char* densenets_instruction_set_name(int32_t index) { return densenets::kAll[index]->name; }
 
+void densenets_expect(void* memory, int64_t bytes) {
+#if defined(MADV_HUGEPAGE)
+  constexpr uintptr_t page = 4096;
+  constexpr int64_t enough = 4 << 20;
+  if (bytes < enough) return;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + page - 1) / page * page;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + bytes) / page * page;
+  // A refusal costs speed alone.
+  (void)madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#else
+  (void)memory;
+  (void)bytes;
+#endif
+}
+
 void densenets_forward(int32_t instruction_set, const Unit* unit) {
   densenets::kernels(instruction_set, unit->data_type).forward(*unit);
 }
@@ -89,6 +108,14 @@ void densenets_statistics(int32_t instruction_set, int32_t data_type, int32_t th
 void densenets_complete(int32_t instruction_set, const Unit* unit, int64_t pixels, void* out, int64_t stride) {
   const Columns columns = {unit->threads, out, pixels, unit->out_channels, stride, nullptr, nullptr};
   densenets::kernels(instruction_set, unit->data_type).complete(*unit, columns);
+}
+
+void densenets_stem_forward(int32_t instruction_set, const Unit* unit, uint8_t* winners) {
+  densenets::kernels(instruction_set, unit->data_type).stem_forward(*unit, winners);
+}
+
+void densenets_stem_backward(int32_t instruction_set, const Unit* unit, const uint8_t* winners) {
+  densenets::kernels(instruction_set, unit->data_type).stem_backward(*unit, winners);
 }
 
 double densenets_peak(int32_t instruction_set, int32_t data_type, int32_t threads, double seconds) {

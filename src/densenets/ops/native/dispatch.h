@@ -21,6 +21,8 @@ struct DataTypeKernels {
   void (*backward)(const Unit&);
   void (*statistics)(const Columns&);
   void (*complete)(const Unit&, const Columns&);
+  void (*stem_forward)(const Unit&, uint8_t* winners);
+  void (*stem_backward)(const Unit&, const uint8_t* winners);
   double (*peak)(int threads, double seconds);
 };
 

@@ -51,33 +51,72 @@ void pack_input(const Unit& unit, const Affine<typename K::Real>& affine, const 
   }
 }
 
-// tile[pixel][column] = the products of all taps, for a box. `blocks` hold the box and its halo.
-template <class K>
+// tile[pixel][column] = the products of all taps, for a box and a group of columns. `blocks` hold the box and
+// its halo, `weight` the columns of the group; `between` is called again and again in the meantime.
+template <class K, class Between>
 void multiply_box(const Geometry& geometry, const Box& box, const Segment* segments, int64_t segment_count,
-                  const typename K::Packed* blocks, const Groups& groups, const typename K::Real* weight,
-                  int64_t sums, typename K::Real* tile, int64_t tile_stride) {
-  constexpr int64_t lanes = kLanes<typename K::Real>;
+                  const typename K::Packed* blocks, int vectors, const typename K::Real* weight,
+                  typename K::Real* tile, int64_t tile_stride, Between&& between) {
   const int64_t halo_height = geometry.halo(box.size, 1), halo_width = geometry.halo(box.size, 2);
   const int64_t width = box.size[2];
-  for (int64_t g = 0; g < groups.count(); g++) {
-    const int vectors = groups.size(g);
-    const int64_t column = groups.first(g) * lanes;
-    const int64_t pieces = divide_up(width, max_rows(vectors));
-    for (int64_t piece = 0; piece < pieces; piece++) {
-      const int64_t first = share(width, piece, pieces);
-      const int rows = static_cast<int>(share(width, piece + 1, pieces) - first);
-      const SumProducts<K> sum_products = sum_products_of<K>(vectors, rows);
-      for (int64_t d = 0; d < box.size[0]; d++) {
-        for (int64_t h = 0; h < box.size[1]; h++) {
-          const int64_t from = (d * halo_height + h) * halo_width + first;
-          const int64_t to = (d * box.size[1] + h) * width + first;
-          sum_products(blocks + from * kBlock<K>, segments, segment_count, weight + column * sums,
-                       tile + to * tile_stride + column, tile_stride);
-        }
+  const int64_t pieces = divide_up(width, max_rows(vectors));
+  for (int64_t piece = 0; piece < pieces; piece++) {
+    const int64_t first = share(width, piece, pieces);
+    const int rows = static_cast<int>(share(width, piece + 1, pieces) - first);
+    const SumProducts<K> sum_products = sum_products_of<K>(vectors, rows);
+    for (int64_t d = 0; d < box.size[0]; d++) {
+      for (int64_t h = 0; h < box.size[1]; h++) {
+        const int64_t from = (d * halo_height + h) * halo_width + first;
+        const int64_t to = (d * box.size[1] + h) * width + first;
+        sum_products(blocks + from * kBlock<K>, segments, segment_count, weight, tile + to * tile_stride, tile_stride);
+        between(rows);
       }
     }
   }
 }
+
+// Asks for some columns of some rows of a matrix, a few at a time, while something else is computed.
+class Prefetch {
+ public:
+  Prefetch() = default;
+
+  template <class T>
+  Prefetch(const T* columns, int64_t stride, int64_t count, const int64_t* rows)
+      : start_(reinterpret_cast<const char*>(columns)), row_bytes_(stride * static_cast<int64_t>(sizeof(T))),
+        bytes_(count * static_cast<int64_t>(sizeof(T))), rows_(rows) {}
+
+  DENSENETS_INLINE void row(int64_t index) const {
+    if (rows_[index] == kOutside) return;
+    const char* row = start_ + rows_[index] * row_bytes_;
+    if (bytes_ > 0) (void)*static_cast<const volatile char*>(row);
+    for (int64_t byte = 64; byte < bytes_; byte += 64) __builtin_prefetch(row + byte, 0, 2);
+  }
+
+ private:
+  const char* start_ = nullptr;
+  int64_t row_bytes_ = 0;
+  int64_t bytes_ = 0;
+  const int64_t* rows_ = nullptr;
+};
+
+// Spreads `wanted` items evenly over `work` units of other work.
+class Pace {
+ public:
+  Pace(int64_t wanted, int64_t work) : wanted_(wanted), work_(work) {}
+
+  template <class Item>
+  DENSENETS_INLINE void advance(int64_t work, Item&& item) {
+    done_ += work;
+    const int64_t end = std::min(wanted_, wanted_ * done_ / work_ + 1);
+    for (; next_ < end; next_++) item(next_);
+  }
+
+ private:
+  int64_t wanted_;
+  int64_t work_;
+  int64_t done_ = 0;
+  int64_t next_ = 0;
+};
 
 // Dropout, then the tile's way to its rows of the output.
 template <class K>
@@ -127,29 +166,45 @@ void forward(const Unit& unit) {
   for_each_part(unit.threads, parts, [&](int part) {
     const int64_t halo = geometry.largest_halo(), own = geometry.largest_box();
     const int64_t sources = geometry.sources();
+    const auto* input = static_cast<const typename K::Stored*>(unit.input);
     Scratch& local = scratch_of_part();
-    local.reset(Scratch::bytes<int64_t>(halo * (1 + sources)) + Scratch::bytes<int64_t>(own) +
+    local.reset(2 * Scratch::bytes<int64_t>(halo * (1 + sources)) + Scratch::bytes<int64_t>(own) +
                 Scratch::bytes<Segment>(taps * in_blocks) + Scratch::bytes<Packed>(halo * in_blocks * kBlock<K>) +
                 Scratch::bytes<Real>(own * columns));
     int64_t* rows = local.take<int64_t>(halo * (1 + sources));
+    int64_t* next_rows = local.take<int64_t>(halo * (1 + sources));
     int64_t* own_rows = local.take<int64_t>(own);
     Segment* segments = local.take<Segment>(taps * in_blocks);
     Packed* blocks = local.take<Packed>(halo * in_blocks * kBlock<K>);
     Real* tile = local.take<Real>(own * columns);
     Moments part_moments(moments + part * Moments::size(out), out);
     part_moments.clear(out);
-    for (int64_t i = share(boxes, part, parts); i < share(boxes, part + 1, parts); i++) {
-      const Box box = geometry.box(i);
+    // Rows of the output with the halo, and behind them, where they differ, the rows of the input.
+    const auto list_rows = [&](const Box& box, int64_t* list) {
+      geometry.rows(box, true, list);
+      if (pooled) geometry.input_rows(list, geometry.halo_pixels(box), list + halo);
+    };
+    const int64_t first_box = share(boxes, part, parts), end_box = share(boxes, part + 1, parts);
+    list_rows(geometry.box(first_box), rows);
+    for (int64_t i = first_box; i < end_box; i++) {
+      const Box box = geometry.box(i), next_box = geometry.box(std::min(i + 1, end_box - 1));
       const int64_t halo_pixels = geometry.halo_pixels(box), block_step = halo_pixels * kBlock<K>;
-      int64_t* inputs = pooled ? rows + halo : rows;
-      geometry.rows(box, true, rows);
-      if (pooled) geometry.input_rows(rows, halo_pixels, inputs);
+      const int64_t* inputs = pooled ? rows + halo : rows;
       pack_input<K, pooled>(unit, affine, inputs, halo_pixels, geometry.sources(), blocks, block_step);
       const int64_t count = segments_of<K>(geometry, box, in, block_step, false, segments);
-      multiply_box<K>(geometry, box, segments, count, blocks, groups, weight, sums, tile, columns);
+      list_rows(next_box, next_rows);
+      const Prefetch ahead(input, unit.input_stride, in, pooled ? next_rows + halo : next_rows);
+      const int64_t wanted = i + 1 < end_box ? geometry.halo_pixels(next_box) * sources : 0;
+      Pace pace(wanted, box.pixels() * groups.count());
+      for (int64_t g = 0; g < groups.count(); g++) {
+        const int64_t column = groups.first(g) * kLanes<Real>;
+        multiply_box<K>(geometry, box, segments, count, blocks, groups.size(g), weight + column * sums, tile + column,
+                        columns, [&](int pixels) { pace.advance(pixels, [&](int64_t row) { ahead.row(row); }); });
+      }
       geometry.rows(box, false, own_rows);
       write_output<K>(unit, own_rows, box.pixels(), tile, columns);
       if (unit.output_mean) part_moments.add_tile(tile, box.pixels(), columns, out);
+      std::swap(rows, next_rows);
     }
   });
   if (unit.output_mean) {

@@ -71,6 +71,9 @@ void densenets_use_runtime(void* gomp_parallel);
 int32_t densenets_instruction_sets();
 const char* densenets_instruction_set_name(int32_t index);
 
+// Asks the system for large pages under memory that is going to be written for the first time.
+void densenets_expect(void* memory, int64_t bytes);
+
 void densenets_forward(int32_t instruction_set, const Unit* unit);
 void densenets_backward(int32_t instruction_set, const Unit* unit);
 
@@ -81,6 +84,13 @@ void densenets_statistics(int32_t instruction_set, int32_t data_type, int32_t th
 // The gradient with respect to a unit's result, completed: out, pixels x out_channels of the data type. Reads
 // the fields of the unit that complete the output's gradient.
 void densenets_complete(int32_t instruction_set, const Unit* unit, int64_t pixels, void* out, int64_t stride);
+
+// BN-ReLU-max pooling (windows of 3, two apart, one pixel of margin) in the place of the product: `taps` are
+// the windows' sides, `output` has C channels, `winners` (as many bytes) say which tap each result came from.
+// Backward, `input_gradient` has the data type and is complete where result_count, the pixels that the
+// statistics were taken over, is not 0.
+void densenets_stem_forward(int32_t instruction_set, const Unit* unit, uint8_t* winners);
+void densenets_stem_backward(int32_t instruction_set, const Unit* unit, const uint8_t* winners);
 
 // Multiply-adds per second, times two, of a loop of nothing else.
 double densenets_peak(int32_t instruction_set, int32_t data_type, int32_t threads, double seconds);

@@ -6,6 +6,7 @@
 
 #include "backward.h"
 #include "dispatch.h"
+#include "stem.h"
 
 namespace DENSENETS_ISA {
 
@@ -80,7 +81,10 @@ double peak_of(int threads, double seconds) {
     double passed = 0;
     int64_t calls = 0;
     while (passed < seconds) {
-      for (int i = 0; i < 1000; i++) sum_products<K, rows, vectors>(blocks, &segment, 1, columns, out, vectors * kLanes<Real>);
+      for (int i = 0; i < 1000; i++) {
+        asm volatile("" ::: "memory");
+        sum_products<K, rows, vectors>(blocks, &segment, 1, columns, out, vectors * kLanes<Real>);
+      }
       calls += 1000;
       passed = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     }
@@ -93,7 +97,8 @@ double peak_of(int threads, double seconds) {
 
 template <class K>
 constexpr densenets::DataTypeKernels kernels_of() {
-  return {forward_of<K>, backward_of<K>, statistics_of<K>, complete_of<K>, peak_of<K>};
+  return {forward_of<K>, backward_of<K>, statistics_of<K>, complete_of<K>, stem_forward<K>,
+          stem_backward<K>, peak_of<K>};
 }
 
 #if defined(__AVX512BF16__)

@@ -39,6 +39,12 @@ class NativeKernels:
                 f"this machine runs {', '.join(loaded.instruction_sets)}, not '{instruction_set}'"
             )
 
+    def expect(self, *buffers: Tensor) -> None:
+        """Ask for large pages under fresh memory: the system clears it on first use several times faster."""
+        for buffer in buffers:
+            size = buffer.numel() * buffer.element_size()
+            self._functions.densenets_expect(buffer.data_ptr(), size)
+
     def statistics(self, x: Tensor) -> Moments:
         """Of the columns of P x C."""
         moments = _empty_moments(x, x.shape[1])
@@ -97,6 +103,31 @@ class NativeKernels:
         self._functions.densenets_complete(
             self._index, ctypes.byref(call), out.shape[0], out.data_ptr(), _row_step(out)
         )
+
+    def stem_forward(self, unit: Unit, out: Tensor, winners: Tensor) -> None:
+        """BN-ReLU-max pooling in the place of a unit's product: its maxima, and which tap each came from.
+
+        Args:
+            unit: its weight, 0 x C x *windows, has the windows' sides alone.
+            out: Q x C.
+            winners: Q x C of uint8.
+        """
+        call = _call(unit)
+        call.output, call.output_stride = out.data_ptr(), _row_step(out)
+        self._functions.densenets_stem_forward(self._index, ctypes.byref(call), winners.data_ptr())
+
+    def stem_backward(
+        self, unit: Unit, gradient: Tensor, winners: Tensor, x_gradient: Tensor, *, batch_statistics: bool
+    ) -> UnitParameters:
+        """Write the gradient of a stem's input, complete, P x C of its data type; return the parameters'."""
+        call = _call(unit)
+        found = UnitParameters(torch.empty_like(unit.scale), torch.empty_like(unit.shift), unit.weight)
+        _set_gradient(call, gradient, None)
+        call.result_count = unit.x.shape[0] if batch_statistics else 0
+        call.input_gradient, call.input_gradient_stride = x_gradient.data_ptr(), _row_step(x_gradient)
+        call.scale_gradient, call.shift_gradient = found.scale.data_ptr(), found.shift.data_ptr()
+        self._functions.densenets_stem_backward(self._index, ctypes.byref(call), winners.data_ptr())
+        return found
 
     def peak(self, dtype: torch.dtype, threads: int, seconds: float) -> float:
         """Floating-point operations per second of a loop of multiply-adds alone, in GFLOP/s."""

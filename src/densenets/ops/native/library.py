@@ -115,6 +115,8 @@ def _declare(functions: ctypes.CDLL) -> None:
     functions.densenets_instruction_sets.restype = number
     functions.densenets_instruction_set_name.argtypes = [number]
     functions.densenets_instruction_set_name.restype = ctypes.c_char_p
+    functions.densenets_expect.argtypes = [pointer, long]
+    functions.densenets_expect.restype = None
     functions.densenets_forward.argtypes = [number, unit]
     functions.densenets_forward.restype = None
     functions.densenets_backward.argtypes = [number, unit]
@@ -123,5 +125,9 @@ def _declare(functions: ctypes.CDLL) -> None:
     functions.densenets_statistics.restype = None
     functions.densenets_complete.argtypes = [number, unit, long, pointer, long]
     functions.densenets_complete.restype = None
+    functions.densenets_stem_forward.argtypes = [number, unit, pointer]
+    functions.densenets_stem_forward.restype = None
+    functions.densenets_stem_backward.argtypes = [number, unit, pointer]
+    functions.densenets_stem_backward.restype = None
     functions.densenets_peak.argtypes = [number, number, number, ctypes.c_double]
     functions.densenets_peak.restype = ctypes.c_double

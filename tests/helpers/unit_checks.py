@@ -1,0 +1,140 @@
+"""What every implementation of the unit must do, checked on one shape; see `units` for the shapes and facts.
+
+The tolerance: an implementation's error against float64, of the whole tensor, is at most twice that of
+PyTorch's own operations in the same type. PyTorch's may be next to nothing by luck where a tensor has few
+values, so a few roundings of the accumulation type are always allowed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from units import (
+    MARGIN,
+    SENTINEL,
+    Example,
+    Form,
+    Shape,
+    columns,
+    expected,
+    first_columns,
+    make,
+    outside,
+    relative_error,
+)
+
+from densenets.ops.kernels import Completion, Kernels, Moments, Unit, accumulation_type
+
+ROUNDINGS = 4
+
+
+def check_forward(kernels: Kernels, shape: Shape, dtype: torch.dtype, margin: int = MARGIN) -> None:
+    """Result and moments, of constants."""
+    example = make(shape, dtype, margin=margin)
+    before = _copies(example)
+    out = poisoned(example.unit.out_pixels, shape.made, dtype, margin)
+    moments = kernels.forward(example.unit, out, statistics=True)
+    assert moments is not None
+    found = {"result": out, "mean": moments.mean, "variance": moments.variance}
+    if example.unit.out_pixels == 1:
+        # The variance of one value is zero: relative to nothing.
+        assert found.pop("variance").abs().max() == 0, "one pixel varies"
+    assert_as_exact_as_pytorch(found, shape, dtype, "constants")
+    assert_untouched(out)
+    assert_unchanged(example, before)
+    without = poisoned(example.unit.out_pixels, shape.made, dtype, margin)
+    assert kernels.forward(example.unit, without, statistics=False) is None
+    assert torch.equal(without, out), "statistics change the result"
+
+
+def check_backward(kernels: Kernels, shape: Shape, dtype: torch.dtype, margin: int = MARGIN) -> None:
+    """All gradients, written to poisoned memory, of a complete gradient; statistics are constants."""
+    example = make(shape, dtype, margin=margin)
+    before = _copies(example)
+    x_gradient = poisoned_gradient(example.unit, margin)
+    found = kernels.backward(
+        example.unit, example.gradient, None, x_gradient, accumulate=False, sums=None
+    )
+    values = {"x": x_gradient, **found._asdict()}
+    assert_as_exact_as_pytorch(values, shape, dtype, "constants")
+    assert_untouched(x_gradient)
+    assert_unchanged(example, before)
+
+
+def check_accumulation(kernels: Kernels, shape: Shape, dtype: torch.dtype, margin: int = MARGIN) -> None:
+    """The gradient is completed on the way in; that of x and the sums are added to what is there."""
+    example = make(shape, dtype, "completed", margin)
+    before = _copies(example)
+    x_gradient, sums = first_columns(example.before, margin, SENTINEL), example.sums.clone()
+    found = kernels.backward(
+        example.unit, example.gradient, example.completion, x_gradient, accumulate=True, sums=sums
+    )
+    values = {"x added": x_gradient, "sums added": sums, **found._asdict()}
+    assert_as_exact_as_pytorch(values, shape, dtype, "completed")
+    assert_untouched(x_gradient)
+    assert_unchanged(example, before)
+
+
+def check_batch_statistics(kernels: Kernels, shape: Shape, dtype: torch.dtype, margin: int = MARGIN) -> None:
+    """A step of training by one unit: statistics, forward, backward, and what completes the gradient of x."""
+    example = make(shape, dtype, "batch", margin)
+    unit = replace(example.unit, moments=kernels.statistics(example.unit.x))
+    out = poisoned(unit.out_pixels, shape.made, dtype, margin)
+    moments = kernels.forward(unit, out, statistics=True)
+    assert moments is not None
+    raw, sums = poisoned_gradient(unit, margin), torch.zeros_like(example.sums)
+    found = kernels.backward(unit, example.gradient, None, raw, accumulate=False, sums=sums)
+    completion = Completion(unit.x, unit.moments.mean, sums, float(shape.pixels))
+    x_gradient = poisoned(shape.pixels, shape.channels, dtype, margin)
+    kernels.complete(raw, completion, x_gradient)
+    values = {"result": out, "mean": moments.mean, "x": x_gradient, **found._asdict()}
+    assert_as_exact_as_pytorch(values, shape, dtype, "batch")
+    assert_untouched(x_gradient)
+
+
+def poisoned(rows: int, count: int, dtype: torch.dtype, margin: int = MARGIN) -> Tensor:
+    """NaN where something must be written, sentinels on either side of it."""
+    return columns(torch.full((rows, count), math.nan, dtype=dtype), margin, SENTINEL)
+
+
+def poisoned_gradient(unit: Unit, margin: int = MARGIN) -> Tensor:
+    """Of x: NaN, but zero where pooling drops pixels at the end of an odd side: nothing is written there."""
+    left_out = unit.pool and any(side % 2 for side in unit.sides)
+    values = torch.full(unit.x.shape, 0.0 if left_out else math.nan, dtype=accumulation_type(unit.x.dtype))
+    return first_columns(values, margin, SENTINEL)
+
+
+def assert_as_exact_as_pytorch(
+    found: dict[str, Tensor], shape: Shape, dtype: torch.dtype, form: Form
+) -> None:
+    """See the tolerance above; NaN is never within it."""
+    known = expected(shape, dtype, form)
+    floor = ROUNDINGS * torch.finfo(accumulation_type(dtype)).eps
+    for name, value in found.items():
+        assert value.shape == known.exact[name].shape, name
+        error, bound = relative_error(value, known.exact[name]), 2 * known.pytorch[name] + floor
+        assert error <= bound, f"{name}: error {error:.3g}, PyTorch's own {known.pytorch[name]:.3g}"
+
+
+def assert_untouched(matrix: Tensor) -> None:
+    """Neighbouring columns are what they were."""
+    assert (outside(matrix, MARGIN) == SENTINEL).all(), "columns beside the result were written"
+
+
+def _copies(example: Example) -> list[Tensor]:
+    return [tensor.clone() for tensor in _inputs(example)]
+
+
+def _inputs(example: Example) -> list[Tensor]:
+    unit, completion = example.unit, example.completion
+    tensors = [unit.x, *unit.moments, unit.scale, unit.shift, unit.weight, example.gradient, *completion[:3]]
+    return tensors if unit.keep is None else [*tensors, unit.keep]
+
+
+def assert_unchanged(example: Example, copies: list[Tensor]) -> None:
+    """What is only read is what it was."""
+    for tensor, copy in zip(_inputs(example), copies, strict=True):
+        assert torch.equal(tensor, copy), "an input was written to"
