@@ -237,6 +237,8 @@ class _SummaryOptions:
 def _summary(arguments: list[str]) -> None:
     options = _parse(_SummaryOptions, arguments, "summary")
     from densenets.analysis.architecture import block_facts, network_facts
+    from densenets.ops.execution import choose_execution
+    from densenets.ops.native.library import native_state
     from densenets.report.tables import print_summary
 
     if options.model == "dense-block":
@@ -258,7 +260,11 @@ def _summary(arguments: list[str]) -> None:
             num_classes=options.num_classes or config.num_classes,
         )
         facts = network_facts(options.model, config, tuple(sides))
-    print(json.dumps(facts.to_dict())) if options.json else print_summary(facts)
+    execution = choose_execution("auto", device="cpu", dtype="float32", native=native_state())
+    if options.json:
+        print(json.dumps({**facts.to_dict(), "execution": str(execution)}))
+    else:
+        print_summary(facts, execution)
 
 
 def _summarized_config(model: str) -> DenseNetConfig:

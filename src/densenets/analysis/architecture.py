@@ -15,7 +15,7 @@ from typing import Any
 
 from densenets.models.config import BlockChannels, DenseNetConfig
 
-_FLOAT_BYTES, _INDEX_BYTES = 4, 8
+_FLOAT_BYTES, _INDEX_BYTES, _WINNER_BYTES = 4, 8, 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,8 @@ class LayerFacts:
         stored_reference: bytes of activations that training keeps for the backward pass, for one image
             in float32 without dropout, in the reference execution.
         stored_recompute: the same in the recompute execution.
+        stored_fused: the same in the fused execution, native kernels.
+        stored_fused_lean: the same in the fused-lean execution.
     """
 
     name: str
@@ -47,6 +49,8 @@ class LayerFacts:
     multiply_adds: int
     stored_reference: int
     stored_recompute: int
+    stored_fused: int
+    stored_fused_lean: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +73,8 @@ class NetworkFacts:
             "multiply_adds",
             "stored_reference",
             "stored_recompute",
+            "stored_fused",
+            "stored_fused_lean",
         )
         return {
             "name": self.name,
@@ -131,6 +137,9 @@ def _stem(config: DenseNetConfig, sides: tuple[int, ...]) -> LayerFacts:
     stored += _INDEX_BYTES * channels * math.prod(size) if large else 0
     # The block's input: the reference stores the concatenations that it is copied into instead.
     feature = _FLOAT_BYTES * channels * math.prod(size)
+    # The convolution's result, and a byte for each maximum.
+    fused = _FLOAT_BYTES * channels * math.prod(convolved) if large else 0
+    fused += _WINNER_BYTES * channels * math.prod(size) if large else 0
     return LayerFacts(
         name="stem",
         size=size,
@@ -141,6 +150,8 @@ def _stem(config: DenseNetConfig, sides: tuple[int, ...]) -> LayerFacts:
         multiply_adds=weights * math.prod(convolved),
         stored_reference=image + stored,
         stored_recompute=image + stored + feature,
+        stored_fused=image + fused + feature,
+        stored_fused_lean=image + fused + feature,
     )
 
 
@@ -170,6 +181,8 @@ def _block(config: DenseNetConfig, block: BlockChannels, size: tuple[int, ...]) 
                 stored_reference=_FLOAT_BYTES * pixels * (2 * reads + second),
                 # The last layer's maps are kept as a part of the block's result alone.
                 stored_recompute=_FLOAT_BYTES * pixels * (k * (number < block.layers) + second),
+                stored_fused=_FLOAT_BYTES * pixels * (k + (width if config.bottleneck else 0)),
+                stored_fused_lean=_FLOAT_BYTES * pixels * k,
             )
         )
     return rows
@@ -190,6 +203,9 @@ def _transition(block: BlockChannels, size: tuple[int, ...]) -> LayerFacts:
         multiply_adds=reads * handed_on * pixels,
         stored_reference=_FLOAT_BYTES * pixels * (2 * reads + handed_on),
         stored_recompute=_FLOAT_BYTES * pixels * (reads + handed_on) + feature,
+        # It reads the block's buffer, which is kept anyway.
+        stored_fused=feature,
+        stored_fused_lean=feature,
     )
 
 
@@ -206,6 +222,8 @@ def _last_norm(config: DenseNetConfig, size: tuple[int, ...]) -> LayerFacts:
         multiply_adds=0,
         stored_reference=stored,
         stored_recompute=stored,
+        stored_fused=stored // 2,  # its input is the last block's buffer
+        stored_fused_lean=stored // 2,
     )
 
 
@@ -221,4 +239,6 @@ def _classifier(config: DenseNetConfig) -> LayerFacts:
         multiply_adds=channels * classes,
         stored_reference=_FLOAT_BYTES * channels,
         stored_recompute=_FLOAT_BYTES * channels,
+        stored_fused=_FLOAT_BYTES * channels,
+        stored_fused_lean=_FLOAT_BYTES * channels,
     )

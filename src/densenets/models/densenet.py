@@ -31,7 +31,6 @@ _CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _AVERAGE_POOL = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-_AFTER_FIRST = ("norm0", "relu0", "pool0")  # of an ImageNet stem
 _MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
@@ -166,11 +165,11 @@ class Features(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """N x C x *sides -> N x num_features x *sides / stride."""
         modules = dict(self.named_children())
-        after_first = [modules[name] for name in _AFTER_FIRST if name in modules]
+        fused = "pool0" in modules and "relu0" in modules
         for name, module in modules.items():
-            if name == _AFTER_FIRST[0] and len(after_first) == len(_AFTER_FIRST):
-                x = stem(x, *after_first, self.execution)
-            elif name not in _AFTER_FIRST or len(after_first) < len(_AFTER_FIRST):
+            if name == "norm0" and fused:
+                x = stem(x, module, modules["relu0"], modules["pool0"], self.execution)
+            elif not (fused and name in ("relu0", "pool0")):
                 x = module(x)
         return x
 

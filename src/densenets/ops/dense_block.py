@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from densenets.errors import InputError
-from densenets.ops.execution import Choice, Execution, choose_execution
+from densenets.ops.execution import Choice, Execution, NativeState, choose_execution
 from densenets.ops.fused import (
     fused_dense_block,
     fused_stem,
@@ -22,7 +21,7 @@ from densenets.ops.fused import (
     stem_obstacle,
 )
 from densenets.ops.layers import DenseLayerModules, TransitionModules, UnitModules
-from densenets.ops.native.library import load_library
+from densenets.ops.native.library import native_state
 from densenets.ops.recompute import recomputed_dense_block, recomputed_norm_relu_conv
 from densenets.ops.reference import reference_dense_block
 
@@ -61,9 +60,7 @@ def transition(x: Tensor, modules: TransitionModules, execution: Execution) -> T
     return fused_transition(x, unit, native=choice.native, pool=True)
 
 
-def stem(
-    x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module, execution: Execution
-) -> Tensor:
+def stem(x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module, execution: Execution) -> Tensor:
     """What follows the first convolution of an ImageNet network: N x C x *sides -> N x C x *sides / 2.
 
     Fused in the native kernels where nothing stands against it, by the modules else.
@@ -103,22 +100,15 @@ def _dtype(x: Tensor) -> torch.dtype:
 
 
 def _choose(requested: Execution, device: torch.device, dtype: torch.dtype, obstacle: str | None) -> Choice:
-    instruction_set, missing = _native()
     return choose_execution(
         requested,
         device=device.type,
         dtype=str(dtype).removeprefix("torch."),
-        instruction_set=instruction_set,
-        native_missing=missing,
+        native=_native(),
         obstacle=obstacle,
     )
 
 
-@torch.compiler.assume_constant_result
-def _native() -> tuple[str | None, str]:
-    """The instruction set of the native kernels, or why there are none."""
-    try:
-        library = load_library()
-    except InputError as error:
-        return None, str(error)
-    return library.instruction_sets[library.chosen()], ""
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _native() -> NativeState:
+    return native_state()

@@ -13,6 +13,19 @@ _FUSED_TYPES = ("float32", "bfloat16", "float64")
 
 
 @dataclass(frozen=True)
+class NativeState:
+    """Whether the native kernels can run here.
+
+    Attributes:
+        instruction_set: the one that they would use; None where they are missing.
+        missing: why they are.
+    """
+
+    instruction_set: str | None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
 class Choice:
     """What runs.
 
@@ -46,8 +59,7 @@ def choose_execution(
     *,
     device: str,
     dtype: str,
-    instruction_set: str | None,
-    native_missing: str = "",
+    native: NativeState,
     obstacle: str | None = None,
 ) -> Choice:
     """The execution that runs for the one that was asked for; "auto" is the fastest that can run.
@@ -56,8 +68,7 @@ def choose_execution(
         requested: what the user asked for.
         device: type of the device of the feature maps, such as "cpu".
         dtype: their data type, such as "float32".
-        instruction_set: what the native kernels would use; None where there are none.
-        native_missing: why there are none.
+        native: whether the native kernels can run.
         obstacle: why these modules cannot be fused; None where they can.
 
     Raises:
@@ -68,17 +79,14 @@ def choose_execution(
         return Choice(requested, False, "as asked for")
     if dtype not in _FUSED_TYPES:
         obstacle = f"the fused execution computes in {', '.join(_FUSED_TYPES)}, not in {dtype}"
-    native = device == "cpu" and instruction_set is not None
-    with_kernels = f"native kernels, {instruction_set}"
+    missing = native.missing if device == "cpu" else f"the native kernels are for the CPU, not {device}"
+    with_kernels = f"native kernels, {native.instruction_set}"
+    can_run = device == "cpu" and native.instruction_set is not None
     if requested != "auto":
         if obstacle is not None:
             raise InputError(f"execution '{requested}' cannot run: {obstacle}; 'auto' takes what can")
-        missing = native_missing if device == "cpu" else f"the native kernels are for the CPU, not {device}"
-        how = with_kernels if native else f"in PyTorch's operations: {missing}"
-        return Choice(requested, native, f"as asked for, {how}")
-    if obstacle is not None:
-        return Choice("reference", False, obstacle)
-    if not native:
-        missing = native_missing if device == "cpu" else f"the fused kernels are for the CPU, not {device}"
-        return Choice("reference", False, missing)
+        how = with_kernels if can_run else f"in PyTorch's operations: {missing}"
+        return Choice(requested, can_run, f"as asked for, {how}")
+    if obstacle is not None or not can_run:
+        return Choice("reference", False, obstacle or missing)
     return Choice("fused", True, with_kernels)

@@ -21,7 +21,8 @@ from densenets.ops.sync_batch_norm import SyncBatchNorm
 _CONVOLUTIONS = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
 _MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _SINGLE_PIXEL = "a batch of a single pixel has no variance to normalise by"
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, SyncBatchNorm)
+_PLAIN_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_NORMS = (*_PLAIN_NORMS, SyncBatchNorm)
 
 
 def fused_dense_block(
@@ -95,11 +96,11 @@ def fused_stem(x: Tensor, norm: _BatchNorm) -> Tensor:
 
 def stem_obstacle(x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module) -> str | None:
     """Why the three modules behind the first convolution cannot be fused; None where they can."""
-    if type(norm) not in _NORMS or isinstance(norm, SyncBatchNorm) or _half_normalised(norm):
+    if not isinstance(norm, _PLAIN_NORMS) or type(norm) not in _PLAIN_NORMS or _half_normalised(norm):
         return "its first normalisation is not a plain one of this process's batch"
-    if type(relu) is not nn.ReLU or type(pool) not in _MAX_POOLS:
+    if type(relu) is not nn.ReLU or not isinstance(pool, _MAX_POOLS) or type(pool) not in _MAX_POOLS:
         return "it has another activation or pooling in its stem"
-    if (pool.kernel_size, pool.stride, pool.padding, pool.dilation) != (3, 2, 1, 1) or pool.ceil_mode:
+    if (pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode) != (3, 2, 1, 1, False):
         return "it has another pooling in its stem"
     if norm.training and x.numel() == x.shape[1]:
         return _SINGLE_PIXEL

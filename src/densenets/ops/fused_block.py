@@ -124,8 +124,7 @@ def block_backward(
         kernels: what computes.
     """
     run = _BlockRun(result, tensors, plan, kernels)
-    real = accumulation_type(result.features.dtype)
-    gradients = torch.empty_like(result.features, dtype=real)
+    gradients = torch.empty_like(result.features)
     kernels.expect(gradients)
     gradients.copy_(gradient.movedim(1, -1))
     matrix = gradients.view_as(run.matrix)
@@ -154,15 +153,15 @@ class _BlockRun:
     @cached_property
     def bottleneck_gradient(self) -> Tensor:
         """Where every layer's gradient of its bottleneck goes in turn, P x B."""
-        return self._buffer(accumulation_type(self.matrix.dtype))
+        return self._buffer()
 
     @cached_property
     def spare(self) -> Tensor:
         """Where every layer's bottleneck goes in turn if they are not kept, P x B."""
-        return self._buffer(self.matrix.dtype)
+        return self._buffer()
 
-    def _buffer(self, dtype: torch.dtype) -> Tensor:
-        buffer = self.matrix.new_empty(self.result.bottlenecks.shape[1:], dtype=dtype)
+    def _buffer(self) -> Tensor:
+        buffer = self.matrix.new_empty(self.result.bottlenecks.shape[1:])
         self.kernels.expect(buffer)
         return buffer
 
@@ -253,7 +252,7 @@ class _BlockRun:
         return self.ranks.completion(self.matrix[:, start:end], mean, sums[:, start:end])
 
     def complete(self, gradient: Tensor, completion: Completion | None, out: Tensor) -> None:
-        """Write the completed gradient in the data type of the features."""
+        """Write the completed gradient."""
         if completion is None:
             out.copy_(gradient)
         else:

@@ -66,7 +66,7 @@ def stem_backward_operator(
     x_gradient = torch.empty_like(unit.x)
     kernels.expect(x_gradient)
     found = kernels.stem_backward(
-        unit, as_matrix(gradient).to(real), as_matrix(winners), x_gradient, batch_statistics=training
+        unit, as_matrix(gradient), as_matrix(winners), x_gradient, batch_statistics=training
     )
     images = x.movedim(1, -1).shape
     return (
@@ -87,7 +87,11 @@ def _(
     epsilon: float,
     training: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return x.new_empty(x.movedim(1, -1).shape).movedim(-1, 1), torch.empty_like(scale), torch.empty_like(shift)
+    return (
+        x.new_empty(x.movedim(1, -1).shape).movedim(-1, 1),
+        torch.empty_like(scale),
+        torch.empty_like(shift),
+    )
 
 
 def _set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -103,9 +107,7 @@ def _backward(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[Any, ...]:
     found: tuple[Tensor | None, ...] = (None, None, None)
     if gradient is not None:
         used = moments[0] if ctx.training else torch.stack(moments)
-        found = stem_backward_operator(
-            gradient, x, winners, scale, shift, used, ctx.epsilon, ctx.training
-        )
+        found = stem_backward_operator(gradient, x, winners, scale, shift, used, ctx.epsilon, ctx.training)
     return (*found, [None] * ctx.running, None)
 
 

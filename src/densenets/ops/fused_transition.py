@@ -63,17 +63,14 @@ def transition_backward(
     sums = torch.zeros((2, x.shape[1]), dtype=real, device=x.device) if plan.training else None
     # Pixels that pooling leaves out, at the end of an odd side, get their gradient from the statistics alone.
     left_out = plan.pool and any(side % 2 for side in unit.sides)
-    x_gradient = torch.zeros_like(matrix, dtype=real) if left_out else torch.empty_like(matrix, dtype=real)
+    x_gradient = torch.zeros_like(matrix) if left_out else torch.empty_like(matrix)
     kernels.expect(x_gradient)
-    rows = as_matrix(gradient).to(real)
-    found = kernels.backward(unit, rows, None, x_gradient, accumulate=False, sums=sums)
+    found = kernels.backward(unit, as_matrix(gradient), None, x_gradient, accumulate=False, sums=sums)
     images = x.movedim(1, -1).shape
-    if sums is None:
-        return x_gradient.to(x.dtype).view(images).movedim(-1, 1), found
-    completion = Ranks(matrix, synchronized=plan.synchronized).completion(matrix, moments.mean, sums)
-    completed = x_gradient if x.dtype == real else torch.empty_like(matrix)
-    kernels.complete(x_gradient, completion, completed)
-    return completed.view(images).movedim(-1, 1), found
+    if sums is not None:
+        completion = Ranks(matrix, synchronized=plan.synchronized).completion(matrix, moments.mean, sums)
+        kernels.complete(x_gradient, completion, x_gradient)
+    return x_gradient.view(images).movedim(-1, 1), found
 
 
 def empty_transition(x: Tensor, channels: int, plan: TransitionPlan) -> Tensor:

@@ -66,19 +66,19 @@ class Completion(NamedTuple):
     """What is still missing from the gradient of a result that batch normalisations have read.
 
     With statistics of the batch, each of them takes two corrections from the gradient of its input. They
-    need sums over all pixels, so they come last: gradient - (sums[0] + (result - mean) sums[1]) / count.
+    need sums over all pixels, so they come last: gradient - (sums[0] + (result - mean) sums[1]) / pixels.
 
     Attributes:
         result: Q x M, what the forward pass wrote.
         mean: M, of the batch.
         sums: 2 x M, of all consumers.
-        count: pixels that the statistics were taken over.
+        pixels: that the statistics were taken over.
     """
 
     result: Tensor
     mean: Tensor
     sums: Tensor
-    count: float
+    pixels: float
 
 
 class UnitParameters(NamedTuple):
@@ -90,7 +90,10 @@ class UnitParameters(NamedTuple):
 
 
 class Kernels(Protocol):
-    """An implementation of the unit. Every tensor has the accumulation type unless it is a feature map."""
+    """An implementation of the unit.
+
+    Feature maps and their gradients have the block's data type, all other tensors its accumulation type.
+    """
 
     def expect(self, *buffers: Tensor) -> None:
         """Prepare fresh memory that is going to be written as a whole."""
@@ -128,12 +131,12 @@ class Kernels(Protocol):
         ...
 
     def complete(self, gradient: Tensor, completion: Completion, out: Tensor) -> None:
-        """Write the completed gradient, Q x M, in the data type of `out`."""
+        """Write the completed gradient, Q x M."""
         ...
 
 
 def accumulation_type(dtype: torch.dtype) -> torch.dtype:
-    """The type of sums, statistics and gradients of feature maps: float64 for float64, else float32."""
+    """The type of sums, statistics and parameters' gradients: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 

@@ -48,6 +48,7 @@ class PyTorchKernels:
         sums: Tensor | None,
     ) -> UnitParameters:
         """Send the gradient of the result through the unit; see `Kernels`."""
+        gradient = gradient.to(accumulation_type(gradient.dtype))
         gradient = gradient if completion is None else _completed(gradient, completion)
         if unit.keep is not None:
             gradient = gradient * unit.keep * unit.keep_scale
@@ -71,7 +72,7 @@ class PyTorchKernels:
         return UnitParameters(scale_gradient, shift_gradient, weight_gradient.to(unit.weight.dtype))
 
     def complete(self, gradient: Tensor, completion: Completion, out: Tensor) -> None:
-        """Write the completed gradient, Q x M, in the data type of `out`."""
+        """Write the completed gradient, Q x M."""
         out.copy_(_completed(gradient, completion))
 
 
@@ -98,4 +99,4 @@ def _convolution(images: Tensor, weight: Tensor) -> Tensor:
 
 def _completed(gradient: Tensor, completion: Completion) -> Tensor:
     first, second = completion.sums
-    return gradient - (first + (completion.result - completion.mean) * second) / completion.count
+    return gradient - (first + (completion.result - completion.mean) * second) / completion.pixels

@@ -9,20 +9,21 @@ from rich.table import Table
 from rich.text import Text
 
 from densenets.analysis.architecture import NetworkFacts
+from densenets.ops.execution import Choice
 
-_PLAIN_WIDTH = 120  # columns where no terminal says how wide it is
+_PLAIN_WIDTH = 150  # columns where no terminal says how wide it is
 _UNITS = ((10**18, "E"), (10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
-def print_summary(facts: NetworkFacts) -> None:
-    """Print a network layer by layer."""
+def print_summary(facts: NetworkFacts, execution: Choice) -> None:
+    """Print a network layer by layer, and how its blocks would run on this machine's CPU."""
     table = Table(title=f"{facts.name} for {_times(facts.input_shape)} inputs", box=None)
     for column in ("layer", "maps"):
         table.add_column(column)
     for column in ("reads", "adds", "hands on", "connections", "parameters", "multiply-adds"):
         table.add_column(column, justify="right")
-    table.add_column("stored", justify="right")
-    table.add_column("recompute", justify="right")
+    for column in ("stored", "recompute", "fused", "lean"):
+        table.add_column(column, justify="right")
     for layer in facts.layers:
         table.add_row(
             layer.name,
@@ -35,6 +36,8 @@ def print_summary(facts: NetworkFacts) -> None:
             f"{layer.multiply_adds:,}",
             _bytes(layer.stored_reference),
             _bytes(layer.stored_recompute),
+            _bytes(layer.stored_fused),
+            _bytes(layer.stored_fused_lean),
         )
     table.add_section()
     table.add_row(
@@ -45,6 +48,8 @@ def print_summary(facts: NetworkFacts) -> None:
         f"{facts.total('multiply_adds'):,}",
         _bytes(facts.total("stored_reference")),
         _bytes(facts.total("stored_recompute")),
+        _bytes(facts.total("stored_fused")),
+        _bytes(facts.total("stored_fused_lean")),
     )
     console = _console()
     console.print(table)
@@ -55,11 +60,12 @@ def print_summary(facts: NetworkFacts) -> None:
             f"reads {transition.reads}; {facts.total('connections')} connections"
         )
     console.print(
-        "stored, recompute: float32 activations that training keeps for the backward pass, one image, "
-        "in the executions reference and recompute; multiply-adds in the paper's order (transitions "
-        "convolve, then pool)",
+        "stored, recompute, fused, lean: float32 activations that training keeps for the backward pass, one "
+        "image, in the executions reference, recompute, fused and fused-lean; multiply-adds in the paper's "
+        "order (transitions convolve, then pool; fused ones pool first)",
         style="dim",
     )
+    console.print(f"execution on this machine's CPU: {execution}", style="dim")
 
 
 def print_models(rows: list[dict[str, Any]]) -> None:

@@ -23,6 +23,7 @@ from densenets.errors import InputError, Interrupted
 from densenets.evaluation import Evaluation, evaluate
 from densenets.files import exclusive
 from densenets.machine import environment, keep_freed_memory
+from densenets.ops.dense_block import explain_execution
 from densenets.report.evaluation import write_evaluation
 from densenets.report.plots import write_curves
 from densenets.training.build import build_model
@@ -61,13 +62,15 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> dict[str, Any]:
         with ranks.first_one_first():
             data = _on_device(load_data(recipe.data), ranks.device)
         model, notes = build_model(recipe, data, ranks.device)
+        execution = explain_execution(recipe.model.execution, ranks.device, torch.float32)
+        notes.append(f"execution of the dense blocks: {execution}")
         run = _Run(recipe, folder, data, Learner(model, recipe, ranks), ranks, request)
         with exclusive(out) if ranks.is_first else contextlib.nullcontext():
             folder.check(recipe, resume=resume)
             run.go_on()
             ranks.wait()  # until all have read the folder
             if ranks.is_first:
-                folder.begin(recipe, environment(ranks.device))
+                folder.begin(recipe, {**environment(ranks.device), "execution": str(execution)})
             return run.to_the_end(notes)
 
 

@@ -30,7 +30,7 @@ struct Completion {
 
   DENSENETS_INLINE Vector<Real> operator()(const Unit& unit, int64_t row, int64_t c) const {
     const int64_t left = unit.out_channels - c;
-    const auto* gradients = static_cast<const Real*>(unit.output_gradient) + row * unit.output_gradient_stride;
+    const auto* gradients = static_cast<const typename K::Stored*>(unit.output_gradient) + row * unit.output_gradient_stride;
     Vector<Real> gradient = load_first(gradients + c, left);
     if (unit.result) {
       const auto* results = static_cast<const typename K::Stored*>(unit.result) + row * unit.result_stride;
@@ -97,8 +97,8 @@ struct InputColumns {
   // Takes the gradient of a pixel's activation, hands on that of the input; returns the activation. Where
   // the vectors are not `whole`, `left` columns are.
   template <bool whole, bool accumulate>
-  DENSENETS_INLINE Vector<Real> pixel(int v, const typename K::Stored* inputs, Real* handed_on, int64_t left,
-                                      Vector<Real> gradient) {
+  DENSENETS_INLINE Vector<Real> pixel(int v, const typename K::Stored* inputs,
+                                      typename K::Stored* handed_on, int64_t left, Vector<Real> gradient) {
     const int64_t count = whole ? lanes : left - v * lanes;
     const Vector<Real> input = load_first(inputs + v * lanes, count);
     const Vector<Real> normalised = input * scale[v] + shift[v];
@@ -145,7 +145,7 @@ void pass_to_input(const InputPass<K>& pass, int64_t first) {
   constexpr int lanes = kLanes<Real>;
   const Unit& unit = pass.unit;
   const auto* input = static_cast<const typename K::Stored*>(unit.input) + first;
-  Real* input_gradient = static_cast<Real*>(unit.input_gradient) + first;
+  auto* input_gradient = static_cast<typename K::Stored*>(unit.input_gradient) + first;
   const int64_t left = unit.in_channels - first, width = pass.box.size[2];
   const int64_t lines = pass.box.size[0] * pass.box.size[1], phase = first % kBlock<K>;
   const Real part = Real(1) / static_cast<Real>(pass.sources);
@@ -341,7 +341,7 @@ void backward(const Unit& unit) {
       geometry.input_rows(rows, box.pixels(), list);
     };
     const auto* input = static_cast<const typename K::Stored*>(unit.input);
-    const auto* input_gradient = static_cast<const Real*>(unit.input_gradient);
+    const auto* input_gradient = static_cast<const typename K::Stored*>(unit.input_gradient);
     const int64_t first_box = share(boxes, part, parts), end_box = share(boxes, part + 1, parts);
     list_inputs(geometry.box(first_box), inputs);
     for (int64_t i = first_box; i < end_box; i++) {

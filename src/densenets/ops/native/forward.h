@@ -118,21 +118,52 @@ class Pace {
   int64_t next_ = 0;
 };
 
-// Dropout, then the tile's way to its rows of the output.
-template <class K>
-void write_output(const Unit& unit, const int64_t* rows, int64_t pixels, typename K::Real* tile, int64_t stride) {
+// Some columns of a tile on their way to the output: dropout, statistics, rounding to the data type.
+template <class K, int vectors>
+void write_columns(const Unit& unit, const int64_t* rows, int64_t pixels, typename K::Real* tile, int64_t stride,
+                   int64_t first, Moments* moments) {
   using Real = typename K::Real;
-  const int64_t channels = unit.out_channels;
-  auto* output = static_cast<typename K::Stored*>(unit.output);
+  constexpr int64_t lanes = kLanes<Real>;
+  const int64_t left = unit.out_channels - first;
+  if (unit.keep) {
+    for (int64_t pixel = 0; pixel < pixels; pixel++) {
+      const uint8_t* keep = unit.keep + rows[pixel] * unit.out_channels + first;
+      Real* values = tile + pixel * stride;
+      for (int64_t c = 0; c < std::min<int64_t>(left, vectors * lanes); c++) {
+        values[c] = keep[c] ? values[c] * static_cast<Real>(unit.keep_scale) : 0;
+      }
+    }
+  }
+  auto* output = static_cast<typename K::Stored*>(unit.output) + first;
+  Vector<Real> pivot[vectors] = {}, sum[vectors] = {}, squared[vectors] = {};
+  if (moments) {
+    for (int v = 0; v < vectors; v++) pivot[v] = moments->pivot<Real>(first + v * lanes, load(tile + v * lanes));
+  }
   for (int64_t pixel = 0; pixel < pixels; pixel++) {
-    Real* values = tile + pixel * stride;
-    if (unit.keep) {
-      const uint8_t* keep = unit.keep + rows[pixel] * channels;
-      for (int64_t c = 0; c < channels; c++) values[c] = keep[c] ? values[c] * static_cast<Real>(unit.keep_scale) : 0;
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) {
+      const Vector<Real> value = load(tile + pixel * stride + v * lanes);
+      store_first(output + rows[pixel] * unit.output_stride + v * lanes, value, left - v * lanes);
+      const Vector<Real> distance = value - pivot[v];
+      sum[v] += distance;
+      squared[v] += distance * distance;
     }
-    for (int64_t c = 0; c < channels; c += kLanes<Real>) {
-      store_first(output + rows[pixel] * unit.output_stride + c, load(values + c), channels - c);
+  }
+  if (moments) {
+    for (int v = 0; v < vectors; v++) {
+      moments->add_sums<Real>(first + v * lanes, unit.out_channels, pixels, pivot[v], sum[v], squared[v]);
     }
+  }
+}
+
+template <class K>
+void write_group(const Unit& unit, const int64_t* rows, int64_t pixels, typename K::Real* tile, int64_t stride,
+                 int64_t first, int vectors, Moments* moments) {
+  switch (vectors) {
+    case 1: return write_columns<K, 1>(unit, rows, pixels, tile, stride, first, moments);
+    case 2: return write_columns<K, 2>(unit, rows, pixels, tile, stride, first, moments);
+    case 3: return write_columns<K, 3>(unit, rows, pixels, tile, stride, first, moments);
+    default: return write_columns<K, kMaxVectors>(unit, rows, pixels, tile, stride, first, moments);
   }
 }
 
@@ -141,7 +172,8 @@ void forward(const Unit& unit) {
   using Real = typename K::Real;
   using Packed = typename K::Packed;
   const int64_t in = unit.in_channels, out = unit.out_channels, taps = tap_count(unit);
-  const int64_t in_blocks = divide_up(in, kElements<K>), columns = round_up(out, kLanes<Real>);
+  const int64_t in_blocks = divide_up(in, kElements<K>);
+  const int64_t columns = std::min<int64_t>(round_up(out, kLanes<Real>), kMaxVectors * kLanes<Real>);  // of a group
   const Geometry geometry(unit, kBoxBytes, taps == 1 ? kLinePixels : kBoxPixels, [&](int64_t halo, int64_t own) {
     return halo * in_blocks * 64 + own * columns * static_cast<int64_t>(sizeof(Real));
   });
@@ -193,17 +225,18 @@ void forward(const Unit& unit) {
       pack_input<K, pooled>(unit, affine, inputs, halo_pixels, geometry.sources(), blocks, block_step);
       const int64_t count = segments_of<K>(geometry, box, in, block_step, false, segments);
       list_rows(next_box, next_rows);
+      geometry.rows(box, false, own_rows);
       const Prefetch ahead(input, unit.input_stride, in, pooled ? next_rows + halo : next_rows);
       const int64_t wanted = i + 1 < end_box ? geometry.halo_pixels(next_box) * sources : 0;
       Pace pace(wanted, box.pixels() * groups.count());
       for (int64_t g = 0; g < groups.count(); g++) {
         const int64_t column = groups.first(g) * kLanes<Real>;
-        multiply_box<K>(geometry, box, segments, count, blocks, groups.size(g), weight + column * sums, tile + column,
-                        columns, [&](int pixels) { pace.advance(pixels, [&](int64_t row) { ahead.row(row); }); });
+        multiply_box<K>(geometry, box, segments, count, blocks, groups.size(g), weight + column * sums, tile, columns,
+                        [&](int pixels) { pace.advance(pixels, [&](int64_t row) { ahead.row(row); }); });
+        write_group<K>(unit, own_rows, box.pixels(), tile, columns, column, groups.size(g),
+                       unit.output_mean ? &part_moments : nullptr);
       }
-      geometry.rows(box, false, own_rows);
-      write_output<K>(unit, own_rows, box.pixels(), tile, columns);
-      if (unit.output_mean) part_moments.add_tile(tile, box.pixels(), columns, out);
+      *part_moments.count += static_cast<double>(box.pixels());
       std::swap(rows, next_rows);
     }
   });

@@ -15,8 +15,8 @@ extern "C" {
 
 enum DataType : int32_t { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2 };
 
-// Every `void*` array of features holds the data type itself; every other one its accumulation type, which
-// is float64 for float64 and float32 otherwise. Null where the comment says "or null".
+// Feature maps and their gradients hold the data type itself; every other `void*` array its accumulation type,
+// which is float64 for float64 and float32 otherwise. Null where the comment says "or null".
 struct Unit {
   int32_t data_type;
   int32_t threads;
@@ -45,7 +45,7 @@ struct Unit {
 
   // Backward. The gradient with respect to the output is completed on the way in, by the two corrections
   // of the batch normalisations that read it: dy - (sum_1 + (y - mean) * sum_2) / count.
-  const void* output_gradient;  // Q x M, accumulation type
+  const void* output_gradient;  // Q x M
   int64_t output_gradient_stride;
   const void* result;  // Q x M, or null where there is nothing to correct; what forward wrote
   int64_t result_stride;
@@ -53,7 +53,7 @@ struct Unit {
   const void* result_sum_1;  // M
   const void* result_sum_2;  // M
   double result_count;
-  void* input_gradient;  // P x C, accumulation type
+  void* input_gradient;  // P x C
   int64_t input_gradient_stride;
   int32_t accumulate;     // 1: add to input_gradient; 0: write it
   void* weight_gradient;  // M x C x taps
@@ -87,7 +87,7 @@ void densenets_complete(int32_t instruction_set, const Unit* unit, int64_t pixel
 
 // BN-ReLU-max pooling (windows of 3, two apart, one pixel of margin) in the place of the product: `taps` are
 // the windows' sides, `output` has C channels, `winners` (as many bytes) say which tap each result came from.
-// Backward, `input_gradient` has the data type and is complete where result_count, the pixels that the
+// Backward, `input_gradient` is complete where result_count, the pixels that the
 // statistics were taken over, is not 0.
 void densenets_stem_forward(int32_t instruction_set, const Unit* unit, uint8_t* winners);
 void densenets_stem_backward(int32_t instruction_set, const Unit* unit, const uint8_t* winners);

@@ -24,26 +24,29 @@ template <class K>
 void statistics_of(const Columns& in) {
   using Real = typename K::Real;
   constexpr int64_t rows = 64;
-  const int64_t tiles = divide_up(in.rows, rows), columns = round_up(in.channels, kLanes<Real>);
+  const int64_t tiles = divide_up(in.rows, rows);
   const int parts = static_cast<int>(std::min<int64_t>(in.threads, tiles));
   Scratch& scratch = scratch_of_caller();
   scratch.reset(Scratch::bytes<double>(parts * Moments::size(in.channels)));
   double* moments = scratch.take<double>(parts * Moments::size(in.channels));
   for_each_part(in.threads, parts, [&](int part) {
-    Scratch& local = scratch_of_part();
-    local.reset(Scratch::bytes<Real>(rows * columns));
-    Real* tile = local.take<Real>(rows * columns);
     Moments part_moments(moments + part * Moments::size(in.channels), in.channels);
     part_moments.clear(in.channels);
     for (int64_t i = share(tiles, part, parts); i < share(tiles, part + 1, parts); i++) {
       const int64_t first = in.rows * i / tiles, count = in.rows * (i + 1) / tiles - first;
-      for (int64_t r = 0; r < count; r++) {
-        const auto* row = static_cast<const typename K::Stored*>(in.data) + (first + r) * in.stride;
-        for (int64_t c = 0; c < in.channels; c += kLanes<Real>) {
-          store(tile + r * columns + c, load_first(row + c, in.channels - c));
+      const auto* tile = static_cast<const typename K::Stored*>(in.data) + first * in.stride;
+      for (int64_t c = 0; c < in.channels; c += kLanes<Real>) {
+        const int64_t left = in.channels - c;
+        const Vector<Real> pivot = part_moments.pivot<Real>(c, load_first(tile + c, left));
+        Vector<Real> sum{}, squared{};
+        for (int64_t r = 0; r < count; r++) {
+          const Vector<Real> distance = load_first(tile + r * in.stride + c, left) - pivot;
+          sum += distance;
+          squared += distance * distance;
         }
+        part_moments.add_sums<Real>(c, in.channels, count, pivot, sum, squared);
       }
-      part_moments.add_tile(tile, count, columns, in.channels);
+      *part_moments.count += static_cast<double>(count);
     }
   });
   Moments::finish(moments, parts, in.channels, static_cast<Real*>(in.mean), static_cast<Real*>(in.variance));

@@ -96,7 +96,7 @@ class NativeKernels:
         return gradients
 
     def complete(self, gradient: Tensor, completion: Completion, out: Tensor) -> None:
-        """Write the completed gradient, Q x M, in the data type of `out`."""
+        """Write the completed gradient, Q x M."""
         call = library.Unit(data_type=_DATA_TYPES[out.dtype], threads=torch.get_num_threads())
         call.out_channels = out.shape[1]
         _set_gradient(call, gradient, completion)
@@ -119,7 +119,7 @@ class NativeKernels:
     def stem_backward(
         self, unit: Unit, gradient: Tensor, winners: Tensor, x_gradient: Tensor, *, batch_statistics: bool
     ) -> UnitParameters:
-        """Write the gradient of a stem's input, complete, P x C of its data type; return the parameters'."""
+        """Write the gradient of a stem's input, complete, P x C; return those of its parameters."""
         call = _call(unit)
         found = UnitParameters(torch.empty_like(unit.scale), torch.empty_like(unit.shift), unit.weight)
         _set_gradient(call, gradient, None)
@@ -179,7 +179,7 @@ def _set_gradient(call: library.Unit, gradient: Tensor, completion: Completion |
     call.result, call.result_stride = completion.result.data_ptr(), _row_step(completion.result)
     call.result_mean = completion.mean.data_ptr()
     call.result_sum_1, call.result_sum_2 = completion.sums[0].data_ptr(), completion.sums[1].data_ptr()
-    call.result_count = completion.count
+    call.result_count = completion.pixels
 
 
 def _row_step(matrix: Tensor) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from densenets.errors import InputError, unknown_name
+from densenets.ops.execution import NativeState
 
 INSTRUCTION_SET_VARIABLE = "DENSENETS_INSTRUCTION_SET"
 _FOLDER = Path(__file__).parent
@@ -18,7 +19,7 @@ _FOLDER = Path(__file__).parent
 class Unit(ctypes.Structure):
     """`Unit` of interface.h, field by field: there are the shapes and meanings."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("data_type", ctypes.c_int32),
         ("threads", ctypes.c_int32),
         ("batch", ctypes.c_int64),
@@ -106,6 +107,19 @@ def load_library() -> Library:
         for index in range(functions.densenets_instruction_sets())
     ]
     return Library(functions, tuple(names))
+
+
+def native_state() -> NativeState:
+    """Whether the native kernels can run here.
+
+    Raises:
+        InputError: the environment asks for an instruction set that there is not.
+    """
+    try:
+        library = load_library()
+    except InputError as error:
+        return NativeState(None, str(error))
+    return NativeState(library.instruction_sets[library.chosen()])
 
 
 def _declare(functions: ctypes.CDLL) -> None:

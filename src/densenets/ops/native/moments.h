@@ -1,5 +1,5 @@
-// Mean and variance of columns, without the cancellation of a sum of squares: each tile gives its own mean
-// and squared distances from it, and tiles are joined in float64 (Chan et al. 1979).
+// Mean and variance of columns without the cancellation of a sum of squares: a tile sums distances from a
+// value close to its mean, and tiles are joined in float64 (Chan et al. 1979).
 #pragma once
 
 #include "pack.h"
@@ -27,26 +27,25 @@ struct Moments {
     squares[channel] += other_squares + distance * distance * (*count * (other_count / total));
   }
 
-  // Adds the first `channels` columns of a tile; its rows hold whole vectors.
+  // Around which a tile's values are summed: what is known of the mean, else the tile's first value.
   template <class Real>
-  void add_tile(const Real* tile, int64_t rows, int64_t stride, int64_t channels) {
-    constexpr int64_t lanes = kLanes<Real>;
-    for (int64_t c = 0; c < channels; c += lanes) {
-      Vector<Real> sum{}, squared{};
-      for (int64_t r = 0; r < rows; r++) sum += load(tile + r * stride + c);
-      const Vector<Real> center = sum / static_cast<Real>(rows);
-      Vector<Real> left{};  // what rounding left in the center
-      for (int64_t r = 0; r < rows; r++) {
-        const Vector<Real> distance = load(tile + r * stride + c) - center;
-        left += distance;
-        squared += distance * distance;
-      }
-      for (int64_t i = 0; i < lanes && c + i < channels; i++) {
-        join(c + i, static_cast<double>(center[i]) + static_cast<double>(left[i]) / rows, squared[i],
-             static_cast<double>(rows));
-      }
+  DENSENETS_INLINE Vector<Real> pivot(int64_t channel, Vector<Real> first) const {
+    if (*count == 0) return first;
+    Vector<Real> known{};
+    for (int64_t i = 0; i < kLanes<Real>; i++) known[i] = static_cast<Real>(mean[channel + i]);
+    return known;
+  }
+
+  // Adds sums of distances from the pivot, and of their squares, over `rows` values of some channels.
+  template <class Real>
+  void add_sums(int64_t channel, int64_t channels, int64_t rows, Vector<Real> pivot, Vector<Real> sum,
+                Vector<Real> squared) {
+    for (int64_t i = 0; i < kLanes<Real> && channel + i < channels; i++) {
+      const double shift = static_cast<double>(sum[i]) / rows;
+      const double around_mean = static_cast<double>(squared[i]) - shift * sum[i];
+      join(channel + i, static_cast<double>(pivot[i]) + shift, around_mean < 0 ? 0 : around_mean,
+           static_cast<double>(rows));
     }
-    *count += static_cast<double>(rows);
   }
 
   // Joins the moments of `parts`, one behind the other, and writes the result.

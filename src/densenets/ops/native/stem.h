@@ -101,7 +101,7 @@ void stem_gradients(const Unit& unit, const Affine<typename K::Real>& affine, co
   const StemShape shape(unit);
   const int64_t channels = unit.in_channels, left = channels - c;
   const auto* input = static_cast<const typename K::Stored*>(unit.input);
-  const auto* gradients = static_cast<const Real*>(unit.output_gradient);
+  const auto* gradients = static_cast<const typename K::Stored*>(unit.output_gradient);
   const Windows *depth = shape.windows, *height = depth + 1, *width = depth + 2;
   const Vector<Real> scale = load(affine.scale + c), shift = load(affine.shift + c);
   for (int64_t line = begin; line < end; line++) {

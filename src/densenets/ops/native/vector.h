@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
@@ -50,8 +51,11 @@ DENSENETS_INLINE void store(T* p, Vector<T> v) {
   *reinterpret_cast<typename VectorOf<T>::unaligned*>(p) = v;
 }
 
-// The first n lanes, the others zero; n may be anything.
 template <class T>
+using IfReal = std::enable_if_t<std::is_floating_point_v<T>, int>;
+
+// The first n lanes, the others zero; n may be anything.
+template <class T, IfReal<T> = 0>
 DENSENETS_INLINE Vector<T> load_first(const T* p, int64_t n) {
   if (n >= kLanes<T>) return load(p);
 #if defined(__AVX512F__)
@@ -67,7 +71,7 @@ DENSENETS_INLINE Vector<T> load_first(const T* p, int64_t n) {
 #endif
 }
 
-template <class T>
+template <class T, IfReal<T> = 0>
 DENSENETS_INLINE void store_first(T* p, Vector<T> v, int64_t n) {
   if (n >= kLanes<T>) return store(p, v);
   if (n > 0) std::memcpy(p, &v, n * sizeof(T));
@@ -93,12 +97,14 @@ DENSENETS_INLINE __m256i narrow(Vector<float> v) {
 }
 
 DENSENETS_INLINE Vector<float> load_first(const bfloat16* p, int64_t n) {
-  const __mmask16 mask = n >= 16 ? 0xffff : n <= 0 ? 0 : (1u << n) - 1;
+  if (n >= 16) return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  const __mmask16 mask = n <= 0 ? 0 : (1u << n) - 1;
   return widen(_mm256_maskz_loadu_epi16(mask, p));
 }
 
 DENSENETS_INLINE void store_first(bfloat16* p, Vector<float> v, int64_t n) {
-  const __mmask16 mask = n >= 16 ? 0xffff : n <= 0 ? 0 : (1u << n) - 1;
+  if (n >= 16) return _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(v));
+  const __mmask16 mask = n <= 0 ? 0 : (1u << n) - 1;
   _mm256_mask_storeu_epi16(p, mask, narrow(v));
 }
 #else

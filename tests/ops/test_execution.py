@@ -1,0 +1,119 @@
+"""Which execution runs: a table of what is asked for, what there is, and what comes out."""
+
+from typing import Any
+
+import pytest
+
+from densenets.errors import InputError
+from densenets.ops.execution import EXECUTIONS, Choice, check_execution, choose_execution
+
+FUSED = ("fused", "fused-lean")
+NO_KERNELS = "the native kernels were not built"
+
+
+def choose(requested: Any, **changes: Any) -> Choice:
+    """On a CPU with kernels, for modules that can be fused, unless told otherwise."""
+    facts = {"device": "cpu", "dtype": "float32", "instruction_set": "avx2", **changes}
+    return choose_execution(requested, **facts)
+
+
+def test_auto_comes_first_and_every_name_passes():
+    assert EXECUTIONS == ("auto", "reference", "recompute", "fused", "fused-lean")
+    for execution in EXECUTIONS:
+        check_execution(execution)
+
+
+@pytest.mark.parametrize("check", [check_execution, choose])
+def test_unknown_execution_gets_the_nearest(check: Any):
+    with pytest.raises(InputError, match=r"^unknown execution 'referense'; did you mean reference\?$"):
+        check("referense")
+    with pytest.raises(InputError, match="did you mean fused or fused-lean"):
+        check("fusedd")
+    with pytest.raises(InputError, match="known: auto, reference, recompute, fused, fused-lean"):
+        check("quick")
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_what_runs_where_everything_is_there(execution: Any, dtype: str):
+    choice = choose(execution, dtype=dtype)
+    assert choice.execution == ("fused" if execution == "auto" else execution)
+    assert choice.native == (choice.execution in FUSED)
+
+
+@pytest.mark.parametrize("execution", ["reference", "recompute"])
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {"device": "cuda"},
+        {"dtype": "float16"},
+        {"instruction_set": None, "native_missing": NO_KERNELS},
+        {"obstacle": "a Conv2d has hooks"},
+    ],
+)
+def test_nothing_stands_in_the_way_of_pytorchs_own_modules(execution: Any, facts: dict[str, Any]):
+    assert choose(execution, **facts) == Choice(execution, False, "as asked for")
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({"obstacle": "a Conv2d has hooks"}, "a Conv2d has hooks"),
+        (
+            {"dtype": "float16"},
+            "the fused execution computes in float32, bfloat16, float64, not in float16",
+        ),
+        ({"instruction_set": None, "native_missing": NO_KERNELS}, NO_KERNELS),
+        ({"device": "cuda"}, "the fused kernels are for the CPU, not cuda"),
+        (
+            {"device": "cuda", "instruction_set": None, "native_missing": NO_KERNELS},
+            "the fused kernels are for the CPU, not cuda",
+        ),
+        # Of several reasons, the one that another machine would not take away.
+        ({"device": "cuda", "obstacle": "a Conv2d has hooks"}, "a Conv2d has hooks"),
+    ],
+)
+def test_auto_falls_back_to_the_reference(facts: dict[str, Any], reason: str):
+    assert choose("auto", **facts) == Choice("reference", False, reason)
+
+
+@pytest.mark.parametrize("execution", FUSED)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({"obstacle": "a Conv2d has hooks"}, "a Conv2d has hooks"),
+        ({"dtype": "float16"}, "the fused execution computes in float32, bfloat16, float64, not in float16"),
+    ],
+)
+def test_what_cannot_be_fused_is_refused(execution: Any, device: str, facts: dict[str, Any], reason: str):
+    with pytest.raises(InputError) as caught:
+        choose(execution, device=device, **facts)
+    assert str(caught.value) == f"execution '{execution}' cannot run: {reason}; 'auto' takes what can"
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("execution", FUSED)
+@pytest.mark.parametrize(
+    ("facts", "missing"),
+    [
+        ({"instruction_set": None, "native_missing": NO_KERNELS}, NO_KERNELS),
+        ({"device": "cuda"}, "the native kernels are for the CPU, not cuda"),
+    ],
+)
+def test_fused_does_without_native_kernels(execution: Any, facts: dict[str, Any], missing: str):
+    expected = Choice(execution, False, f"as asked for, in PyTorch's operations: {missing}")
+    assert choose(execution, **facts) == expected
+
+
+@pytest.mark.parametrize(
+    ("execution", "text"),
+    [
+        ("auto", "fused (native kernels, avx2)"),
+        ("fused-lean", "fused-lean (as asked for, native kernels, avx2)"),
+        ("recompute", "recompute (as asked for)"),
+    ],
+)
+def test_a_choice_reads_as_a_sentence(execution: Any, text: str):
+    assert str(choose(execution)) == text
