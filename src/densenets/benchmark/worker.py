@@ -8,7 +8,6 @@ on standard output, as JSON.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import sys
 import time
@@ -24,10 +23,13 @@ from densenets.benchmark.memory import PeakMemory, give_back_freed_memory
 from densenets.benchmark.networks import build_network, make_batch
 from densenets.benchmark.variants import Variant, named_variant
 from densenets.machine import device_name, keep_freed_memory
+from densenets.ops.native.kernels import NativeKernels
+from densenets.ops.native.library import native_state
 
 _LEARNING_RATE = 0.01
 _SMALLEST = "densenet-bc-10-4"
 _PRODUCT_SIDE, _PRODUCTS = 2048, 5
+_PEAK_SECONDS, _PEAKS = 0.2, 5
 
 
 def main() -> None:
@@ -164,20 +166,11 @@ def _timed(step: Callable[[], Tensor], count: int) -> tuple[list[float], float |
 
 
 def _peak(dtype: torch.dtype) -> dict[str, Any]:
-    gigaflops = _fma_peak(dtype)
-    if gigaflops is not None:
-        return {"gigaflops": gigaflops, "measured_by": "FMA"}
-    return {"gigaflops": _product_peak(dtype), "measured_by": "matrix product"}
-
-
-def _fma_peak(dtype: torch.dtype) -> float | None:
-    """10^9 flops a second of the instructions alone; None where the native kernels were not built."""
-    try:
-        native = importlib.import_module("densenets.ops.native")
-    except ImportError:
-        return None
-    fma_peak: Callable[[torch.dtype, int], float | None] | None = getattr(native, "fma_peak", None)
-    return fma_peak(dtype, torch.get_num_threads()) if fma_peak else None
+    if native_state().instruction_set is None:
+        return {"gigaflops": _product_peak(dtype), "measured_by": "matrix product"}
+    kernels = NativeKernels()
+    peaks = [kernels.peak(dtype, torch.get_num_threads(), _PEAK_SECONDS) for _ in range(_PEAKS)]
+    return {"gigaflops": max(peaks), "measured_by": "FMA"}
 
 
 def _product_peak(dtype: torch.dtype) -> float:

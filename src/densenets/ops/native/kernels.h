@@ -85,7 +85,7 @@ double peak_of(int threads, double seconds) {
     int64_t calls = 0;
     while (passed < seconds) {
       for (int i = 0; i < 1000; i++) {
-        asm volatile("" ::: "memory");
+        asm volatile("" ::"r"(blocks), "r"(columns), "r"(out) : "memory");  // may change at any time
         sum_products<K, rows, vectors>(blocks, &segment, 1, columns, out, vectors * kLanes<Real>);
       }
       calls += 1000;
