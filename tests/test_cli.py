@@ -221,7 +221,9 @@ WRONG = {
     "train digits --data.roots x": "Unrecognized options: --data.roots, x; did you mean --data.root?",
     "train digits --training.epochs ten": "Error parsing --training.epochs: invalid literal for int()",
     "train digits --training.epochs 0": "epochs 0 cannot be: at least 1 is needed",
-    "train digits --model.execution fast": "Expected one of ('auto', 'reference', 'recompute')",
+    "train digits --model.execution fast": (
+        "Expected one of ('auto', 'reference', 'recompute', 'fused', 'fused-lean')"
+    ),
     "train digits --optimizer.learning-rate 0": "learning_rate 0.0 cannot be: above 0 is needed",
     "train digits --data.held-out 2000": "held_out 2000 leaves nothing to train on; there are 1437 images",
     "train digits --training.device gpu": "device 'gpu' cannot be used",

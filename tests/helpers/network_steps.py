@@ -1,4 +1,4 @@
-"""Whole networks side by side: the same weights in two executions, one step of each, and how far they differ."""
+"""Networks side by side: the same weights in two executions, a step of each, and how far they differ."""
 
 from __future__ import annotations
 

@@ -24,10 +24,13 @@ from units import (
     first_columns,
     make,
     outside,
-    relative_error,
+    relative_errors,
+    stem_by_autograd,
+    stem_gradient,
 )
 
-from densenets.ops.kernels import Completion, Kernels, Unit, accumulation_type
+from densenets.ops.kernels import Completion, Kernels, Unit
+from densenets.ops.native.kernels import NativeKernels
 
 # In units of the type's eps. A sum of n terms, one after the other, is some sqrt(n) / 6 roundings off, and n
 # is up to 1,640 here; in float64 both sides round. With 16 bits the sums are float32's: the half is the one
@@ -97,6 +100,32 @@ def check_batch_statistics(kernels: Kernels, shape: Shape, dtype: torch.dtype, m
     assert_untouched(x_gradient)
 
 
+def check_stem(kernels: NativeKernels, shape: Shape, dtype: torch.dtype, margin: int = MARGIN) -> None:
+    """BN-ReLU-max pooling: maxima and gradients, by constants and by the batch."""
+    for form in ("constants", "batch"):
+        example = make(shape, dtype, form, margin)
+        unit = example.unit
+        if form == "batch":
+            unit = replace(unit, moments=kernels.statistics(unit.x))
+        gradient = stem_gradient(example)
+        out = poisoned(gradient.shape[0], shape.channels, dtype, margin)
+        winners = torch.full(gradient.shape, 255, dtype=torch.uint8)
+        kernels.stem_forward(unit, out, winners)
+        x_gradient = poisoned(shape.pixels, shape.channels, dtype, margin)
+        found = kernels.stem_backward(
+            unit, columns(gradient, margin, math.nan), winners, x_gradient, batch_statistics=form == "batch"
+        )
+        values = {"result": out, "x": x_gradient, "scale": found.scale, "shift": found.shift}
+        exact = stem_by_autograd(example, form, torch.float64)
+        pytorch = relative_errors(stem_by_autograd(example, form, dtype), exact)
+        floor = ROUNDINGS[dtype] * torch.finfo(dtype).eps
+        for name, error in relative_errors(values, exact).items():
+            bound = 2 * pytorch[name] + floor
+            assert error <= bound, f"{name} of {form}: error {error:.3g}, PyTorch's own {pytorch[name]:.3g}"
+        assert_untouched(out)
+        assert_untouched(x_gradient)
+
+
 def poisoned(rows: int, count: int, dtype: torch.dtype, margin: int = MARGIN) -> Tensor:
     """NaN where something must be written, sentinels on either side of it."""
     return columns(torch.full((rows, count), math.nan, dtype=dtype), margin, SENTINEL)
@@ -105,7 +134,7 @@ def poisoned(rows: int, count: int, dtype: torch.dtype, margin: int = MARGIN) ->
 def poisoned_gradient(unit: Unit, margin: int = MARGIN) -> Tensor:
     """Of x: NaN, but zero where pooling drops pixels at the end of an odd side: nothing is written there."""
     left_out = unit.pool and any(side % 2 for side in unit.sides)
-    values = torch.full(unit.x.shape, 0.0 if left_out else math.nan, dtype=accumulation_type(unit.x.dtype))
+    values = torch.full(unit.x.shape, 0.0 if left_out else math.nan, dtype=unit.x.dtype)
     return first_columns(values, margin, SENTINEL)
 
 
@@ -115,15 +144,15 @@ def assert_as_exact_as_pytorch(
     """See the tolerance above; NaN is never within it."""
     known = expected(shape, dtype, form)
     floor = ROUNDINGS[dtype] * torch.finfo(dtype).eps
-    for name, value in found.items():
-        assert value.shape == known.exact[name].shape, name
-        error, bound = relative_error(value, known.exact[name]), 2 * known.pytorch[name] + floor
+    for name, error in relative_errors(found, known.exact).items():
+        assert found[name].shape == known.exact[name].shape, name
+        bound = 2 * known.pytorch[name] + floor
         assert error <= bound, f"{name}: error {error:.3g}, PyTorch's own {known.pytorch[name]:.3g}"
 
 
 def assert_untouched(matrix: Tensor) -> None:
     """Neighbouring columns are what they were."""
-    assert (outside(matrix, MARGIN) == SENTINEL).all(), "columns beside the result were written"
+    assert (outside(matrix) == SENTINEL).all(), "columns beside the result were written"
 
 
 def _copies(example: Example) -> list[Tensor]:

@@ -31,6 +31,7 @@ MARGIN = 3  # columns on either side of ours
 # What x is normalised by: given constants, or its own statistics, through which gradients go as well.
 Form = Literal["constants", "completed", "batch"]
 _CONVOLUTION = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+_MAX_POOL = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}
 _AVERAGE_POOL = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
 
 
@@ -91,6 +92,17 @@ SHAPES = (
     Shape(2, (2, 5, 3), 17, 5, kernel=3),
 )
 
+# Of the max pooling behind an ImageNet network's first convolution; the kernel is its window.
+STEM_SHAPES = (
+    Shape(5, (1, 1), 5, 0, kernel=3),
+    Shape(3, (2, 1), 1, 0, kernel=3),
+    Shape(3, (7, 5), 17, 0, kernel=3),
+    Shape(2, (8, 6), 37, 0, kernel=3),
+    Shape(1, (14, 9), 130, 0, kernel=3),
+    Shape(2, (13,), 48, 0, kernel=3),
+    Shape(2, (3, 4, 5), 3, 0, kernel=3),
+)
+
 
 def random_shapes(count: int, seed: int = 0) -> list[Shape]:
     """Other shapes, always the same ones."""
@@ -145,7 +157,7 @@ def first_columns(values: Tensor, margin: int, fill: float) -> Tensor:
     return torch.cat([values, values.new_full((values.shape[0], margin), fill)], dim=1)[:, : values.shape[1]]
 
 
-def outside(matrix: Tensor, margin: int) -> Tensor:
+def outside(matrix: Tensor) -> Tensor:
     """The columns beside those of `columns` or `first_columns`."""
     storage = matrix._base if matrix._base is not None else matrix
     start = matrix.storage_offset()
@@ -180,14 +192,14 @@ def make(shape: Shape, dtype: torch.dtype, form: Form = "constants", margin: int
     if shape.drop:
         keep = (torch.rand(out, made, generator=generator) < 0.8).to(torch.uint8)
         unit = replace(unit, keep=keep, keep_scale=1.25)
-    # Sums that are as large as the gradient itself once they are divided by the count.
-    sums, count = normal(2, made) * 2 * out, 2.0 * out
+    # Sums that are as large as the gradient itself once they are divided by the pixels.
+    sums, pixels = normal(2, made) * 2 * out, 2.0 * out
     result, mean = normal(out, made, of=dtype), 0.3 * normal(made)
     return Example(
         unit=replace(unit, x=first_columns(_off_the_kink(unit, form), margin, math.nan)),
-        gradient=columns(normal(out, made, of=dtype).to(real), margin, math.nan),
-        completion=Completion(columns(result, margin, math.nan), mean, sums, count),
-        before=normal(shape.pixels, inside),
+        gradient=columns(normal(out, made, of=dtype), margin, math.nan),
+        completion=Completion(columns(result, margin, math.nan), mean, sums, pixels),
+        before=normal(shape.pixels, inside, of=dtype),
         sums=normal(2, inside),
     )
 
@@ -224,14 +236,22 @@ def expected(shape: Shape, dtype: torch.dtype, form: Form) -> Expected:
     example = make(shape, dtype, form)
     exact = by_autograd(example, form, torch.float64)
     if dtype != torch.float64:
-        pytorch = by_autograd(example, form, dtype)
-        errors = {name: relative_error(pytorch[name], exact[name]) for name in exact}
+        errors = relative_errors(by_autograd(example, form, dtype), exact)
         assert max(errors.values()) < 0.25, f"PyTorch itself is wrong, which is no measure: {errors}"
         return Expected(exact, errors)
     # There is nothing more exact to hold float64 against, so its errors are float32's, in proportion.
     proportion = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
     known = expected(shape, torch.float32, form).pytorch
     return Expected(exact, {name: error * proportion for name, error in known.items()})
+
+
+def relative_errors(actual: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, float]:
+    """Of each tensor; of means relative to the values that they are of, for means may be next to zero."""
+    errors = {name: relative_error(value, exact[name]) for name, value in actual.items()}
+    if "mean" in errors:
+        values = (exact["mean"] ** 2 + exact["variance"]).sqrt().norm().item()
+        errors["mean"] = (actual["mean"].double() - exact["mean"]).norm().item() / (values or 1.0)
+    return errors
 
 
 def by_autograd(example: Example, form: Form, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -258,12 +278,38 @@ def by_autograd(example: Example, form: Form, dtype: torch.dtype) -> dict[str, T
         "mean": result_mean,
         "variance": variance,
         "x": x,
-        "x added": example.before.to(real) + x,
+        "x added": example.before.to(dtype) + x,
         "sums added": example.sums.to(real) + sums,
         "scale": scale,
         "shift": shift,
         "weight": weight,
     }
+
+
+def stem_gradient(example: Example) -> Tensor:
+    """Of what comes out of a stem, always the same."""
+    unit = example.unit
+    outputs = unit.batch * math.prod((side - 1) // 2 + 1 for side in unit.sides)
+    generator = torch.Generator().manual_seed(outputs)
+    values = torch.randn((outputs, unit.x.shape[1]), generator=generator, dtype=torch.float64)
+    return values.to(unit.x.dtype)
+
+
+def stem_by_autograd(example: Example, form: Form, dtype: torch.dtype) -> dict[str, Tensor]:
+    """BN, ReLU and max pooling of windows of 3, two apart; see `by_autograd`."""
+    unit, real = example.unit, accumulation_type(dtype)
+    leaves = [
+        tensor.to(kind).clone().requires_grad_()
+        for tensor, kind in ((unit.x, dtype), (unit.scale, real), (unit.shift, real))
+    ]
+    x, scale, shift = leaves
+    images = x.view(unit.batch, *unit.sides, -1).movedim(-1, 1)
+    constants = (None, None) if form == "batch" else tuple(moment.to(real) for moment in unit.moments)
+    normal = functional.batch_norm(images, *constants, scale, shift, form == "batch", 0, unit.epsilon)
+    pooled = _MAX_POOL[len(unit.sides)](torch.relu(normal), 3, stride=2, padding=1)
+    result = pooled.movedim(1, -1).reshape(-1, unit.x.shape[1])
+    found = torch.autograd.grad(result, leaves, stem_gradient(example).to(dtype))
+    return {"result": result.detach(), **dict(zip(("x", "scale", "shift"), found, strict=True))}
 
 
 @contextmanager
@@ -299,7 +345,7 @@ def layer(
 def completed(gradient: Tensor, completion: Completion) -> Tensor:
     """By the definition, in the gradient's type."""
     result, mean, sums = (tensor.to(gradient.dtype) for tensor in completion[:3])
-    return gradient - (sums[0] + (result - mean) * sums[1]) / completion.count
+    return gradient - (sums[0] + (result - mean) * sums[1]) / completion.pixels
 
 
 def relative_error(actual: Tensor, exact: Tensor) -> float:

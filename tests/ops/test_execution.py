@@ -5,15 +5,23 @@ from typing import Any
 import pytest
 
 from densenets.errors import InputError
-from densenets.ops.execution import EXECUTIONS, Choice, check_execution, choose_execution
+from densenets.ops.execution import (
+    EXECUTIONS,
+    Choice,
+    NativeState,
+    check_execution,
+    choose_execution,
+)
 
 FUSED = ("fused", "fused-lean")
-NO_KERNELS = "the native kernels were not built"
+KERNELS = NativeState("avx2")
+NO_KERNELS = NativeState(None, "the native kernels were not built")
+NOT_FOR_CUDA = "the native kernels are for the CPU, not cuda"
 
 
 def choose(requested: Any, **changes: Any) -> Choice:
     """On a CPU with kernels, for modules that can be fused, unless told otherwise."""
-    facts = {"device": "cpu", "dtype": "float32", "instruction_set": "avx2", **changes}
+    facts = {"device": "cpu", "dtype": "float32", "native": KERNELS, **changes}
     return choose_execution(requested, **facts)
 
 
@@ -48,7 +56,7 @@ def test_what_runs_where_everything_is_there(execution: Any, dtype: str):
         {},
         {"device": "cuda"},
         {"dtype": "float16"},
-        {"instruction_set": None, "native_missing": NO_KERNELS},
+        {"native": NO_KERNELS},
         {"obstacle": "a Conv2d has hooks"},
     ],
 )
@@ -64,12 +72,9 @@ def test_nothing_stands_in_the_way_of_pytorchs_own_modules(execution: Any, facts
             {"dtype": "float16"},
             "the fused execution computes in float32, bfloat16, float64, not in float16",
         ),
-        ({"instruction_set": None, "native_missing": NO_KERNELS}, NO_KERNELS),
-        ({"device": "cuda"}, "the fused kernels are for the CPU, not cuda"),
-        (
-            {"device": "cuda", "instruction_set": None, "native_missing": NO_KERNELS},
-            "the fused kernels are for the CPU, not cuda",
-        ),
+        ({"native": NO_KERNELS}, NO_KERNELS.missing),
+        ({"device": "cuda"}, NOT_FOR_CUDA),
+        ({"device": "cuda", "native": NO_KERNELS}, NOT_FOR_CUDA),
         # Of several reasons, the one that another machine would not take away.
         ({"device": "cuda", "obstacle": "a Conv2d has hooks"}, "a Conv2d has hooks"),
     ],
@@ -98,8 +103,8 @@ def test_what_cannot_be_fused_is_refused(execution: Any, device: str, facts: dic
 @pytest.mark.parametrize(
     ("facts", "missing"),
     [
-        ({"instruction_set": None, "native_missing": NO_KERNELS}, NO_KERNELS),
-        ({"device": "cuda"}, "the native kernels are for the CPU, not cuda"),
+        ({"native": NO_KERNELS}, NO_KERNELS.missing),
+        ({"device": "cuda"}, NOT_FOR_CUDA),
     ],
 )
 def test_fused_does_without_native_kernels(execution: Any, facts: dict[str, Any], missing: str):

@@ -17,12 +17,12 @@ from network_steps import (
     step,
 )
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from densenets.analysis.architecture import network_facts
 from densenets.models.densenet import DenseNet
 from densenets.models.zoo import named_config
 from densenets.ops.execution import EXECUTIONS
-
 
 # torchvision
 
@@ -182,7 +182,7 @@ def test_gradients_add_up_over_micro_batches():
 # Memory
 
 
-@pytest.mark.parametrize("execution", ["reference", "recompute"])
+@pytest.mark.parametrize("execution", [execution for execution in EXECUTIONS if execution != "auto"])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -199,12 +199,15 @@ def test_stores_what_the_facts_say(changes: dict[str, Any], execution: Any):
     sides = {2: (64, 64), 3: (16, 16, 16)}[network.spatial_dims]
     batch = 4
     model = DenseNet(network, execution)
-    x = torch.randn(batch, network.in_channels, *sides)
+    # Fused stems and blocks read channels-last images; they would keep a copy of others.
+    layout = {2: torch.channels_last, 3: torch.channels_last_3d}[network.spatial_dims]
+    x = torch.randn(batch, network.in_channels, *sides).to(memory_format=layout)
     facts = network_facts("network", network, sides)
     image = 4 * network.in_channels * x[0, 0].numel()  # was there before
-    expected = batch * (facts.total(f"stored_{execution}") - image)
-    # The rest, some 0.2%, is statistics of every norm and what the allocator rounds up.
-    assert kept_bytes(model, x) == pytest.approx(expected, rel=0.005)
+    expected = batch * (facts.total(f"stored_{execution.replace('-', '_')}") - image)
+    # The rest is statistics of every norm, two numbers a channel, and what the allocator rounds up.
+    statistics = sum(8 * m.num_features for m in model.modules() if isinstance(m, _BatchNorm))
+    assert kept_bytes(model, x) == pytest.approx(expected, abs=statistics + 0.002 * expected)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])

@@ -39,7 +39,7 @@ def test_a_library_that_was_not_built(folder: Path):
 def test_a_library_that_cannot_be_loaded(folder: Path):
     path = folder / f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}"
     path.write_bytes(b"no library")
-    with pytest.raises(InputError, match="the native kernels cannot be loaded: .*_kernels"):
+    with pytest.raises(InputError, match=r"the native kernels cannot be loaded: .*_kernels"):
         load_library()
 
 

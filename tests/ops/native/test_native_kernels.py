@@ -17,9 +17,10 @@ from unit_checks import (
     check_backward,
     check_batch_statistics,
     check_forward,
+    check_stem,
     poisoned,
 )
-from units import DTYPES, Example, Shape, first_columns, instruction_sets, make
+from units import DTYPES, STEM_SHAPES, Example, Shape, first_columns, instruction_sets, make, stem_by_autograd
 
 from densenets.errors import InputError
 from densenets.ops.native import kernels as native
@@ -106,6 +107,29 @@ def test_right_on_any_number_of_threads(name: str, dtype: torch.dtype, shape: Sh
             check(kernels, shape, dtype)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("shape", STEM_SHAPES, ids=str)
+@every_dtype
+@every_set
+def test_stem(name: str, dtype: torch.dtype, shape: Shape, threads: int):
+    with on_threads(threads):
+        check_stem(NativeKernels(name), shape, dtype)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@every_dtype
+@every_set
+def test_nan_and_infinity_come_out_of_a_stem(name: str, dtype: torch.dtype, value: float):
+    example = make(Shape(1, (5, 5), 17, 0, kernel=3), dtype)
+    example.unit.x[12, 3] = value  # in the middle: of one window alone
+    out, winners = poisoned(9, 17, dtype), torch.full((9, 17), 255, dtype=torch.uint8)
+    NativeKernels(name).stem_forward(example.unit, out, winners)
+    exact = stem_by_autograd(example, "constants", torch.float64)["result"]
+    assert torch.equal(out.isnan(), exact.isnan())
+    assert torch.equal(out.isinf(), exact.isinf())
+    assert (winners < 9).all()
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 @pytest.mark.parametrize("shape", SHAPES[:3], ids=str)
 @every_dtype
@@ -170,6 +194,15 @@ def test_instruction_sets_differ():
 def test_an_instruction_set_that_the_machine_lacks():
     with pytest.raises(InputError, match=rf"this machine runs {', '.join(instruction_sets())}, not 'mmx'"):
         NativeKernels("mmx")
+
+
+@every_set
+def test_expected_memory_is_still_what_it_was(name: str):
+    """From 4 MiB on the system is asked for large pages, which changes no value."""
+    for size in (0, 1, 1000, 3_000_001):
+        memory = torch.arange(size, dtype=torch.float32)
+        NativeKernels(name).expect(memory, memory[: size // 2])
+        assert torch.equal(memory, torch.arange(size, dtype=torch.float32))
 
 
 @every_dtype

@@ -95,11 +95,11 @@ struct InputColumns {
   }
 
   // Takes the gradient of a pixel's activation, hands on that of the input; returns the activation. Where
-  // the vectors are not `whole`, `left` columns are.
+  // the last vector is not `whole`, `left` columns are.
   template <bool whole, bool accumulate>
   DENSENETS_INLINE Vector<Real> pixel(int v, const typename K::Stored* inputs,
                                       typename K::Stored* handed_on, int64_t left, Vector<Real> gradient) {
-    const int64_t count = whole ? lanes : left - v * lanes;
+    const int64_t count = whole || v + 1 < vectors ? lanes : left - v * lanes;
     const Vector<Real> input = load_first(inputs + v * lanes, count);
     const Vector<Real> normalised = input * scale[v] + shift[v];
     const Vector<Real> masked = normalised <= 0 ? Vector<Real>{} : gradient;
@@ -375,7 +375,7 @@ void backward(const Unit& unit) {
         const Prefetch inputs_ahead(input + next, unit.input_stride, next_columns, next_rows);
         const Prefetch gradients_ahead(input_gradient + next, unit.input_gradient_stride, next_columns, next_rows);
         const int64_t work = box.pixels() * out * taps;
-        Pace pace((last ? next_box : box).pixels() * sources, 2 * work);
+        Pace pace(taps == 1 ? (last ? next_box : box).pixels() * sources : 0, 2 * work);
         const auto between = [&](int64_t done) {
           pace.advance(done, [&](int64_t row) {
             inputs_ahead.row(row);

@@ -143,7 +143,8 @@ void write_columns(const Unit& unit, const int64_t* rows, int64_t pixels, typena
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) {
       const Vector<Real> value = load(tile + pixel * stride + v * lanes);
-      store_first(output + rows[pixel] * unit.output_stride + v * lanes, value, left - v * lanes);
+      store_first(output + rows[pixel] * unit.output_stride + v * lanes, value,
+                  v + 1 < vectors ? lanes : left - v * lanes);
       const Vector<Real> distance = value - pivot[v];
       sum[v] += distance;
       squared[v] += distance * distance;
@@ -227,7 +228,8 @@ void forward(const Unit& unit) {
       list_rows(next_box, next_rows);
       geometry.rows(box, false, own_rows);
       const Prefetch ahead(input, unit.input_stride, in, pooled ? next_rows + halo : next_rows);
-      const int64_t wanted = i + 1 < end_box ? geometry.halo_pixels(next_box) * sources : 0;
+      // A kernel with neighbours reads whole rows of few channels: the processor sees those coming by itself.
+      const int64_t wanted = taps == 1 && i + 1 < end_box ? geometry.halo_pixels(next_box) * sources : 0;
       Pace pace(wanted, box.pixels() * groups.count());
       for (int64_t g = 0; g < groups.count(); g++) {
         const int64_t column = groups.first(g) * kLanes<Real>;

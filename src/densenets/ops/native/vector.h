@@ -74,7 +74,16 @@ DENSENETS_INLINE Vector<T> load_first(const T* p, int64_t n) {
 template <class T, IfReal<T> = 0>
 DENSENETS_INLINE void store_first(T* p, Vector<T> v, int64_t n) {
   if (n >= kLanes<T>) return store(p, v);
+#if defined(__AVX512F__)
+  const uint32_t mask = n <= 0 ? 0 : (1u << n) - 1;
+  if constexpr (sizeof(T) == 4) {
+    _mm512_mask_storeu_ps(p, static_cast<__mmask16>(mask), (__m512)v);
+  } else {
+    _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), (__m512d)v);
+  }
+#else
   if (n > 0) std::memcpy(p, &v, n * sizeof(T));
+#endif
 }
 
 #if defined(__AVX512F__)
