@@ -223,13 +223,6 @@ def test_recompute_stores_less_for_deep_blocks(training: bool):
 # torch.compile
 
 
-@pytest.fixture
-def fresh_compiler():
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
-
-
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("execution", ["reference", "recompute"])

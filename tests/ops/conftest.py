@@ -1,0 +1,30 @@
+"""Fixtures of the tests of the fused executions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from densenets.ops import dense_block
+from densenets.ops.execution import NativeState
+from densenets.ops.native.library import native_state
+
+
+@pytest.fixture(params=["native", "pytorch"])
+def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether fused executions run in the native kernels, in turn, or in PyTorch's operations."""
+    if request.param == "pytorch":
+        monkeypatch.setattr(dense_block, "_native", lambda: NativeState(None, "not built"))
+    elif native_state().instruction_set is None:
+        pytest.skip(native_state().missing)
+    return request.param == "native"
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """What torch.compile has compiled for other tests is forgotten."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
