@@ -37,10 +37,10 @@ def case_config(case: str = "bottleneck", **changes: Any) -> DenseNetConfig:
     return small_config(**{"block_layers": (3, 2, 3), **CASES[case], **changes})
 
 
-def case_images(config: DenseNetConfig, seed: int = 0, *, times: int = 1) -> Tensor:
-    """Three images whose sides, odd and no two alike, are taken some times."""
+def case_images(config: DenseNetConfig, seed: int = 0, *, batch: int = 3, times: int = 1) -> Tensor:
+    """Images whose sides, odd and no two alike, are taken some times."""
     sides = {1: (61,), 2: (21, 19), 3: (9, 8, 7)}[config.spatial_dims]
-    return images(3, config.in_channels, *[side * times for side in sides], seed=seed)
+    return images(batch, config.in_channels, *[side * times for side in sides], seed=seed)
 
 
 def images(*shape: int, seed: int = 0) -> Tensor:

@@ -89,6 +89,7 @@ SHAPES = (
     Shape(1, (4, 17, 19), 5, 3, kernel=3),
     # Kernels of side 3 in depths of 1 and 2, where only some of their planes meet a pixel.
     Shape(3, (1, 4, 3), 5, 12, kernel=3),
+    Shape(3, (1, 4, 3), 1, 12, kernel=3),
     Shape(2, (2, 5, 3), 17, 5, kernel=3),
 )
 
@@ -263,7 +264,7 @@ def by_autograd(example: Example, form: Form, dtype: torch.dtype) -> dict[str, T
     ]
     constants = None if form == "batch" else Moments(*(moment.to(real) for moment in unit.moments))
     half = dtype in (torch.bfloat16, torch.float16)
-    with _onednn(enabled=not (half and wrong_in_onednn(unit.sides, unit.weight.shape[2]))):
+    with _onednn(enabled=not (half and wrong_in_onednn(unit))):
         with torch.autocast("cpu", dtype if half else torch.bfloat16, enabled=half):
             result = layer(unit, *leaves, constants)
         gradient = example.gradient.to(real)
@@ -320,13 +321,15 @@ def _onednn(*, enabled: bool) -> Iterator[None]:
     torch.backends.mkldnn.enabled = before
 
 
-def wrong_in_onednn(sides: tuple[int, ...], kernel: int) -> bool:
+def wrong_in_onednn(unit: Unit) -> bool:
     """Whether PyTorch's convolution of bfloat16 is wrong on a CPU with instructions for it.
 
     Seen with PyTorch 2.14 and its oneDNN 3.12: with a kernel of side 3 in three dimensions, the weight's
     gradient of depth 2, and of one channel the result of depth 1, are partly whatever was in memory.
     """
-    return len(sides) == 3 and kernel == 3 and sides[0] <= 2
+    if len(unit.sides) < 3 or unit.weight.shape[2] == 1:
+        return False
+    return unit.sides[0] == 2 or (unit.sides[0] == 1 and unit.x.shape[1] == 1)
 
 
 def layer(

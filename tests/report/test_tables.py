@@ -7,8 +7,11 @@ import pytest
 from densenets.analysis.architecture import block_facts, network_facts
 from densenets.analysis.catalog import model_rows, recipe_rows
 from densenets.models.zoo import ZOO, named_config
+from densenets.ops.execution import Choice
 from densenets.report.tables import print_evaluation, print_models, print_recipes, print_summary
 from densenets.training.recipes import recipe_names
+
+_EXECUTION = Choice("fused", True, "native kernels, avx2")
 
 EVALUATION = {
     "per_class": [
@@ -36,7 +39,7 @@ def rows(printed: str) -> dict[str, list[str]]:
 
 
 def test_the_papers_worked_example_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    print_summary(block_facts(1, 5, 4, (32, 32), bottleneck=False))
+    print_summary(block_facts(1, 5, 4, (32, 32), bottleneck=False), _EXECUTION)
     printed = capsys.readouterr().out
     assert "the layers read 1, 5, 9, 13, 17 and the transition reads 21; 15 connections" in printed
     reads = {name: words[1] for name, words in rows(printed).items() if "denselayer" in name}
@@ -45,7 +48,7 @@ def test_the_papers_worked_example_is_printed(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_summary_ends_with_its_totals(capsys: pytest.CaptureFixture[str]) -> None:
-    print_summary(network_facts("densenet-40-12", named_config("densenet-40-12"), (32, 32)))
+    print_summary(network_facts("densenet-40-12", named_config("densenet-40-12"), (32, 32)), _EXECUTION)
     printed = capsys.readouterr().out
     assert "densenet-40-12 for 3x32x32 inputs" in printed
     # 3 blocks of 12 layers; 1,019,722 parameters, as counted from the paper's rules.

@@ -34,7 +34,8 @@ def dense_block(x: Tensor, layers: Sequence[DenseLayerModules], execution: Execu
     Raises:
         InputError: no execution has this name, or the fused one was asked for and cannot run.
     """
-    choice = _choice(x, [unit for layer in layers for unit in layer.units()], layers, execution)
+    units = [unit for layer in layers for unit in layer.units()]
+    choice = _choice(x, units, [module for layer in layers for module in layer.modules()], execution)
     if choice.execution == "reference":
         return reference_dense_block(x, layers)
     if choice.execution == "recompute":
@@ -49,8 +50,9 @@ def transition(x: Tensor, modules: TransitionModules, execution: Execution) -> T
         InputError: no execution has this name, or the fused one was asked for and cannot run.
     """
     unit = UnitModules(modules.norm, modules.conv)
-    choice = _choice(x, [unit], [modules], execution)
-    if choice.execution == "reference":
+    _, *inside = modules.modules()
+    choice = _choice(x, [unit], inside, execution)
+    if choice.execution == "reference" or min(x.shape[2:]) < 2:  # too small to pool: the pooling says so
         return modules.reduce(modules.activate(x))
     if choice.execution == "recompute":
         return modules.pool(modules.dropout(recomputed_norm_relu_conv([x], modules.norm, modules.conv)))
@@ -84,12 +86,11 @@ def explain_execution(requested: Execution, device: torch.device, dtype: torch.d
 def _choice(
     x: Tensor,
     units: Sequence[UnitModules],
-    roots: Sequence[DenseLayerModules | TransitionModules],
+    modules: Sequence[nn.Module],
     execution: Execution,
 ) -> Choice:
     if execution in ("reference", "recompute"):
         return Choice(execution, False, "as asked for")
-    modules = [module for root in roots for module in root.modules()]
     return _choose(execution, x.device, _dtype(x), obstacle(x, units, modules))
 
 

@@ -20,6 +20,7 @@ from densenets.ops.sync_batch_norm import SyncBatchNorm
 
 _CONVOLUTIONS = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
 _MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_EMPTY = "there is nothing in an empty batch"
 _SINGLE_PIXEL = "a batch of a single pixel has no variance to normalise by"
 _PLAIN_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _NORMS = (*_PLAIN_NORMS, SyncBatchNorm)
@@ -102,6 +103,8 @@ def stem_obstacle(x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module) 
         return "it has another activation or pooling in its stem"
     if (pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode) != (3, 2, 1, 1, False):
         return "it has another pooling in its stem"
+    if x.numel() == 0:
+        return _EMPTY
     if norm.training and x.numel() == x.shape[1]:
         return _SINGLE_PIXEL
     return "a module of its stem has hooks" if any(map(_hooked, (norm, relu, pool))) else None
@@ -116,6 +119,8 @@ def obstacle(x: Tensor, units: Sequence[UnitModules], modules: Sequence[nn.Modul
         modules: every module whose own forward would not be called.
     """
     training, synchronized = units[0].norm.training, _synchronized(units[0])
+    if x.numel() == 0:
+        return _EMPTY
     if training and not synchronized and x.numel() == x.shape[1]:
         return _SINGLE_PIXEL
     for norm, conv in units:

@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - prints are what it is for
 """Look for memory errors and undefined behaviour in the native kernels. By hand; pytest does not run this.
 
     python tests/ops/native/sanitize.py [--keep FOLDER]
@@ -5,8 +6,9 @@
 Builds the library anew with GCC's AddressSanitizer and UndefinedBehaviorSanitizer, into a temporary folder
 (or FOLDER, where a second run finds it again), and runs units of all the tests' shapes on it in a child
 process: every instruction set and data type, 1 to 3 threads, forward and backward, in matrices that end where
-their values end, so that a read past the last one is seen. Results are compared as in the tests. Takes some
-minutes, most of them for the compiler. Prints each finding with its stack; exits with 1 where there are any.
+their values end, so that a read past the last one is seen. Takes some minutes, most of them for the compiler.
+Prints each finding with its stack, and exits with 1 where there are any. Results are compared as in the
+tests, but one that is off is only printed: the tests are the place to judge it.
 """
 
 from __future__ import annotations
@@ -114,15 +116,19 @@ def run_units(folder: Path) -> None:
     from densenets.ops.native.kernels import NativeKernels
 
     checks = (check_forward, check_backward, check_accumulation, check_batch_statistics)
-    cases = [(check, shape) for shape in (*SHAPES, *random_shapes(40, seed=1)) for check in checks]
+    shapes = (*SHAPES, *random_shapes(16), *random_shapes(24, seed=1))
+    cases = [(check, shape) for shape in shapes for check in checks]
     cases += [(check_stem, shape) for shape in STEM_SHAPES]
     for name in instruction_sets():
         for dtype in DTYPES:
             for threads in (1, 2, 3):
                 torch.set_num_threads(threads)
                 for check, shape in cases:
-                    check(NativeKernels(name), shape, dtype, margin=0)
-            print(f"{name}, {dtype}: {3 * len(cases)} checks passed", flush=True)
+                    try:
+                        check(NativeKernels(name), shape, dtype, margin=0)
+                    except AssertionError as error:
+                        print(f"off, {name}, {dtype}, {threads} threads: {check.__name__}, {shape}: {error}")
+            print(f"{name}, {dtype}: {3 * len(cases)} checks ran", flush=True)
 
 
 if __name__ == "__main__":
