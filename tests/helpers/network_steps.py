@@ -80,12 +80,15 @@ def step(model: nn.Module, x: Tensor, run: Callable[[Tensor], Tensor] | None = N
     return {"result": result.detach(), "gradient of x": x.grad, **gradients, **buffers}
 
 
-def assert_equal(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = ROUNDING) -> None:
-    """No value is off by more than `tolerance` times the largest of its tensor."""
+def assert_equal(
+    actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = ROUNDING, *, least: float = 0
+) -> None:
+    """No value is off by more than `tolerance` times the largest of its tensor, which counts as `least`."""
     assert actual.keys() == expected.keys()
     for name, value in expected.items():
         error = (actual[name].double() - value.double()).abs().max().item()
-        assert error <= tolerance * value.double().abs().max().item(), f"{name} is off by {error}"
+        largest = max(least, value.double().abs().max().item())
+        assert error <= tolerance * largest, f"{name} is off by {error}"
 
 
 def errors(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:

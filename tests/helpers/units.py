@@ -89,7 +89,7 @@ SHAPES = (
     Shape(1, (4, 17, 19), 5, 3, kernel=3),
     # Kernels of side 3 in depths of 1 and 2, where only some of their planes meet a pixel.
     Shape(3, (1, 4, 3), 5, 12, kernel=3),
-    Shape(3, (1, 4, 3), 1, 12, kernel=3),
+    Shape(3, (1, 5, 3), 1, 12, kernel=3),
     Shape(2, (2, 5, 3), 17, 5, kernel=3),
 )
 
@@ -117,7 +117,9 @@ def random_shapes(count: int, seed: int = 0) -> list[Shape]:
         # Few pixels leave batch normalisation with next to no gradient: only rounding to be compared.
         batch = choice.randint(1, 5) if math.prod(sides) > 4 else choice.randint(5, 9)
         made, drop = choice.choice((*CHANNELS, 12, 32)), choice.random() < 0.3
-        shapes.append(Shape(batch, sides, choice.choice(CHANNELS), made, kernel, pool, drop))
+        # One channel's gradients are few numbers, which may cancel: then luck is all that differs.
+        inside = choice.choice(CHANNELS[1:])
+        shapes.append(Shape(batch, sides, inside, made, kernel, pool, drop))
     return shapes
 
 
@@ -240,8 +242,9 @@ def expected(shape: Shape, dtype: torch.dtype, form: Form) -> Expected:
         errors = relative_errors(by_autograd(example, form, dtype), exact)
         assert max(errors.values()) < 0.25, f"PyTorch itself is wrong, which is no measure: {errors}"
         return Expected(exact, errors)
-    # There is nothing more exact to hold float64 against, so its errors are float32's, in proportion.
-    proportion = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
+    # There is nothing more exact to hold float64 against, so its errors are float32's, in proportion; half as
+    # much again, because twice that, the tolerance, is then three times: once for what it is held against.
+    proportion = 1.5 * torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
     known = expected(shape, torch.float32, form).pytorch
     return Expected(exact, {name: error * proportion for name, error in known.items()})
 

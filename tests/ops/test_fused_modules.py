@@ -1,4 +1,4 @@
-"""What users do to modules: "auto" gives the reference's values whatever it is; "fused" says why it cannot."""
+"""What users do to modules: "auto" does what the reference does, and "fused" says why it cannot."""
 
 from __future__ import annotations
 
@@ -133,7 +133,8 @@ def test_auto_does_what_the_modules_do(change: Change, training: bool):
     reference, auto = changed(change, "reference"), changed(change, "auto")
     auto.load_state_dict(reference.state_dict())
     x = case_images(auto.config)
-    assert_equal(step(auto.train(training), x), step(reference.train(training), x), EXACT)
+    # Statistics of the batch leave a bias, or a weight's length, no gradient but rounding.
+    assert_equal(step(auto.train(training), x), step(reference.train(training), x), EXACT, least=1)
 
 
 @EXECUTION
@@ -166,8 +167,8 @@ def test_hooks_inside_a_block_are_called(kind: str, name: str):
     handle = getattr(module, f"register_{kind}_hook")(lambda *arguments: calls.append(len(arguments)))
     assert_equal(step(auto, x), expected, EXACT)
     assert len(calls) == 1
+    auto.execution = "fused"
     with pytest.raises(InputError, match=f"a {type(module).__name__} has hooks"):
-        auto.execution = "fused"
         auto(x)
     handle.remove()
     auto(x)
@@ -234,9 +235,7 @@ def test_fused_trains_around_frozen_norms(name: str, execution: Any):
 @pytest.mark.parametrize("name", ["a layer", "one norm", "everything but one norm"])
 def test_fused_refuses_a_block_of_two_modes(name: str, execution: Any):
     model = changed(FROZEN[name], execution)
-    with pytest.raises(
-        InputError, match="some of its batch normalisations are in training and others in eval"
-    ):
+    with pytest.raises(InputError, match="some of its batch normalisations are in training"):
         model(case_images(model.config))
 
 
@@ -314,7 +313,7 @@ def test_a_single_pixel_of_all_ranks_is_normalised_as_the_reference_does():
     assert_equal(step(auto, x), step(reference, x), EXACT)
 
 
-@pytest.mark.parametrize("shape", [(1, 10, 1, 1), (2, 10, 1, 5), (2, 10, 5, 1)])
+@pytest.mark.parametrize("shape", [(1, 20, 1, 1), (2, 20, 1, 5), (2, 20, 5, 1)])
 def test_pooling_leaves_a_pixel_or_says_so(shape: tuple[int, ...]):
     reference, auto = pair(case_config(), "auto")
     x = torch.ones(shape, dtype=torch.float64)

@@ -137,7 +137,11 @@ void write_columns(const Unit& unit, const int64_t* rows, int64_t pixels, typena
   auto* output = static_cast<typename K::Stored*>(unit.output) + first;
   Vector<Real> pivot[vectors] = {}, sum[vectors] = {}, squared[vectors] = {};
   if (moments) {
-    for (int v = 0; v < vectors; v++) pivot[v] = moments->pivot<Real>(first + v * lanes, load(tile + v * lanes));
+    for (int64_t pixel = 0; pixel < pixels; pixel++) {
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; v++) pivot[v] += load(tile + pixel * stride + v * lanes);
+    }
+    for (int v = 0; v < vectors; v++) pivot[v] /= broadcast(static_cast<Real>(pixels));
   }
   for (int64_t pixel = 0; pixel < pixels; pixel++) {
 #pragma GCC unroll 4

@@ -37,8 +37,9 @@ void statistics_of(const Columns& in) {
       const auto* tile = static_cast<const typename K::Stored*>(in.data) + first * in.stride;
       for (int64_t c = 0; c < in.channels; c += kLanes<Real>) {
         const int64_t left = in.channels - c;
-        const Vector<Real> pivot = part_moments.pivot<Real>(c, load_first(tile + c, left));
-        Vector<Real> sum{}, squared{};
+        Vector<Real> pivot{}, sum{}, squared{};
+        for (int64_t r = 0; r < count; r++) pivot += load_first(tile + r * in.stride + c, left);
+        pivot /= broadcast(static_cast<Real>(count));
         for (int64_t r = 0; r < count; r++) {
           const Vector<Real> distance = load_first(tile + r * in.stride + c, left) - pivot;
           sum += distance;

@@ -1,5 +1,5 @@
-// Mean and variance of columns without the cancellation of a sum of squares: a tile sums distances from a
-// value close to its mean, and tiles are joined in float64 (Chan et al. 1979).
+// Mean and variance of columns without the cancellation of a sum of squares: a tile sums distances from its
+// own rounded mean, the pivot, and tiles are joined in float64 (Chan et al. 1979).
 #pragma once
 
 #include "pack.h"
@@ -25,15 +25,6 @@ struct Moments {
     const double distance = other_mean - mean[channel];
     mean[channel] += distance * (other_count / total);
     squares[channel] += other_squares + distance * distance * (*count * (other_count / total));
-  }
-
-  // Around which a tile's values are summed: what is known of the mean, else the tile's first value.
-  template <class Real>
-  DENSENETS_INLINE Vector<Real> pivot(int64_t channel, Vector<Real> first) const {
-    if (*count == 0) return first;
-    Vector<Real> known{};
-    for (int64_t i = 0; i < kLanes<Real>; i++) known[i] = static_cast<Real>(mean[channel + i]);
-    return known;
   }
 
   // Adds sums of distances from the pivot, and of their squares, over `rows` values of some channels.

@@ -74,7 +74,7 @@ void stem_forward(const Unit& unit, uint8_t* winners) {
           if (z < 0 || z >= depth->side || y < 0 || y >= height->side || x < 0 || x >= width->side) continue;
           const auto* from = input + (shape.input_row(image, z, y) + x) * unit.input_stride + c;
           const Vector<Real> value = relu<Real>(load_first(from, channels - c) * scale + shift);
-          const auto better = ~(value <= best);  // true for NaN, which is handed on
+          const auto better = (value > best) | (value != value);  // NaN is handed on
           best = better ? value : best;
           winner = better ? broadcast(static_cast<Real>(tap)) : winner;
         }
