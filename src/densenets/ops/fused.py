@@ -39,7 +39,7 @@ def fused_dense_block(
     """
     x = _in_autocast_type(x)
     units = [unit for layer in layers for unit in layer.units()]
-    training, drop = layers[0].training, layers[0].drop
+    training, drop = units[0].norm.training, layers[0].drop
     features, _, feature_moments, bottleneck_moments = dense_block_operator(
         x,
         _parameters(units),
@@ -137,7 +137,7 @@ def obstacle(x: Tensor, units: Sequence[UnitModules], modules: Sequence[nn.Modul
     for module in modules:
         if _hooked(module):
             return f"a {type(module).__name__} has hooks, which would not be called"
-        if isinstance(module, nn.Dropout) and module.training != training:
+        if isinstance(module, nn.Dropout) and module.p > 0 and module.training != training:
             return "some of its modules are in training and others in evaluation"
     return None
 
