@@ -246,10 +246,9 @@ void add_weight_gradient(const Unit& unit, const Geometry& geometry, const Box& 
   }
 }
 
-// Joins what the parts have summed, in the order of the parts.
+// Joins the weight's gradients of all parts, in the order of the parts.
 template <class K>
-void finish_backward(const Unit& unit, const Affine<typename K::Real>& affine, const typename K::Real* weight_sums,
-                     int64_t part_size, int64_t stride, const double* channel_sums, int parts) {
+void finish_weight(const Unit& unit, const typename K::Real* sums, int64_t part_size, int64_t stride, int parts) {
   using Real = typename K::Real;
   const int64_t in = unit.in_channels, out = unit.out_channels, taps = tap_count(unit);
   for_each_part(unit.threads, unit.threads, [&](int share_of) {
@@ -258,16 +257,22 @@ void finish_backward(const Unit& unit, const Affine<typename K::Real>& affine, c
       Real* gradient = static_cast<Real*>(unit.weight_gradient) + row % out * in * taps + row / out;
       for (int64_t c = 0; c < in; c++) {
         Real sum = 0;
-        for (int part = 0; part < parts; part++) sum += weight_sums[part * part_size + row * stride + c];
+        for (int part = 0; part < parts; part++) sum += sums[part * part_size + row * stride + c];
         gradient[c * taps] = sum;
       }
     }
   });
+}
+
+// Joins what the parts have summed over the pixels of each channel, in the order of the parts.
+template <class Real>
+void finish_channels(const Unit& unit, const Affine<Real>& affine, const double* sums, int parts) {
+  const int64_t in = unit.in_channels;
   for (int64_t c = 0; c < in; c++) {
     double shift = 0, scale = 0;
     for (int part = 0; part < parts; part++) {
-      shift += channel_sums[(2 * part) * in + c];
-      scale += channel_sums[(2 * part + 1) * in + c];
+      shift += sums[(2 * part) * in + c];
+      scale += sums[(2 * part + 1) * in + c];
     }
     const double inverse = 1 / __builtin_sqrt(static_cast<const Real*>(unit.variance)[c] + unit.epsilon);
     static_cast<Real*>(unit.shift_gradient)[c] = static_cast<Real>(shift);
@@ -391,7 +396,8 @@ void backward(const Unit& unit) {
       std::swap(inputs, next_inputs);
     }
   });
-  finish_backward<K>(unit, affine, weight_sums, weight_part, columns, channel_sums, parts);
+  finish_weight<K>(unit, weight_sums, weight_part, columns, parts);
+  finish_channels(unit, affine, channel_sums, parts);
 }
 
 }  // namespace DENSENETS_ISA

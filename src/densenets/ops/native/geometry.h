@@ -21,9 +21,11 @@ struct Box {
 // The output of a unit, cut into boxes. Without neighbours to look at (one tap) all pixels form one line.
 class Geometry {
  public:
-  // `bytes(halo pixels, own pixels)` is what a box needs while it is worked on.
+  // `bytes(halo pixels, own pixels)` is what a box needs while it is worked on. Boxes are cut at multiples
+  // of `step` in height and width.
   template <class Bytes>
-  Geometry(const Unit& unit, int64_t budget, int64_t most_pixels, Bytes bytes) : unit_(unit) {
+  Geometry(const Unit& unit, int64_t budget, int64_t most_pixels, Bytes bytes, int64_t step = 1)
+      : unit_(unit), steps_{1, step, step} {
     const bool line = unit.taps[0] * unit.taps[1] * unit.taps[2] == 1;
     images_ = line ? 1 : unit.batch;
     for (int i = 0; i < 3; i++) {
@@ -34,7 +36,7 @@ class Geometry {
     pixels_ = unit.batch * coarse_[0] * coarse_[1] * coarse_[2];
     if (line) sides_[2] = pixels_;
     cut(budget, most_pixels, bytes);
-    for (int i = 0; i < 3; i++) largest_[i] = (sides_[i] + cuts_[i] - 1) / cuts_[i];
+    for (int i = 0; i < 3; i++) largest_[i] = largest_side(i);
     sources_ = 1;
     for (int i = 0; i < 3; i++) {
       if (unit.pool && unit.sides[i] > 1) sources_ *= 2;
@@ -44,6 +46,8 @@ class Geometry {
   int64_t pixels() const { return pixels_; }
   int64_t boxes() const { return images_ * cuts_[0] * cuts_[1] * cuts_[2]; }
   int tap_count() const { return taps_[0] * taps_[1] * taps_[2]; }
+  // Sides that no box exceeds, multiples of the step.
+  const int64_t* largest() const { return largest_; }
   int64_t largest_box() const { return largest_[0] * largest_[1] * largest_[2]; }
   int64_t largest_halo() const { return halo(largest_, 0) * halo(largest_, 1) * halo(largest_, 2); }
   // Input pixels that are averaged into one before the product.
@@ -54,8 +58,8 @@ class Geometry {
     for (int i = 2; i >= 0; i--) {
       const int64_t at = index % cuts_[i];
       index /= cuts_[i];
-      box.begin[i] = sides_[i] * at / cuts_[i];
-      box.size[i] = sides_[i] * (at + 1) / cuts_[i] - box.begin[i];
+      box.begin[i] = steps(i) * at / cuts_[i] * steps_[i];
+      box.size[i] = std::min(sides_[i], steps(i) * (at + 1) / cuts_[i] * steps_[i]) - box.begin[i];
     }
     box.image = index;
     return box;
@@ -124,19 +128,23 @@ class Geometry {
   void cut(int64_t budget, int64_t most_pixels, Bytes bytes) {
     for (;;) {
       int64_t size[3];
-      for (int i = 0; i < 3; i++) size[i] = (sides_[i] + cuts_[i] - 1) / cuts_[i];
+      for (int i = 0; i < 3; i++) size[i] = largest_side(i);
       const int64_t own = size[0] * size[1] * size[2];
       const int64_t around = halo(size, 0) * halo(size, 1) * halo(size, 2);
-      if (own <= 1) return;
+      const auto cuttable = [&](int i) { return cuts_[i] < steps(i) ? size[i] : 0; };
+      const int flat = cuttable(1) >= cuttable(2) ? 1 : 2, longest = cuttable(flat) >= cuttable(0) ? flat : 0;
+      if (!cuttable(longest)) return;
       const bool fits = own <= most_pixels && bytes(around, own) <= budget;
       const int64_t uneven = boxes() % unit_.threads;
       const bool balanced = uneven == 0 || boxes() >= 8 * unit_.threads || own <= 8;
       if (fits && balanced) return;
-      const int longest = size[1] >= size[0] ? (size[1] >= size[2] ? 1 : 2) : (size[0] >= size[2] ? 0 : 2);
       cuts_[longest] += fits ? 1 : std::max<int64_t>(1, cuts_[longest] / 8);
-      cuts_[longest] = std::min(cuts_[longest], sides_[longest]);
+      cuts_[longest] = std::min(cuts_[longest], steps(longest));
     }
   }
+
+  int64_t steps(int i) const { return (sides_[i] + steps_[i] - 1) / steps_[i]; }
+  int64_t largest_side(int i) const { return (steps(i) + cuts_[i] - 1) / cuts_[i] * steps_[i]; }
 
   const Unit& unit_;
   int64_t images_ = 1;
@@ -146,6 +154,7 @@ class Geometry {
   int64_t largest_[3];
   int64_t taps_[3];
   int64_t cuts_[3] = {1, 1, 1};
+  int64_t steps_[3];
   int sources_ = 1;
 };
 

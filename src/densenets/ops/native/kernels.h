@@ -7,16 +7,20 @@
 #include "backward.h"
 #include "dispatch.h"
 #include "stem.h"
+#include "winograd_backward.h"
+#include "winograd_forward.h"
 
 namespace DENSENETS_ISA {
 
 template <class K>
 void forward_of(const Unit& unit) {
+  if (has_tiles(unit)) return forward_in_tiles<K>(unit);
   unit.pool ? forward<K, true>(unit) : forward<K, false>(unit);
 }
 
 template <class K>
 void backward_of(const Unit& unit) {
+  if (has_tiles(unit)) return backward_in_tiles<K>(unit);
   unit.pool ? backward<K, true>(unit) : backward<K, false>(unit);
 }
 
