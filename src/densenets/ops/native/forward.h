@@ -86,10 +86,10 @@ class Prefetch {
         bytes_(count * static_cast<int64_t>(sizeof(T))), rows_(rows) {}
 
   DENSENETS_INLINE void row(int64_t index) const {
-    if (rows_[index] == kOutside) return;
+    if (bytes_ == 0 || rows_[index] == kOutside) return;
     const char* row = start_ + rows_[index] * row_bytes_;
-    if (bytes_ > 0) (void)*static_cast<const volatile char*>(row);
-    for (int64_t byte = 64; byte < bytes_; byte += 64) __builtin_prefetch(row + byte, 0, 2);
+    (void)*static_cast<const volatile char*>(row);
+    for (int64_t byte = 64; byte < bytes_ + 64; byte += 64) __builtin_prefetch(row + byte, 0, 2);
   }
 
  private:

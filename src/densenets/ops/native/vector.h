@@ -60,7 +60,8 @@ DENSENETS_INLINE Vector<T> load_first(const T* p, int64_t n) {
   if (n >= kLanes<T>) return load(p);
 #if defined(__AVX512F__)
   if constexpr (sizeof(T) == 4) {
-    return (Vector<T>)_mm512_maskz_loadu_ps(n <= 0 ? 0 : (1u << n) - 1, p);
+    if (n <= 8) return (Vector<T>)_mm512_zextps256_ps512(_mm256_maskz_loadu_ps(n <= 0 ? 0 : (1u << n) - 1, p));
+    return (Vector<T>)_mm512_maskz_loadu_ps((1u << n) - 1, p);
   } else {
     return (Vector<T>)_mm512_maskz_loadu_pd(n <= 0 ? 0 : (1u << n) - 1, p);
   }
@@ -77,6 +78,7 @@ DENSENETS_INLINE void store_first(T* p, Vector<T> v, int64_t n) {
 #if defined(__AVX512F__)
   const uint32_t mask = n <= 0 ? 0 : (1u << n) - 1;
   if constexpr (sizeof(T) == 4) {
+    if (n <= 8) return _mm256_mask_storeu_ps(p, static_cast<__mmask8>(mask), _mm512_castps512_ps256((__m512)v));
     _mm512_mask_storeu_ps(p, static_cast<__mmask16>(mask), (__m512)v);
   } else {
     _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), (__m512d)v);

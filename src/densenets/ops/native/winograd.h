@@ -175,11 +175,12 @@ void tiles_of_halo(const Tiles& tiles, const typename K::Real* halo, int64_t hal
   }
 }
 
-// The products of some columns at all points, for all tiles of a box: points[point][tile][column].
-template <class K>
+// The products of some columns at all points, for all tiles of a box: points[point][tile][column]. `between` is
+// called again and again in the meantime.
+template <class K, class Between>
 void multiply_tiles(const Tiles& tiles, const Segment* segments, int64_t segment_count,
                     const typename K::Packed* blocks, int64_t block_point, int vectors, const typename K::Real* weight,
-                    int64_t weight_point, typename K::Real* points, int64_t point, int64_t stride) {
+                    int64_t weight_point, typename K::Real* points, int64_t point, int64_t stride, Between&& between) {
   const int64_t count = tiles.count(), pieces = divide_up(count, max_rows(vectors));
   for (int i = 0; i < kPoints; i++) {
     for (int64_t piece = 0; piece < pieces; piece++) {
@@ -187,6 +188,7 @@ void multiply_tiles(const Tiles& tiles, const Segment* segments, int64_t segment
       const int rows = static_cast<int>(share(count, piece + 1, pieces) - first);
       sum_products_of<K>(vectors, rows)(blocks + i * block_point + first * kBlock<K>, segments, segment_count,
                                         weight + i * weight_point, points + i * point + first * stride, stride);
+      between(rows);
     }
   }
 }

@@ -106,12 +106,13 @@ void backward_in_tiles(const Unit& unit) {
     const int64_t activation_block = divide_up(most.count(), K::pair) * kBlock<K>;
     const int64_t activation_point = point_step<Packed>(group_blocks * activation_block);
     Scratch& local = scratch_of_part();
-    local.reset(Scratch::bytes<int64_t>(halo) + Scratch::bytes<int64_t>(own) +
+    local.reset(2 * Scratch::bytes<int64_t>(halo) + Scratch::bytes<int64_t>(own) +
                 Scratch::bytes<Segment>(depth_taps * sum_blocks) + Scratch::bytes<Real>(halo * plain_blocks * plain) +
                 Scratch::bytes<Packed>(kPoints * block_point) + Scratch::bytes<Packed>(kPoints * pair_point) +
                 Scratch::bytes<Real>(kPoints * point) + Scratch::bytes<Packed>(kPoints * activation_point) +
                 Scratch::bytes<Real>(own * group_columns) + Scratch::bytes<Real>(own * group_blocks * plain));
     int64_t* rows = local.take<int64_t>(halo);
+    int64_t* next_rows = local.take<int64_t>(halo);
     int64_t* own_rows = local.take<int64_t>(own);
     Segment* segments = local.take<Segment>(depth_taps * sum_blocks);
     Real* gradient_pixels = local.take<Real>(halo * plain_blocks * plain);
@@ -121,16 +122,20 @@ void backward_in_tiles(const Unit& unit) {
     Packed* activations = local.take<Packed>(kPoints * activation_point);
     Real* tile = local.take<Real>(own * group_columns);
     Real* activation_pixels = local.take<Real>(own * group_blocks * plain);
+    const auto* output_gradient = static_cast<const typename K::Stored*>(unit.output_gradient);
+    const auto* result = static_cast<const typename K::Stored*>(unit.result);
     Real* part_weight = weight_sums + part * weight_part;
     double* shift_sums = channel_sums + 2 * part * in;
     double* scale_sums = shift_sums + in;
     std::fill(part_weight, part_weight + weight_part, Real(0));
     std::fill(shift_sums, shift_sums + 2 * in, 0.0);
-    for (int64_t i = share(boxes, part, parts); i < share(boxes, part + 1, parts); i++) {
-      const Box box = geometry.box(i);
+    const int64_t first_box = share(boxes, part, parts), end_box = share(boxes, part + 1, parts);
+    geometry.rows(in_whole_tiles(geometry.box(first_box)), true, rows);
+    for (int64_t i = first_box; i < end_box; i++) {
+      const Box box = geometry.box(i), next_box = geometry.box(std::min(i + 1, end_box - 1));
       const Tiles tiles(box.size, unit.taps[0]);
       const int64_t halo_pixels = tiles.halo_depth * tiles.halo_plane(), halo_tiles = tiles.halo_count();
-      geometry.rows(in_whole_tiles(box), true, rows);
+      geometry.rows(in_whole_tiles(next_box), true, next_rows);
       geometry.rows(box, false, own_rows);
       pack_gradient<Plain<K>>(unit, complete, rows, halo_pixels, gradient_pixels, halo_pixels * plain);
       tiles_of_halo<K>(tiles, gradient_pixels, halo_pixels * plain, out, gradients, block_point, block);
@@ -149,11 +154,21 @@ void backward_in_tiles(const Unit& unit) {
       const int64_t count = tile_segments<K>(tiles, unit.taps[0], out, block, segments);
       const InputPass<Plain<K>> pass = {unit, affine, own_rows, 1, box, tile, group_columns, activation_pixels,
                                         box.pixels() * plain, shift_sums, scale_sums};
+      // The next box's few columns of gradient and result lie far apart: they are asked for in the meantime.
+      const Prefetch gradient_ahead(output_gradient, unit.output_gradient_stride, out, next_rows);
+      const Prefetch result_ahead(result, unit.result_stride, result ? out : 0, next_rows);
+      Pace pace(i + 1 < end_box ? geometry.halo_pixels(in_whole_tiles(next_box)) : 0, kPoints * tiles.count() * groups.count());
+      const auto between = [&](int done) {
+        pace.advance(done, [&](int64_t row) {
+          gradient_ahead.row(row);
+          result_ahead.row(row);
+        });
+      };
       for (int64_t g = 0; g < groups.count(); g++) {
         const int64_t first = groups.first(g) * lanes, phase = first % plain;
         const int vectors = groups.size(g);
         multiply_tiles<K>(tiles, segments, count, gradients, block_point, vectors, weight + first * sums, weight_point,
-                          points, point, group_columns);
+                          points, point, group_columns, between);
         pixels_of_points<K>(tiles, box, vectors, points, point, group_columns, tile);
         pass_group<Plain<K>, false>(pass, first, vectors);
         points_of_pixels<K>(tiles, box, activation_pixels, box.pixels() * plain, phase / lanes + vectors, activations,
@@ -161,6 +176,7 @@ void backward_in_tiles(const Unit& unit) {
         add_tile_weight_gradient<K>(unit, tiles, factors, factor_point, factor_block, activations, activation_point,
                                     activation_block, phase / lanes, vectors, part_weight + first, columns);
       }
+      std::swap(rows, next_rows);
     }
   });
   finish_tile_weight<K>(unit, weight_sums, weight_part, columns, parts);

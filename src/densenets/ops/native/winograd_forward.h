@@ -71,7 +71,7 @@ void forward_in_tiles(const Unit& unit) {
         const int64_t column = groups.first(g) * kLanes<Real>;
         const int vectors = groups.size(g);
         multiply_tiles<K>(tiles, segments, count, blocks, block_point, vectors, weight + column * sums, weight_point,
-                          points, point, columns);
+                          points, point, columns, [](int) {});
         pixels_of_points<K>(tiles, box, vectors, points, point, columns, tile);
         write_group<K>(unit, own_rows, box.pixels(), tile, columns, column, vectors,
                        unit.output_mean ? &part_moments : nullptr);
