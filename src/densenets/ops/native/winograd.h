@@ -206,75 +206,77 @@ int64_t tile_segments(const Tiles& tiles, int depth_taps, int64_t channels, int6
   return segment - segments;
 }
 
-// The four pixels of each tile, by their place in the box, or kOutside; calls work(tile, places).
-template <class Work>
-DENSENETS_INLINE void for_each_tile(const Tiles& tiles, const Box& box, Work&& work) {
-  int64_t tile = 0;
+// The four pixels of each tile, by their place in the box, or kOutside.
+inline void list_pixels(const Tiles& tiles, const Box& box, int64_t* places) {
   for (int64_t d = 0; d < tiles.depth; d++) {
     for (int64_t h = 0; h < tiles.height; h++) {
-      const bool lower = 2 * h + 1 < box.size[1];
-      for (int64_t w = 0; w < tiles.width; w++, tile++) {
-        const bool right = 2 * w + 1 < box.size[2];
-        const int64_t at = (d * box.size[1] + 2 * h) * box.size[2] + 2 * w, below = at + box.size[2];
-        const int64_t places[4] = {at, right ? at + 1 : kOutside, lower ? below : kOutside,
-                                   lower && right ? below + 1 : kOutside};
-        work(tile, places);
+      for (int64_t w = 0; w < tiles.width; w++) {
+        for (int64_t i = 0; i < 4; i++) {
+          const int64_t y = 2 * h + i / 2, x = 2 * w + i % 2;
+          *places++ = y < box.size[1] && x < box.size[2] ? (d * box.size[1] + y) * box.size[2] + x : kOutside;
+        }
       }
     }
   }
 }
 
-// The sums at all points back to the pixels of a box.
+// The sums of some columns at all points back to the pixels of a box.
 template <class K>
-void pixels_of_points(const Tiles& tiles, const Box& box, int vectors, const typename K::Real* points, int64_t point,
+void pixels_of_points(int64_t tiles, const int64_t* places, int vectors, const typename K::Real* points, int64_t point,
                       int64_t stride, typename K::Real* pixels) {
   using Real = typename K::Real;
-  for_each_tile(tiles, box, [&](int64_t tile, const int64_t* places) {
-    for (int v = 0; v < vectors; v++) {
+  for (int64_t tile = 0; tile < tiles; tile++, places += 4) {
+    for (int64_t lane = 0; lane < vectors * kLanes<Real>; lane += kLanes<Real>) {
       Vector<Real> sums[kPoints], results[4];
 #pragma GCC unroll 16
-      for (int i = 0; i < kPoints; i++) sums[i] = load(points + i * point + tile * stride + v * kLanes<Real>);
+      for (int i = 0; i < kPoints; i++) sums[i] = load(points + i * point + tile * stride + lane);
       tile_of_points(sums, results);
+#pragma GCC unroll 4
       for (int i = 0; i < 4; i++) {
-        if (places[i] != kOutside) store(pixels + places[i] * stride + v * kLanes<Real>, results[i]);
+        if (places[i] != kOutside) store(pixels + places[i] * stride + lane, results[i]);
       }
     }
-  });
+  }
+}
+
+// A tile's values of a vector of channels at all points.
+template <class K>
+DENSENETS_INLINE void points_of_tile(const typename K::Real* pixels, const int64_t* places,
+                                     Vector<typename K::Real> (&points)[kPoints]) {
+  Vector<typename K::Real> values[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) {
+    values[i] = places[i] == kOutside ? Vector<typename K::Real>{} : load(pixels + places[i] * kBlock<Plain<K>>);
+  }
+  transform_tile(values, points);
 }
 
 // The pixels of a box, in blocks, to the blocks of each point: tile by tile, or pair by pair of them for products
 // of pairs.
 template <class K>
-void points_of_pixels(const Tiles& tiles, const Box& box, const typename K::Real* pixels, int64_t pixel_block,
+void points_of_pixels(int64_t tiles, const int64_t* places, const typename K::Real* pixels, int64_t pixel_block,
                       int64_t vectors, typename K::Packed* points, int64_t point, int64_t block) {
   using Real = typename K::Real;
   constexpr int64_t pixel_step = kBlock<Plain<K>>;
-  for (int64_t v = 0; v < vectors; v++) {
-    const int64_t lane = v * kLanes<Real>;
+  for (int64_t lane = 0; lane < vectors * kLanes<Real>; lane += kLanes<Real>) {
     const Real* from = pixels + lane / pixel_step * pixel_block + lane % pixel_step;
     typename K::Packed* to = points + lane / kBlock<K> * block + lane % kBlock<K>;
-    [[maybe_unused]] Vector<Real> waiting[kPoints] = {};
-    for_each_tile(tiles, box, [&](int64_t tile, const int64_t* places) {
-      Vector<Real> values[4], made[kPoints];
-      for (int i = 0; i < 4; i++) values[i] = places[i] == kOutside ? Vector<Real>{} : load(from + places[i] * pixel_step);
-      transform_tile(values, made);
+    for (int64_t tile = 0; tile < tiles; tile += K::pair, to += kBlock<K>) {
+      Vector<Real> one[kPoints];
+      points_of_tile<K>(from, places + tile * 4, one);
       if constexpr (K::pair == 1) {
-        for (int i = 0; i < kPoints; i++) store(to + i * point + tile * kBlock<K>, made[i]);
+#pragma GCC unroll 16
+        for (int i = 0; i < kPoints; i++) store(to + i * point, one[i]);
       }
 #if defined(__AVX512BF16__)
       if constexpr (K::pair == 2) {
-        const bool second = tile % 2, last = tile + 1 == tiles.count();
-        if (second || last) {
-          for (int i = 0; i < kPoints; i++) {
-            const __m512i halves = second ? both(waiting[i], made[i]) : both(made[i], Vector<float>{});
-            _mm512_store_si512(to + i * point + tile / 2 * kBlock<K>, zip_halves(halves));
-          }
-        } else {
-          for (int i = 0; i < kPoints; i++) waiting[i] = made[i];
-        }
+        Vector<Real> other[kPoints] = {};
+        if (tile + 1 < tiles) points_of_tile<K>(from, places + tile * 4 + 4, other);
+#pragma GCC unroll 16
+        for (int i = 0; i < kPoints; i++) _mm512_store_si512(to + i * point, zip_halves(both(one[i], other[i])));
       }
 #endif
-    });
+    }
   }
 }
 

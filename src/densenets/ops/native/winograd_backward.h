@@ -106,7 +106,7 @@ void backward_in_tiles(const Unit& unit) {
     const int64_t activation_block = divide_up(most.count(), K::pair) * kBlock<K>;
     const int64_t activation_point = point_step<Packed>(group_blocks * activation_block);
     Scratch& local = scratch_of_part();
-    local.reset(2 * Scratch::bytes<int64_t>(halo) + Scratch::bytes<int64_t>(own) +
+    local.reset(2 * Scratch::bytes<int64_t>(halo) + 2 * Scratch::bytes<int64_t>(own) +
                 Scratch::bytes<Segment>(depth_taps * sum_blocks) + Scratch::bytes<Real>(halo * plain_blocks * plain) +
                 Scratch::bytes<Packed>(kPoints * block_point) + Scratch::bytes<Packed>(kPoints * pair_point) +
                 Scratch::bytes<Real>(kPoints * point) + Scratch::bytes<Packed>(kPoints * activation_point) +
@@ -114,6 +114,7 @@ void backward_in_tiles(const Unit& unit) {
     int64_t* rows = local.take<int64_t>(halo);
     int64_t* next_rows = local.take<int64_t>(halo);
     int64_t* own_rows = local.take<int64_t>(own);
+    int64_t* places = local.take<int64_t>(own);
     Segment* segments = local.take<Segment>(depth_taps * sum_blocks);
     Real* gradient_pixels = local.take<Real>(halo * plain_blocks * plain);
     Packed* gradients = local.take<Packed>(kPoints * block_point);
@@ -137,6 +138,7 @@ void backward_in_tiles(const Unit& unit) {
       const int64_t halo_pixels = tiles.halo_depth * tiles.halo_plane(), halo_tiles = tiles.halo_count();
       geometry.rows(in_whole_tiles(next_box), true, next_rows);
       geometry.rows(box, false, own_rows);
+      list_pixels(tiles, box, places);
       pack_gradient<Plain<K>>(unit, complete, rows, halo_pixels, gradient_pixels, halo_pixels * plain);
       tiles_of_halo<K>(tiles, gradient_pixels, halo_pixels * plain, out, gradients, block_point, block);
       const Packed* factors = gradients;
@@ -169,9 +171,9 @@ void backward_in_tiles(const Unit& unit) {
         const int vectors = groups.size(g);
         multiply_tiles<K>(tiles, segments, count, gradients, block_point, vectors, weight + first * sums, weight_point,
                           points, point, group_columns, between);
-        pixels_of_points<K>(tiles, box, vectors, points, point, group_columns, tile);
+        pixels_of_points<K>(tiles.count(), places, vectors, points, point, group_columns, tile);
         pass_group<Plain<K>, false>(pass, first, vectors);
-        points_of_pixels<K>(tiles, box, activation_pixels, box.pixels() * plain, phase / lanes + vectors, activations,
+        points_of_pixels<K>(tiles.count(), places, activation_pixels, box.pixels() * plain, phase / lanes + vectors, activations,
                             activation_point, activation_block);
         add_tile_weight_gradient<K>(unit, tiles, factors, factor_point, factor_block, activations, activation_point,
                                     activation_block, phase / lanes, vectors, part_weight + first, columns);

@@ -44,13 +44,14 @@ void forward_in_tiles(const Unit& unit) {
     const int64_t block = most.halo_count() * kBlock<K>, block_point = point_step<Packed>(blocks_in * block);
     const int64_t point = point_step<Real>(most.count() * columns);
     Scratch& local = scratch_of_part();
-    local.reset(Scratch::bytes<int64_t>(halo) + Scratch::bytes<int64_t>(own) +
+    local.reset(Scratch::bytes<int64_t>(halo) + 2 * Scratch::bytes<int64_t>(own) +
                 Scratch::bytes<Segment>(unit.taps[0] * blocks_in) +
                 Scratch::bytes<Real>(halo * plain_blocks * kBlock<Plain<K>>) +
                 Scratch::bytes<Packed>(kPoints * block_point) + Scratch::bytes<Real>(kPoints * point) +
                 Scratch::bytes<Real>(own * columns));
     int64_t* rows = local.take<int64_t>(halo);
     int64_t* own_rows = local.take<int64_t>(own);
+    int64_t* places = local.take<int64_t>(own);
     Segment* segments = local.take<Segment>(unit.taps[0] * blocks_in);
     Real* pixels = local.take<Real>(halo * plain_blocks * kBlock<Plain<K>>);
     Packed* blocks = local.take<Packed>(kPoints * block_point);
@@ -64,6 +65,7 @@ void forward_in_tiles(const Unit& unit) {
       const int64_t halo_pixels = tiles.halo_depth * tiles.halo_plane(), pixel_block = halo_pixels * kBlock<Plain<K>>;
       geometry.rows(in_whole_tiles(box), true, rows);
       geometry.rows(box, false, own_rows);
+      list_pixels(tiles, box, places);
       pack_input<Plain<K>, false>(unit, affine, rows, halo_pixels, 1, pixels, pixel_block);
       tiles_of_halo<K>(tiles, pixels, pixel_block, in, blocks, block_point, block);
       const int64_t count = tile_segments<K>(tiles, unit.taps[0], in, block, segments);
@@ -72,7 +74,7 @@ void forward_in_tiles(const Unit& unit) {
         const int vectors = groups.size(g);
         multiply_tiles<K>(tiles, segments, count, blocks, block_point, vectors, weight + column * sums, weight_point,
                           points, point, columns, [](int) {});
-        pixels_of_points<K>(tiles, box, vectors, points, point, columns, tile);
+        pixels_of_points<K>(tiles.count(), places, vectors, points, point, columns, tile);
         write_group<K>(unit, own_rows, box.pixels(), tile, columns, column, vectors,
                        unit.output_mean ? &part_moments : nullptr);
       }
