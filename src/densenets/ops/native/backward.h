@@ -377,10 +377,11 @@ void backward(const Unit& unit) {
         const int64_t next = last ? 0 : groups.first(g + 1) * lanes;
         const int64_t next_columns = std::min(in - next, groups.size(last ? 0 : g + 1) * lanes);
         const int64_t* next_rows = last ? next_inputs : inputs;
-        const Prefetch inputs_ahead(input + next, unit.input_stride, next_columns, next_rows);
-        const Prefetch gradients_ahead(input_gradient + next, unit.input_gradient_stride, next_columns, next_rows);
+        const int64_t wanted = taps == 1 ? (last ? next_box : box).pixels() * sources : 0;
+        const Prefetch inputs_ahead(input + next, unit.input_stride, next_columns, next_rows, wanted);
+        const Prefetch gradients_ahead(input_gradient + next, unit.input_gradient_stride, next_columns, next_rows, wanted);
         const int64_t work = box.pixels() * out * taps;
-        Pace pace(taps == 1 ? (last ? next_box : box).pixels() * sources : 0, 2 * work);
+        Pace pace(wanted, 2 * work);
         const auto between = [&](int64_t done) {
           pace.advance(done, [&](int64_t row) {
             inputs_ahead.row(row);

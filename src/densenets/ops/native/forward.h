@@ -78,25 +78,31 @@ void multiply_box(const Geometry& geometry, const Box& box, const Segment* segme
 // Asks for some columns of some rows of a matrix, a few at a time, while something else is computed.
 class Prefetch {
  public:
-  Prefetch() = default;
-
   template <class T>
-  Prefetch(const T* columns, int64_t stride, int64_t count, const int64_t* rows)
+  Prefetch(const T* columns, int64_t stride, int64_t columns_count, const int64_t* rows, int64_t count)
       : start_(reinterpret_cast<const char*>(columns)), row_bytes_(stride * static_cast<int64_t>(sizeof(T))),
-        bytes_(count * static_cast<int64_t>(sizeof(T))), rows_(rows) {}
+        bytes_(round_up(columns_count * static_cast<int64_t>(sizeof(T)), kHalfLine)), rows_(rows), count_(count) {}
 
+  // A prefetch is dropped where the page isn't known yet, so a value of the row is loaded some rows before.
   DENSENETS_INLINE void row(int64_t index) const {
-    if (bytes_ == 0 || rows_[index] == kOutside) return;
-    const char* row = start_ + rows_[index] * row_bytes_;
-    (void)*static_cast<const volatile char*>(row);
-    for (int64_t byte = 64; byte < bytes_ + 64; byte += 64) __builtin_prefetch(row + byte, 0, 2);
+    if (bytes_ == 0) return;
+    if (const int64_t later = index + 8; later < count_ && rows_[later] != kOutside) {
+      (void)*static_cast<const volatile char*>(start_ + rows_[later] * row_bytes_);
+    }
+    if (rows_[index] == kOutside) return;
+    const char* end = start_ + rows_[index] * row_bytes_ + bytes_;
+    for (const char* line = end - bytes_ - (reinterpret_cast<intptr_t>(end - bytes_) & 63); line < end; line += 64) {
+      __builtin_prefetch(line, 0, 2);
+    }
   }
 
  private:
-  const char* start_ = nullptr;
-  int64_t row_bytes_ = 0;
-  int64_t bytes_ = 0;
-  const int64_t* rows_ = nullptr;
+  static constexpr int64_t kHalfLine = 32;  // what the load of a row's last columns takes at least
+  const char* start_;
+  int64_t row_bytes_;
+  int64_t bytes_;
+  const int64_t* rows_;
+  int64_t count_;
 };
 
 // Spreads `wanted` items evenly over `work` units of other work.
@@ -231,9 +237,9 @@ void forward(const Unit& unit) {
       const int64_t count = segments_of<K>(geometry, box, in, block_step, false, segments);
       list_rows(next_box, next_rows);
       geometry.rows(box, false, own_rows);
-      const Prefetch ahead(input, unit.input_stride, in, pooled ? next_rows + halo : next_rows);
       // A kernel with neighbours reads whole rows of few channels: the processor sees those coming by itself.
       const int64_t wanted = taps == 1 && i + 1 < end_box ? geometry.halo_pixels(next_box) * sources : 0;
+      const Prefetch ahead(input, unit.input_stride, in, pooled ? next_rows + halo : next_rows, wanted);
       Pace pace(wanted, box.pixels() * groups.count());
       for (int64_t g = 0; g < groups.count(); g++) {
         const int64_t column = groups.first(g) * kLanes<Real>;

@@ -157,9 +157,10 @@ void backward_in_tiles(const Unit& unit) {
       const InputPass<Plain<K>> pass = {unit, affine, own_rows, 1, box, tile, group_columns, activation_pixels,
                                         box.pixels() * plain, shift_sums, scale_sums};
       // The next box's few columns of gradient and result lie far apart: they are asked for in the meantime.
-      const Prefetch gradient_ahead(output_gradient, unit.output_gradient_stride, out, next_rows);
-      const Prefetch result_ahead(result, unit.result_stride, result ? out : 0, next_rows);
-      Pace pace(i + 1 < end_box ? geometry.halo_pixels(in_whole_tiles(next_box)) : 0, kPoints * tiles.count() * groups.count());
+      const int64_t wanted = i + 1 < end_box ? geometry.halo_pixels(in_whole_tiles(next_box)) : 0;
+      const Prefetch gradient_ahead(output_gradient, unit.output_gradient_stride, out, next_rows, wanted);
+      const Prefetch result_ahead(result, unit.result_stride, result ? out : 0, next_rows, wanted);
+      Pace pace(wanted, kPoints * tiles.count() * groups.count());
       const auto between = [&](int done) {
         pace.advance(done, [&](int64_t row) {
           gradient_ahead.row(row);
