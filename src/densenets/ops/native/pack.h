@@ -109,6 +109,28 @@ int64_t packed_weight_size(const WeightView& view) {
   return sums_of<K>(view) * round_up(view.columns, kLanes<typename K::Real>);
 }
 
+// A few elements of a sum for a vector of columns, one behind the other: the way there is through a piece of memory,
+// for in a weight it is the sums or the columns that lie side by side.
+template <class Real>
+struct WeightPiece {
+  static constexpr int64_t lanes = kLanes<Real>, most = 16;
+  alignas(64) Real values[most][lanes];
+
+  // From element 0 of `at`; the columns that are not there are zeros.
+  void gather(const Real* at, int64_t elements, int64_t step, int64_t columns, int64_t column_step) {
+    for (int64_t lane = columns; lane < lanes; lane++) {
+      for (int64_t i = 0; i < elements; i++) values[i][lane] = 0;
+    }
+    if (column_step == 1) {
+      for (int64_t i = 0; i < elements; i++) store(values[i], load_first(at + i * step, columns));
+      return;
+    }
+    for (int64_t lane = 0; lane < std::min(lanes, columns); lane++) {
+      for (int64_t i = 0; i < elements; i++) values[i][lane] = at[lane * column_step + i * step];
+    }
+  }
+};
+
 // Packs the sums [begin, end) of every group of columns.
 template <class K>
 void pack_weight(const WeightView& view, const Groups& groups, const typename K::Real* weight, int64_t begin,
@@ -116,31 +138,30 @@ void pack_weight(const WeightView& view, const Groups& groups, const typename K:
   using Real = typename K::Real;
   constexpr int64_t lanes = kLanes<Real>;
   const int64_t per_tap = divide_up(view.summed, K::pair);
+  WeightPiece<Real> piece;
   for (int64_t g = 0; g < groups.count(); g++) {
     const int64_t first = groups.first(g) * lanes, width = groups.size(g) * lanes;
-    const int64_t valid = std::min(width, view.columns - first);
-    for (int64_t sum = begin; sum < end; sum++) {
-      Real* out = packed + first * sums_of<K>(view) + sum * width;
-      const int64_t element = sum % per_tap * K::pair;
-      const Real* in = weight + sum / per_tap + element * view.summed_step + first * view.column_step;
-      if constexpr (K::pair == 1) {
-        for (int64_t i = 0; i < valid; i++) out[i] = in[i * view.column_step];
-        for (int64_t i = valid; i < width; i++) out[i] = 0;
-      }
-#if defined(__AVX512BF16__)
-      if constexpr (K::pair == 2) {
-        const bool second = element + 1 < view.summed;
-        for (int64_t column = 0; column < width; column += lanes) {
-          Vector<float> low{}, high{};
-          for (int64_t i = 0; i < lanes && column + i < valid; i++) {
-            const Real* at = in + (column + i) * view.column_step;
-            low[i] = at[0];
-            high[i] = second ? at[view.summed_step] : 0;
-          }
-          _mm512_storeu_si512(out + column, zip_halves(both(low, high)));
+    for (int64_t column = first; column < first + width; column += lanes) {
+      for (int64_t sum = begin, next; sum < end; sum = next) {
+        const int64_t tap = sum / per_tap, element = sum % per_tap * K::pair;
+        next = std::min({end, (tap + 1) * per_tap, sum + piece.most / K::pair});
+        const int64_t elements = std::min((next - sum) * K::pair, view.summed - element);
+        piece.gather(weight + tap + element * view.summed_step + column * view.column_step, elements,
+                     view.summed_step, view.columns - column, view.column_step);
+        Real* out = packed + first * sums_of<K>(view) + sum * width + column - first;
+        if constexpr (K::pair == 1) {
+          for (int64_t i = 0; i < elements; i++) store(out + i * width, load(piece.values[i]));
         }
-      }
+#if defined(__AVX512BF16__)
+        if constexpr (K::pair == 2) {
+          if (elements % 2) std::fill_n(piece.values[elements], lanes, 0.f);
+          for (int64_t i = 0; i < next - sum; i++) {
+            const __m512i halves = both(load(piece.values[2 * i]), load(piece.values[2 * i + 1]));
+            _mm512_storeu_si512(out + i * width, zip_halves(halves));
+          }
+        }
 #endif
+      }
     }
   }
 }

@@ -288,13 +288,13 @@ void pack_tile_weight(const WeightView& view, const Groups& groups, const typena
   using Real = typename K::Real;
   constexpr int64_t lanes = kLanes<Real>;
   const int64_t per_tap = divide_up(view.summed, K::pair);
+  WeightPiece<Real> piece;
   const auto at_points = [&](int64_t tap, int64_t element, int64_t column, Vector<Real>(&points)[kPoints]) {
     Vector<Real> kernel[9] = {};
     if (element < view.summed) {
       const Real* at = weight + (mirrored ? view.taps - 1 - tap : tap) * 9 + element * view.summed_step;
-      for (int64_t lane = 0; lane < lanes && column + lane < view.columns; lane++) {
-        for (int i = 0; i < 9; i++) kernel[i][lane] = at[(column + lane) * view.column_step + (mirrored ? 8 - i : i)];
-      }
+      piece.gather(at + column * view.column_step, 9, 1, view.columns - column, view.column_step);
+      for (int i = 0; i < 9; i++) kernel[i] = load(piece.values[mirrored ? 8 - i : i]);
     }
     transform_kernel(kernel, points);
   };
