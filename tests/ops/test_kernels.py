@@ -35,6 +35,7 @@ from units import (
     random_shapes,
     relative_error,
     relative_errors,
+    wrong_in_onednn,
 )
 
 from densenets.ops.kernels import Completion, Kernels, Moments, Unit, accumulation_type
@@ -54,9 +55,11 @@ def fresh_memory_is_nan() -> Iterator[None]:
 
 @pytest.fixture
 def kernels(request: pytest.FixtureRequest, name: str) -> Kernels:
-    parameters = request.node.callspec.params
-    if name == "pytorch" and parameters.get("dtype") == torch.bfloat16:
-        request.applymarker(pytest.mark.xfail(reason="PyTorch's own convolution is wrong", strict=False))
+    dtype, shape = (request.node.callspec.params.get(key) for key in ("dtype", "shape"))
+    in_onednn = name == "pytorch" and dtype == torch.bfloat16 and shape is not None
+    if in_onednn and wrong_in_onednn(shape.sides, shape.channels, shape.kernel):
+        # Not strict: part of the result is what was in memory, and not on every CPU.
+        request.applymarker(pytest.mark.xfail(reason="oneDNN's convolution is wrong", strict=False))
     return implementation(name)
 
 

@@ -28,9 +28,9 @@ class PyTorchKernels:
 
     def forward(self, unit: Unit, out: Tensor, *, statistics: bool) -> Moments | None:
         """Write the unit's result, Q x M, and return its moments if asked to."""
-        _, active = _activation(unit)
-        weight = unit.weight.to(active.dtype)
-        result = _convolution(_pooled(unit, _as_images(unit, active)), weight)
+        _, images = _activation(unit)
+        convolution = _CONVOLUTION[len(unit.sides)]
+        result = convolution(images, unit.weight.to(images.dtype), padding=unit.weight.shape[2] // 2)
         result = result.movedim(1, -1).reshape(out.shape)
         if unit.keep is not None:
             result = result * unit.keep * unit.keep_scale
@@ -52,8 +52,8 @@ class PyTorchKernels:
         gradient = gradient if completion is None else _completed(gradient, completion)
         if unit.keep is not None:
             gradient = gradient * unit.keep * unit.keep_scale
-        normalised, active = _activation(unit)
-        image_gradient, weight_gradient = _convolution_backward(unit, gradient, active)
+        normalised, images = _activation(unit)
+        image_gradient, weight_gradient = _convolution_backward(unit, gradient, images)
         masked = image_gradient.movedim(1, -1).reshape(normalised.shape).to(normalised.dtype)
         masked = masked.masked_fill(normalised * unit.scale + unit.shift <= 0, 0)
         shift_gradient = masked.sum(dim=0)
@@ -73,33 +73,25 @@ class PyTorchKernels:
 
 
 def _activation(unit: Unit) -> tuple[Tensor, Tensor]:
-    """The normalised input before scale and shift, accumulation type, and ReLU's result, x's type; P x C."""
+    """The normalised input before scale and shift, P x C in the accumulation type, and what is convolved.
+
+    That is ReLU's result, perhaps pooled: N x C x *sides, or half of them, in x's type.
+    """
     inverse = torch.rsqrt(unit.moments.variance + unit.epsilon)
     normalised = (unit.x - unit.moments.mean) * inverse
-    return normalised, torch.relu(normalised * unit.scale + unit.shift).to(unit.x.dtype)
+    active = torch.relu(normalised * unit.scale + unit.shift)
+    images = active.view(unit.batch, *unit.sides, -1).movedim(-1, 1)
+    images = _AVERAGE_POOL[len(unit.sides)](images, 2) if unit.pool else images
+    return normalised, images.to(unit.x.dtype)
 
 
-def _as_images(unit: Unit, matrix: Tensor) -> Tensor:
-    """P x C -> N x C x *sides."""
-    return matrix.view(unit.batch, *unit.sides, -1).movedim(-1, 1)
-
-
-def _pooled(unit: Unit, images: Tensor) -> Tensor:
-    return _AVERAGE_POOL[len(unit.sides)](images, 2) if unit.pool else images
-
-
-def _convolution(images: Tensor, weight: Tensor) -> Tensor:
-    convolution = _CONVOLUTION[weight.dim() - 2]
-    return convolution(images, weight, padding=weight.shape[2] // 2)
-
-
-def _convolution_backward(unit: Unit, gradient: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+def _convolution_backward(unit: Unit, gradient: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of ReLU's result, N x C x *sides, and of the weight; an operator has no autograd inside."""
-    images, dims = _pooled(unit, _as_images(unit, active)), len(unit.sides)
+    dims = len(unit.sides)
     pooled_gradient, weight_gradient, _ = torch.ops.aten.convolution_backward(
-        gradient.to(active.dtype).view(unit.batch, *images.shape[2:], -1).movedim(-1, 1),
+        gradient.to(images.dtype).view(unit.batch, *images.shape[2:], -1).movedim(-1, 1),
         images,
-        unit.weight.to(active.dtype),
+        unit.weight.to(images.dtype),
         bias_sizes=None,
         stride=[1] * dims,
         padding=[unit.weight.shape[2] // 2] * dims,
