@@ -91,6 +91,9 @@ def _choose(requested: Execution, device: torch.device, dtype: torch.dtype, obst
     )
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _native() -> NativeState:
     return native_state()
+
+
+# As torch.compiler.assume_constant_result does, which would load the compiler: a second for everybody.
+_native._dynamo_marked_constant = True  # type: ignore[attr-defined]
