@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -42,15 +41,8 @@ from densenets.ops.kernels import Completion, Kernels, Moments, Unit, accumulati
 
 every_implementation = pytest.mark.parametrize("name", ["pytorch", *instruction_sets()])
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
+pytestmark = pytest.mark.usefixtures("fresh_memory_is_nan")
 every_shape = pytest.mark.parametrize("shape", [*SHAPES, *random_shapes(16)], ids=str)
-
-
-@pytest.fixture(autouse=True)
-def fresh_memory_is_nan() -> Iterator[None]:
-    """With deterministic algorithms PyTorch fills what `torch.empty` returns."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture
