@@ -11,9 +11,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from densenets.models.densenet import DenseNet
+from densenets.ops.native.library import native_state
 from densenets.ops.sync_batch_norm import synchronize
 
 STEPS = 100
+pytestmark = pytest.mark.skipif(
+    native_state().instruction_set is None, reason="the kernels in PyTorch's operations are slow to train"
+)
 
 
 def train(model: DenseNet, dtype: torch.dtype) -> Tensor:
@@ -36,7 +40,6 @@ def train(model: DenseNet, dtype: torch.dtype) -> Tensor:
     ("case", "execution", "synchronized"),
     [("bottleneck", "fused", True), ("plain", "fused-lean", False), ("large stem", "fused", False)],
 )
-@pytest.mark.usefixtures("native")
 def test_losses_stay_together(case: str, execution: Any, synchronized: bool):
     config = case_config(case, block_layers=(2, 1))
     reference, fused = pair(config, execution)

@@ -32,13 +32,14 @@ def dense_block(x: Tensor, layers: Sequence[DenseLayerModules], execution: Execu
     Raises:
         InputError: no execution has this name, or the fused one was asked for and cannot run.
     """
-    obstacle = None if execution in _AS_ASKED_FOR else block_obstacle(x, layers)
+    chains = [layer.units() if hasattr(layer, "units") else [] for layer in layers]
+    obstacle = None if execution in _AS_ASKED_FOR else block_obstacle(x, layers, chains)
     choice = _choose(execution, x.device, compute_type(x), obstacle)
     if choice.execution == "reference":
         return reference_dense_block(x, layers)
     if choice.execution == "recompute":
         return recomputed_dense_block(x, layers)
-    return fused_dense_block(x, layers, native=choice.native, keep_bottlenecks=choice.execution == "fused")
+    return fused_dense_block(x, chains, native=choice.native, keep_bottlenecks=choice.execution == "fused")
 
 
 def transition(x: Tensor, modules: TransitionModules, execution: Execution) -> Tensor:
@@ -47,13 +48,14 @@ def transition(x: Tensor, modules: TransitionModules, execution: Execution) -> T
     Raises:
         InputError: no execution has this name, or the fused one was asked for and cannot run.
     """
-    obstacle = None if execution in _AS_ASKED_FOR else transition_obstacle(x, modules)
+    units = modules.units()
+    obstacle = None if execution in _AS_ASKED_FOR else transition_obstacle(x, modules, units)
     choice = _choose(execution, x.device, compute_type(x), obstacle)
     if choice.execution == "reference":
         return modules.reduce(modules.activate(x))
     if choice.execution == "recompute":
         return modules.pool(modules.dropout(recomputed_norm_relu_conv([x], modules.norm, modules.conv)))
-    (unit,) = modules.units()
+    (unit,) = units
     if unit.drop > 0:
         # Dropout stands between convolution and pooling, which then do not commute.
         return modules.pool(modules.dropout(fused_transition(x, unit, native=choice.native, pool=False)))

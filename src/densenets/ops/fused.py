@@ -15,24 +15,23 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from densenets.ops.fused_operators import dense_block_operator, transition_operator
 from densenets.ops.fused_stem import stem_operator
 from densenets.ops.kernels import compute_type
-from densenets.ops.layers import DenseLayerModules, UnitModules, update_running_statistics
+from densenets.ops.layers import UnitModules, update_running_statistics
 from densenets.ops.ranks import pixels_of_all_ranks
 from densenets.ops.sync_batch_norm import SyncBatchNorm
 
 
 def fused_dense_block(
-    x: Tensor, layers: Sequence[DenseLayerModules], *, native: bool, keep_bottlenecks: bool
+    x: Tensor, chains: Sequence[Sequence[UnitModules]], *, native: bool, keep_bottlenecks: bool
 ) -> Tensor:
     """N x C0 x *sides -> N x (C0 + L k) x *sides, in channels-last form.
 
     Args:
         x: the block's input.
-        layers: which `block_obstacle` has nothing against.
+        chains: the units of every layer, which `block_obstacle` has nothing against.
         native: compute in the native kernels, else in PyTorch's operations.
         keep_bottlenecks: store the bottleneck maps for the backward pass, else make them again.
     """
     x = x.to(compute_type(x))
-    chains = [layer.units() for layer in layers]
     units = [unit for chain in chains for unit in chain]
     training, drop = units[0].norm.training, units[0].drop
     features, _, feature_moments, bottleneck_moments = dense_block_operator(

@@ -7,6 +7,7 @@ modules would refuse is an obstacle too: with "auto" it is they who refuse it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,19 @@ _STEM_POOLS: dict[int, _MaxPoolNd] = {
     4: nn.MaxPool2d(3, 2, 1),
     5: nn.MaxPool3d(3, 2, 1),
 }
+_UNITS = {
+    dims: ((_NORMS[dims], SyncBatchNorm), (nn.ReLU,), (_CONVOLUTIONS[dims],), (nn.Dropout,))
+    for dims in _NORMS
+}
+
+
+class _Maps(NamedTuple):
+    """What a unit reads: the dimensions, device and type of x, and how many channels."""
+
+    dims: int
+    device: torch.device
+    dtype: torch.dtype
+    channels: int
 
 
 def transform_obstacle() -> str | None:
@@ -37,34 +51,33 @@ def transform_obstacle() -> str | None:
     return None
 
 
-def block_obstacle(x: Tensor, layers: Sequence[DenseLayerModules]) -> str | None:
-    """Against a dense block that reads x, N x C0 x *sides."""
-    channels = x.shape[1]
-    chains: list[Sequence[UnitModules]] = []
-    for layer in layers:
+def block_obstacle(
+    x: Tensor, layers: Sequence[DenseLayerModules], chains: Sequence[Sequence[UnitModules]]
+) -> str | None:
+    """Against a dense block that reads x, N x C0 x *sides; `chains` are the units of each layer."""
+    maps = _maps(x)
+    for layer, chain in zip(layers, chains, strict=True):
         assert isinstance(layer, nn.Module)
-        chain = layer.units() if hasattr(layer, "units") else ()
         if not chain:
             return f"it doesn't know what a {type(layer).__name__} computes"
-        if found := _interference(layer) or _chain_obstacle(x, channels, chain):
+        if found := _interference(layer) or _chain_obstacle(maps, chain):
             return found
-        channels += chain[-1].conv.out_channels
-        chains.append(chain)
+        maps = maps._replace(channels=maps.channels + chain[-1].conv.out_channels)
     if len({tuple(unit.conv.out_channels for unit in chain[:-1]) for chain in chains}) > 1:
         return "its layers have bottlenecks of different widths"
     return _mode_obstacle(x, [unit for chain in chains for unit in chain])
 
 
-def transition_obstacle(x: Tensor, modules: TransitionModules) -> str | None:
-    """Against a transition that reads x, N x C x *sides."""
-    units, pool = modules.units(), modules.pool
+def transition_obstacle(x: Tensor, modules: TransitionModules, units: Sequence[UnitModules]) -> str | None:
+    """Against a transition that reads x, N x C x *sides; `units` are its own."""
+    pool = modules.pool
     if not units:
         return f"it doesn't know what a {type(modules).__name__} computes"
     if not _alike(pool, _TRANSITION_POOLS.get(x.dim())):
         return "it has another pooling in a transition"
     if min(x.shape[2:]) < 2:
         return "its maps are too small to be pooled"
-    return _interference(pool) or _chain_obstacle(x, x.shape[1], units) or _mode_obstacle(x, units)
+    return _interference(pool) or _chain_obstacle(_maps(x), units) or _mode_obstacle(x, units)
 
 
 def stem_obstacle(x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module) -> str | None:
@@ -74,77 +87,75 @@ def stem_obstacle(x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module) 
     if not _alike(pool, _STEM_POOLS.get(x.dim())):
         return "it has another pooling in its stem"
     assert isinstance(norm, _BatchNorm)
-    return _interference(norm, relu, pool) or _norm_obstacle(x, x.shape[1], norm) or _batch_obstacle(x, norm)
+    of_modules = _interference(norm) or _interference(relu) or _interference(pool)
+    return of_modules or _norm_obstacle(_maps(x), norm) or _batch_obstacle(x, norm)
 
 
-def _chain_obstacle(x: Tensor, channels: int, chain: Sequence[UnitModules]) -> str | None:
-    """Against units that follow one another; the first one reads the channels, in x's sides and type."""
+def _maps(x: Tensor) -> _Maps:
+    return _Maps(x.dim(), x.device, compute_type(x), x.shape[1])
+
+
+def _chain_obstacle(maps: _Maps, chain: Sequence[UnitModules]) -> str | None:
+    """Against units that follow one another; the first one reads the maps."""
+    if maps.dims not in _UNITS:
+        return f"it knows no maps of {maps.dims} dimensions"
     for unit in chain:
-        kinds = (
-            (_NORMS.get(x.dim()), SyncBatchNorm),
-            (nn.ReLU,),
-            (_CONVOLUTIONS.get(x.dim()),),
-            (nn.Dropout,),
-        )
-        for module, known in zip(unit, kinds, strict=True):
+        for module, known in zip(unit, _UNITS[maps.dims], strict=True):
             if type(module) not in known:
                 return f"it has a {type(module).__name__} where it cannot have one"
-        if found := (
-            _interference(*unit)
-            or _norm_obstacle(x, channels, unit.norm)
-            or _convolution_obstacle(x, channels, unit.conv)
-        ):
+            if found := _interference(module):
+                return found
+        if found := _norm_obstacle(maps, unit.norm) or _convolution_obstacle(maps, unit.conv):
             return found
-        channels = unit.conv.out_channels
+        maps = maps._replace(channels=unit.conv.out_channels)
     return None
 
 
-def _interference(*modules: nn.Module) -> str | None:
-    """Against modules whose own forward will not be called."""
-    for module in modules:
-        if (
-            module._forward_hooks
-            or module._forward_pre_hooks
-            or module._backward_hooks
-            or module._backward_pre_hooks
-            or "forward" in module.__dict__
-        ):
-            return f"a {type(module).__name__} has hooks or a forward of its own, which would not be called"
+def _interference(module: nn.Module) -> str | None:
+    """Against a module whose own forward will not be called."""
+    if (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in module.__dict__
+    ):
+        return f"a {type(module).__name__} has hooks or a forward of its own, which would not be called"
     return None
 
 
-def _norm_obstacle(x: Tensor, channels: int, norm: _BatchNorm) -> str | None:
+def _norm_obstacle(maps: _Maps, norm: _BatchNorm) -> str | None:
     if not (norm.affine and norm.track_running_stats and norm.momentum is not None):
         return "it needs batch normalisation with scale, shift and running statistics"
-    if norm.weight.shape != (channels,):
-        return f"a batch normalisation of {norm.num_features} channels reads {channels}"
-    dtype = compute_type(x)
-    if norm.weight.dtype not in (dtype, accumulation_type(dtype)):
-        return f"it computes in {dtype}, a batch normalisation in {norm.weight.dtype}"
-    return _device_obstacle(x, norm.weight)
+    scale = norm.weight
+    if scale.shape != (maps.channels,):
+        return f"a batch normalisation of {norm.num_features} channels reads {maps.channels}"
+    if scale.dtype not in (maps.dtype, accumulation_type(maps.dtype)):
+        return f"it computes in {maps.dtype}, a batch normalisation in {scale.dtype}"
+    return _device_obstacle(maps, scale)
 
 
-def _convolution_obstacle(x: Tensor, channels: int, conv: _ConvNd) -> str | None:
-    side, dims = conv.kernel_size[0], x.dim() - 2
+def _convolution_obstacle(maps: _Maps, conv: _ConvNd) -> str | None:
+    weight, side, ones = conv.weight, conv.kernel_size[0], (1,) * (maps.dims - 2)
     plain = (
         side in (1, 3)
-        and conv.padding == (side // 2,) * dims
-        and conv.stride == conv.dilation == (1,) * dims
+        and conv.padding == (side // 2,) * len(ones)
+        and conv.stride == conv.dilation == ones
         and conv.groups == 1
         and conv.bias is None
         and conv.padding_mode == "zeros"
     )
-    if not plain or conv.weight.shape != (conv.out_channels, channels, *(side,) * dims):
+    if not plain or weight.shape != (conv.out_channels, maps.channels, *(side,) * len(ones)):
         return "it needs convolutions with kernels of 1 or 3, zero padding and no stride, groups or bias"
-    if compute_type(conv.weight) != compute_type(x):
-        return f"it computes in {compute_type(x)}, a convolution in {conv.weight.dtype}"
-    return _device_obstacle(x, conv.weight)
+    if weight.dtype != maps.dtype and compute_type(weight) != maps.dtype:
+        return f"it computes in {maps.dtype}, a convolution in {weight.dtype}"
+    return _device_obstacle(maps, weight)
 
 
-def _device_obstacle(x: Tensor, weight: Tensor) -> str | None:
-    return (
-        None if weight.device == x.device else f"its input is on {x.device}, its weights on {weight.device}"
-    )
+def _device_obstacle(maps: _Maps, weight: Tensor) -> str | None:
+    if weight.device == maps.device:
+        return None
+    return f"its input is on {maps.device}, its weights on {weight.device}"
 
 
 def _mode_obstacle(x: Tensor, units: Sequence[UnitModules]) -> str | None:
