@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed
-import torch.multiprocessing
 from network_steps import assert_equal, case_config, case_images, pair
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+from two_processes import run_ranks
 
 from densenets.models.densenet import DenseNet
 from densenets.ops import dense_block
@@ -45,10 +43,7 @@ def loss(logits: Tensor) -> Tensor:
     return (logits * torch.linspace(-1, 1, logits.shape[1], dtype=logits.dtype)).square().sum()
 
 
-def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    meeting = f"file://{folder}/meeting"
-    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=len(SHARDS))
+def work(rank: int) -> Results:
     found: Results = {}
     own_kernels = dense_block._native
     for case, execution, native in RUNS:
@@ -58,8 +53,7 @@ def work(rank: int, folder: str) -> None:
             if synchronized:
                 synchronize(model)
             found[case, execution, native, synchronized] = train(model, rank)
-    torch.save(found, Path(folder) / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
+    return found
 
 
 def train(model: DenseNet, rank: int) -> dict[str, Tensor]:
@@ -77,9 +71,7 @@ def train(model: DenseNet, rank: int) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
-    folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(work, args=(str(folder),), nprocs=len(SHARDS))
-    return [torch.load(folder / f"{rank}.pt") for rank in range(len(SHARDS))]
+    return run_ranks(work, tmp_path_factory.mktemp("ranks"))
 
 
 def one_process(case: str, *, synchronized: bool) -> dict[str, Tensor]:

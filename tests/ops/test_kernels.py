@@ -42,7 +42,7 @@ from densenets.ops.kernels import Completion, Kernels, Moments, Unit, accumulati
 every_implementation = pytest.mark.parametrize("name", ["pytorch", *instruction_sets()])
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
 pytestmark = pytest.mark.usefixtures("fresh_memory_is_nan")
-every_shape = pytest.mark.parametrize("shape", [*SHAPES, *random_shapes(16)], ids=str)
+every_shape = pytest.mark.parametrize("shape", [*SHAPES, *random_shapes(10)], ids=str)
 
 
 @pytest.fixture
