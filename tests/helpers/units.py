@@ -267,7 +267,7 @@ def by_autograd(example: Example, form: Form, dtype: torch.dtype) -> dict[str, T
     ]
     constants = None if form == "batch" else Moments(*(moment.to(real) for moment in unit.moments))
     half = dtype in (torch.bfloat16, torch.float16)
-    with _onednn(enabled=not (half and wrong_in_onednn(unit))):
+    with _onednn(enabled=not (half and wrong_in_onednn(unit.sides, unit.x.shape[1], unit.weight.shape[2]))):
         with torch.autocast("cpu", dtype if half else torch.bfloat16, enabled=half):
             result = layer(unit, *leaves, constants)
         gradient = example.gradient.to(real)
@@ -324,15 +324,15 @@ def _onednn(*, enabled: bool) -> Iterator[None]:
     torch.backends.mkldnn.enabled = before
 
 
-def wrong_in_onednn(unit: Unit) -> bool:
+def wrong_in_onednn(sides: tuple[int, ...], channels: int, kernel: int) -> bool:
     """Whether PyTorch's convolution of bfloat16 is wrong on a CPU with instructions for it.
 
     Seen with PyTorch 2.14 and its oneDNN 3.12: with a kernel of side 3 in three dimensions, the weight's
     gradient of depth 2, and of one channel the result of depth 1, are partly whatever was in memory.
     """
-    if len(unit.sides) < 3 or unit.weight.shape[2] == 1:
+    if len(sides) < 3 or kernel == 1:
         return False
-    return unit.sides[0] == 2 or (unit.sides[0] == 1 and unit.x.shape[1] == 1)
+    return sides[0] == 2 or (sides[0] == 1 and channels == 1)
 
 
 def layer(

@@ -23,6 +23,14 @@ def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
 
 
 @pytest.fixture
+def fresh_memory_is_nan() -> Iterator[None]:
+    """With deterministic algorithms PyTorch fills what `torch.empty` returns."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
 def fresh_compiler() -> Iterator[None]:
     """What torch.compile has compiled for other tests is forgotten."""
     torch.compiler.reset()

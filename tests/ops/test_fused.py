@@ -1,3 +1,5 @@
+"""A network, fused, computes what the reference does; in one, two and three dimensions."""
+
 from __future__ import annotations
 
 import copy
@@ -22,6 +24,7 @@ def steps(model: DenseNet, x: Tensor, execution: Execution) -> list[Tensor]:
     return [logits.detach(), x.grad, *gradients, *[buffer.double() for buffer in model.buffers()]]
 
 
+@pytest.mark.usefixtures("native", "fresh_memory_is_nan")
 @pytest.mark.parametrize("execution", ["fused", "fused-lean"])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("bottleneck", [True, False])

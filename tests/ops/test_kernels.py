@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -35,28 +34,24 @@ from units import (
     random_shapes,
     relative_error,
     relative_errors,
+    wrong_in_onednn,
 )
 
 from densenets.ops.kernels import Completion, Kernels, Moments, Unit, accumulation_type
 
 every_implementation = pytest.mark.parametrize("name", ["pytorch", *instruction_sets()])
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
-every_shape = pytest.mark.parametrize("shape", [*SHAPES, *random_shapes(16)], ids=str)
-
-
-@pytest.fixture(autouse=True)
-def fresh_memory_is_nan() -> Iterator[None]:
-    """With deterministic algorithms PyTorch fills what `torch.empty` returns."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("fresh_memory_is_nan")
+every_shape = pytest.mark.parametrize("shape", [*SHAPES, *random_shapes(10)], ids=str)
 
 
 @pytest.fixture
 def kernels(request: pytest.FixtureRequest, name: str) -> Kernels:
-    parameters = request.node.callspec.params
-    if name == "pytorch" and parameters.get("dtype") == torch.bfloat16:
-        request.applymarker(pytest.mark.xfail(reason="PyTorch's own convolution is wrong", strict=False))
+    dtype, shape = (request.node.callspec.params.get(key) for key in ("dtype", "shape"))
+    in_onednn = name == "pytorch" and dtype == torch.bfloat16 and shape is not None
+    if in_onednn and wrong_in_onednn(shape.sides, shape.channels, shape.kernel):
+        # Not strict: part of the result is what was in memory, and not on every CPU.
+        request.applymarker(pytest.mark.xfail(reason="oneDNN's convolution is wrong", strict=False))
     return implementation(name)
 
 

@@ -1,12 +1,10 @@
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed
-import torch.multiprocessing
 from small_networks import small_config
 from torch import Tensor, nn
+from two_processes import run_ranks
 
 from densenets.models.densenet import DenseNet
 from densenets.ops.sync_batch_norm import SyncBatchNorm, synchronize
@@ -165,19 +163,14 @@ def test_synchronized_network_of_one_process_equals_the_network(execution: Any):
 # Two processes
 
 
-def work(rank: int, folder: str) -> None:
+def work(rank: int) -> dict[str, dict[str, Tensor]]:
     """One rank: a norm, and a network in each execution, on this rank's share of the images."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=len(SHARDS)
-    )
     results = {"norm": step_of_shard(norms(CHANNELS, 2, torch.float32)[1], CHANNELS, rank)}
     for execution in ("reference", "recompute"):
         model = small_network(execution)
         synchronize(model)
         results[execution] = step_of_shard(model, 3, rank)
-    torch.save(results, Path(folder) / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
+    return results
 
 
 def step_of_shard(model: nn.Module, channels: int, rank: int | None) -> dict[str, Tensor]:
@@ -193,9 +186,7 @@ def step_of_shard(model: nn.Module, channels: int, rank: int | None) -> dict[str
 
 @pytest.fixture(scope="module")
 def results_of_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Tensor]]]:
-    folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(work, args=(str(folder),), nprocs=len(SHARDS))
-    return [torch.load(folder / f"{rank}.pt") for rank in range(len(SHARDS))]
+    return run_ranks(work, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("name", ["norm", "reference", "recompute"])

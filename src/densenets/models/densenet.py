@@ -231,14 +231,13 @@ class DenseLayer(nn.Module):
         return x
 
     def units(self) -> list[UnitModules]:
-        """BN-ReLU-convolutions, in the order of the data: two with a bottleneck, else one."""
-        first = UnitModules(self.norm1, self.conv1)
-        return [first, UnitModules(self.norm2, self.conv2)] if self.bottleneck else [first]
-
-    @property
-    def drop(self) -> float:
-        """Probability of dropout behind each convolution; 0 in evaluation."""
-        return self.dropout1.p if self.training else 0.0
+        """All that it computes: two with a bottleneck, else one. A subclass may compute anything: none."""
+        if type(self) is not DenseLayer:
+            return []
+        first = UnitModules(self.norm1, self.relu1, self.conv1, self.dropout1)
+        if not self.bottleneck:
+            return [first]
+        return [first, UnitModules(self.norm2, self.relu2, self.conv2, self.dropout2)]
 
 
 class Transition(nn.Module):
@@ -259,6 +258,11 @@ class Transition(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """N x C x *sides -> N x floor(theta C) x *sides / 2."""
         return transition(x, self, self.execution)
+
+    def units(self) -> list[UnitModules]:
+        """The one before its pooling. A subclass may compute anything: none."""
+        known = type(self) is Transition
+        return [UnitModules(self.norm, self.relu, self.conv, self.dropout)] if known else []
 
     def activate(self, x: Tensor) -> Tensor:
         """The half before the convolution, BN-ReLU: same shape."""

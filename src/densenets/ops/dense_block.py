@@ -13,17 +13,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from densenets.ops.execution import Choice, Execution, NativeState, choose_execution
-from densenets.ops.fused import (
-    fused_dense_block,
-    fused_stem,
-    fused_transition,
-    obstacle,
-    stem_obstacle,
-)
-from densenets.ops.layers import DenseLayerModules, TransitionModules, UnitModules
+from densenets.ops.fused import fused_dense_block, fused_stem, fused_transition
+from densenets.ops.kernels import compute_type
+from densenets.ops.layers import DenseLayerModules, TransitionModules
 from densenets.ops.native.library import native_state
+from densenets.ops.obstacles import block_obstacle, stem_obstacle, transform_obstacle, transition_obstacle
 from densenets.ops.recompute import recomputed_dense_block, recomputed_norm_relu_conv
 from densenets.ops.reference import reference_dense_block
+
+_AS_ASKED_FOR = ("reference", "recompute")  # these run whatever the modules are
 
 
 def dense_block(x: Tensor, layers: Sequence[DenseLayerModules], execution: Execution) -> Tensor:
@@ -34,13 +32,14 @@ def dense_block(x: Tensor, layers: Sequence[DenseLayerModules], execution: Execu
     Raises:
         InputError: no execution has this name, or the fused one was asked for and cannot run.
     """
-    units = [unit for layer in layers for unit in layer.units()]
-    choice = _choice(x, units, [module for layer in layers for module in layer.modules()], execution)
+    chains = [layer.units() if hasattr(layer, "units") else [] for layer in layers]
+    obstacle = None if execution in _AS_ASKED_FOR else block_obstacle(x, layers, chains)
+    choice = _choose(execution, x.device, compute_type(x), obstacle)
     if choice.execution == "reference":
         return reference_dense_block(x, layers)
     if choice.execution == "recompute":
         return recomputed_dense_block(x, layers)
-    return fused_dense_block(x, layers, native=choice.native, keep_bottlenecks=choice.execution == "fused")
+    return fused_dense_block(x, chains, native=choice.native, keep_bottlenecks=choice.execution == "fused")
 
 
 def transition(x: Tensor, modules: TransitionModules, execution: Execution) -> Tensor:
@@ -49,14 +48,15 @@ def transition(x: Tensor, modules: TransitionModules, execution: Execution) -> T
     Raises:
         InputError: no execution has this name, or the fused one was asked for and cannot run.
     """
-    unit = UnitModules(modules.norm, modules.conv)
-    _, *inside = modules.modules()
-    choice = _choice(x, [unit], inside, execution)
-    if choice.execution == "reference" or min(x.shape[2:]) < 2:  # too small to pool: the pooling says so
+    units = modules.units()
+    obstacle = None if execution in _AS_ASKED_FOR else transition_obstacle(x, modules, units)
+    choice = _choose(execution, x.device, compute_type(x), obstacle)
+    if choice.execution == "reference":
         return modules.reduce(modules.activate(x))
     if choice.execution == "recompute":
         return modules.pool(modules.dropout(recomputed_norm_relu_conv([x], modules.norm, modules.conv)))
-    if modules.training and modules.dropout.p > 0:
+    (unit,) = units
+    if unit.drop > 0:
         # Dropout stands between convolution and pooling, which then do not commute.
         return modules.pool(modules.dropout(fused_transition(x, unit, native=choice.native, pool=False)))
     return fused_transition(x, unit, native=choice.native, pool=True)
@@ -67,8 +67,8 @@ def stem(x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module, execution
 
     Fused in the native kernels where nothing stands against it, by the modules else.
     """
-    if execution not in ("reference", "recompute"):
-        choice = _choose("auto", x.device, _dtype(x), stem_obstacle(x, norm, relu, pool))
+    if execution not in _AS_ASKED_FOR:
+        choice = _choose("auto", x.device, compute_type(x), stem_obstacle(x, norm, relu, pool))
         if choice.native and isinstance(norm, _BatchNorm):
             return fused_stem(x, norm)
     return pool(relu(norm(x)))
@@ -83,33 +83,19 @@ def explain_execution(requested: Execution, device: torch.device, dtype: torch.d
     return _choose(requested, device, dtype, None)
 
 
-def _choice(
-    x: Tensor,
-    units: Sequence[UnitModules],
-    modules: Sequence[nn.Module],
-    execution: Execution,
-) -> Choice:
-    if execution in ("reference", "recompute"):
-        return Choice(execution, False, "as asked for")
-    return _choose(execution, x.device, _dtype(x), obstacle(x, units, modules))
-
-
-def _dtype(x: Tensor) -> torch.dtype:
-    """That a unit computes in: x's, or autocast's."""
-    device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-
-
 def _choose(requested: Execution, device: torch.device, dtype: torch.dtype, obstacle: str | None) -> Choice:
     return choose_execution(
         requested,
         device=device.type,
         dtype=str(dtype).removeprefix("torch."),
         native=_native(),
-        obstacle=obstacle,
+        obstacle=obstacle or transform_obstacle(),
     )
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _native() -> NativeState:
     return native_state()
+
+
+# As torch.compiler.assume_constant_result does, which would load the compiler: a second for everybody.
+_native._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -266,7 +266,7 @@ def _moments(dtype: torch.dtype, running: Sequence[Tensor]) -> list[Moments]:
 
 def _wide(dtype: torch.dtype, tensors: Sequence[Tensor]) -> list[Tensor]:
     real = accumulation_type(dtype)
-    return [tensor.detach().to(real).contiguous() for tensor in tensors]
+    return [tensor.to(real).contiguous() for tensor in tensors]
 
 
 def _in_types_of(parameters: Sequence[Tensor], found: Sequence[UnitParameters]) -> list[Tensor]:

@@ -140,6 +140,14 @@ def accumulation_type(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def compute_type(tensor: Tensor) -> torch.dtype:
+    """The type that a tensor is computed with: its own, or autocast's, which leaves float64 alone."""
+    device = tensor.device.type
+    if tensor.dtype == torch.float64 or not torch.amp.is_autocast_available(device):
+        return tensor.dtype
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tensor.dtype
+
+
 def as_matrix(x: Tensor) -> Tensor:
     """N x C x *sides -> P x C; a view of what lies in channels-last form, a copy of anything else."""
     return x.movedim(1, -1).contiguous().view(-1, x.shape[1])

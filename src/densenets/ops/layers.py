@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -12,10 +12,17 @@ from torch.nn.modules.conv import _ConvNd
 
 
 class UnitModules(NamedTuple):
-    """A BN-ReLU-convolution, of which a layer has one, or two with a bottleneck."""
+    """A BN-ReLU-convolution and the dropout behind it; a layer has one, or two with a bottleneck."""
 
     norm: _BatchNorm
+    relu: nn.Module
     conv: _ConvNd
+    dropout: nn.Dropout
+
+    @property
+    def drop(self) -> float:
+        """The probability of dropout; 0 in evaluation."""
+        return self.dropout.p if self.dropout.training else 0.0
 
 
 class DenseLayerModules(Protocol):
@@ -23,11 +30,6 @@ class DenseLayerModules(Protocol):
 
     norm1: _BatchNorm
     conv1: _ConvNd
-    training: bool
-
-    def modules(self) -> Iterator[nn.Module]:
-        """The layer and all that is in it."""
-        ...
 
     def __call__(self, features: Tensor, /) -> Tensor:
         """The whole layer: N x C x *sides -> N x k x *sides."""
@@ -38,12 +40,7 @@ class DenseLayerModules(Protocol):
         ...
 
     def units(self) -> Sequence[UnitModules]:
-        """Its BN-ReLU-convolutions, in the order of the data."""
-        ...
-
-    @property
-    def drop(self) -> float:
-        """Probability of dropout behind each convolution; 0 in evaluation."""
+        """All that it computes, in the order of the data; nothing where it computes something else."""
         ...
 
 
@@ -54,10 +51,9 @@ class TransitionModules(Protocol):
     conv: _ConvNd
     dropout: nn.Dropout
     pool: nn.Module
-    training: bool
 
-    def modules(self) -> Iterator[nn.Module]:
-        """The transition and all that is in it."""
+    def units(self) -> Sequence[UnitModules]:
+        """The one before its pooling; nothing where it computes something else."""
         ...
 
     def activate(self, x: Tensor) -> Tensor:

@@ -28,9 +28,9 @@ class PyTorchKernels:
 
     def forward(self, unit: Unit, out: Tensor, *, statistics: bool) -> Moments | None:
         """Write the unit's result, Q x M, and return its moments if asked to."""
-        _, active = _activation(unit)
-        weight = unit.weight.to(active.dtype)
-        result = _convolution(_pooled(unit, _as_images(unit, active)), weight)
+        _, images = _activation(unit)
+        convolution = _CONVOLUTION[len(unit.sides)]
+        result = convolution(images, unit.weight.to(images.dtype), padding=unit.weight.shape[2] // 2)
         result = result.movedim(1, -1).reshape(out.shape)
         if unit.keep is not None:
             result = result * unit.keep * unit.keep_scale
@@ -52,13 +52,8 @@ class PyTorchKernels:
         gradient = gradient if completion is None else _completed(gradient, completion)
         if unit.keep is not None:
             gradient = gradient * unit.keep * unit.keep_scale
-        normalised, active = _activation(unit)
-        with torch.enable_grad():
-            images = _as_images(unit, active).detach().requires_grad_()
-            weight = unit.weight.to(active.dtype).detach().requires_grad_()
-            result = _convolution(_pooled(unit, images), weight)
-        result_gradient = gradient.view(unit.batch, *result.shape[2:], -1).movedim(-1, 1).to(result.dtype)
-        image_gradient, weight_gradient = torch.autograd.grad(result, (images, weight), result_gradient)
+        normalised, images = _activation(unit)
+        image_gradient, weight_gradient = _convolution_backward(unit, gradient, images)
         masked = image_gradient.movedim(1, -1).reshape(normalised.shape).to(normalised.dtype)
         masked = masked.masked_fill(normalised * unit.scale + unit.shift <= 0, 0)
         shift_gradient = masked.sum(dim=0)
@@ -69,7 +64,8 @@ class PyTorchKernels:
         if sums is not None:
             sums[0].add_(factor * shift_gradient)
             sums[1].add_(factor * inverse * scale_gradient)
-        return UnitParameters(scale_gradient, shift_gradient, weight_gradient.to(unit.weight.dtype))
+        weight_gradient = weight_gradient.to(unit.weight.dtype).contiguous()
+        return UnitParameters(scale_gradient, shift_gradient, weight_gradient)
 
     def complete(self, gradient: Tensor, completion: Completion, out: Tensor) -> None:
         """Write the completed gradient, Q x M."""
@@ -77,24 +73,41 @@ class PyTorchKernels:
 
 
 def _activation(unit: Unit) -> tuple[Tensor, Tensor]:
-    """The normalised input before scale and shift, accumulation type, and ReLU's result, x's type; P x C."""
+    """The normalised input before scale and shift, P x C in the accumulation type, and what is convolved.
+
+    That is ReLU's result, perhaps pooled: N x C x *sides, or half of them, in x's type.
+    """
     inverse = torch.rsqrt(unit.moments.variance + unit.epsilon)
     normalised = (unit.x - unit.moments.mean) * inverse
-    return normalised, torch.relu(normalised * unit.scale + unit.shift).to(unit.x.dtype)
+    active = torch.relu(normalised * unit.scale + unit.shift)
+    images = active.view(unit.batch, *unit.sides, -1).movedim(-1, 1)
+    images = _AVERAGE_POOL[len(unit.sides)](images, 2) if unit.pool else images
+    return normalised, images.to(unit.x.dtype)
 
 
-def _as_images(unit: Unit, matrix: Tensor) -> Tensor:
-    """P x C -> N x C x *sides."""
-    return matrix.view(unit.batch, *unit.sides, -1).movedim(-1, 1)
+def _convolution_backward(unit: Unit, gradient: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of ReLU's result, N x C x *sides, and of the weight; an operator has no autograd inside."""
+    dims = len(unit.sides)
+    pooled_gradient, weight_gradient, _ = torch.ops.aten.convolution_backward(
+        gradient.to(images.dtype).view(unit.batch, *images.shape[2:], -1).movedim(-1, 1),
+        images,
+        unit.weight.to(images.dtype),
+        bias_sizes=None,
+        stride=[1] * dims,
+        padding=[unit.weight.shape[2] // 2] * dims,
+        dilation=[1] * dims,
+        transposed=False,
+        output_padding=[0] * dims,
+        groups=1,
+        output_mask=[True, True, False],
+    )
+    return _unpooled(unit, pooled_gradient) if unit.pool else pooled_gradient, weight_gradient
 
 
-def _pooled(unit: Unit, images: Tensor) -> Tensor:
-    return _AVERAGE_POOL[len(unit.sides)](images, 2) if unit.pool else images
-
-
-def _convolution(images: Tensor, weight: Tensor) -> Tensor:
-    convolution = _CONVOLUTION[weight.dim() - 2]
-    return convolution(images, weight, padding=weight.shape[2] // 2)
+def _unpooled(unit: Unit, gradient: Tensor) -> Tensor:
+    """Gradient of what was pooled: an equal share for every pixel, none for the last one of an odd side."""
+    shares = functional.interpolate(gradient, scale_factor=2, mode="nearest") / 2 ** len(unit.sides)
+    return functional.pad(shares, [end for side in reversed(unit.sides) for end in (0, side % 2)])
 
 
 def _completed(gradient: Tensor, completion: Completion) -> Tensor:
