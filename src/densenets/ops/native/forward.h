@@ -2,6 +2,7 @@
 #pragma once
 
 #include "moments.h"
+#include "prefetch.h"
 
 namespace DENSENETS_ISA {
 
@@ -75,59 +76,10 @@ void multiply_box(const Geometry& geometry, const Box& box, const Segment* segme
   }
 }
 
-// Asks for some columns of some rows of a matrix, a few at a time, while something else is computed.
-class Prefetch {
- public:
-  template <class T>
-  Prefetch(const T* columns, int64_t stride, int64_t columns_count, const int64_t* rows, int64_t count)
-      : start_(reinterpret_cast<const char*>(columns)), row_bytes_(stride * static_cast<int64_t>(sizeof(T))),
-        bytes_(round_up(columns_count * static_cast<int64_t>(sizeof(T)), kHalfLine)), rows_(rows), count_(count) {}
-
-  // A prefetch is dropped where the page isn't known yet, so a value of the row is loaded some rows before.
-  DENSENETS_INLINE void row(int64_t index) const {
-    if (bytes_ == 0) return;
-    if (const int64_t later = index + 8; later < count_ && rows_[later] != kOutside) {
-      (void)*static_cast<const volatile char*>(start_ + rows_[later] * row_bytes_);
-    }
-    if (rows_[index] == kOutside) return;
-    const char* end = start_ + rows_[index] * row_bytes_ + bytes_;
-    for (const char* line = end - bytes_ - (reinterpret_cast<intptr_t>(end - bytes_) & 63); line < end; line += 64) {
-      __builtin_prefetch(line, 0, 2);
-    }
-  }
-
- private:
-  static constexpr int64_t kHalfLine = 32;  // what the load of a row's last columns takes at least
-  const char* start_;
-  int64_t row_bytes_;
-  int64_t bytes_;
-  const int64_t* rows_;
-  int64_t count_;
-};
-
-// Spreads `wanted` items evenly over `work` units of other work.
-class Pace {
- public:
-  Pace(int64_t wanted, int64_t work) : wanted_(wanted), work_(work) {}
-
-  template <class Item>
-  DENSENETS_INLINE void advance(int64_t work, Item&& item) {
-    done_ += work;
-    const int64_t end = std::min(wanted_, wanted_ * done_ / work_ + 1);
-    for (; next_ < end; next_++) item(next_);
-  }
-
- private:
-  int64_t wanted_;
-  int64_t work_;
-  int64_t done_ = 0;
-  int64_t next_ = 0;
-};
-
 // Some columns of a tile on their way to the output: dropout, statistics, rounding to the data type.
 template <class K, int vectors>
 void write_columns(const Unit& unit, const int64_t* rows, int64_t pixels, typename K::Real* tile, int64_t stride,
-                   int64_t first, Moments* moments) {
+                   int64_t first, Moments& moments) {
   using Real = typename K::Real;
   constexpr int64_t lanes = kLanes<Real>;
   const int64_t left = unit.out_channels - first;
@@ -142,7 +94,7 @@ void write_columns(const Unit& unit, const int64_t* rows, int64_t pixels, typena
   }
   auto* output = static_cast<typename K::Stored*>(unit.output) + first;
   Vector<Real> pivot[vectors] = {}, sum[vectors] = {}, squared[vectors] = {};
-  if (moments) {
+  if (unit.output_mean) {
     for (int64_t pixel = 0; pixel < pixels; pixel++) {
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; v++) pivot[v] += load(tile + pixel * stride + v * lanes);
@@ -160,16 +112,16 @@ void write_columns(const Unit& unit, const int64_t* rows, int64_t pixels, typena
       squared[v] += distance * distance;
     }
   }
-  if (moments) {
+  if (unit.output_mean) {
     for (int v = 0; v < vectors; v++) {
-      moments->add_sums<Real>(first + v * lanes, unit.out_channels, pixels, pivot[v], sum[v], squared[v]);
+      moments.add_sums<Real>(first + v * lanes, unit.out_channels, pixels, pivot[v], sum[v], squared[v]);
     }
   }
 }
 
 template <class K>
 void write_group(const Unit& unit, const int64_t* rows, int64_t pixels, typename K::Real* tile, int64_t stride,
-                 int64_t first, int vectors, Moments* moments) {
+                 int64_t first, int vectors, Moments& moments) {
   switch (vectors) {
     case 1: return write_columns<K, 1>(unit, rows, pixels, tile, stride, first, moments);
     case 2: return write_columns<K, 2>(unit, rows, pixels, tile, stride, first, moments);
@@ -178,84 +130,139 @@ void write_group(const Unit& unit, const int64_t* rows, int64_t pixels, typename
   }
 }
 
+// The numbers of a part's share of the boxes.
+struct BoxRange {
+  int64_t begin;
+  int64_t end;
+
+  BoxRange(const Geometry& geometry, int part, int parts)
+      : begin(share(geometry.boxes(), part, parts)), end(share(geometry.boxes(), part + 1, parts)) {}
+
+  int64_t next(int64_t i) const { return std::min(i + 1, end - 1); }
+};
+
+// As many parts as threads, if there are as many boxes.
+inline int parts_of(const Unit& unit, const Geometry& geometry) {
+  return static_cast<int>(std::min<int64_t>(unit.threads, geometry.boxes()));
+}
+
+// Calls pack(begin, end) on all threads for the sums of a weight.
+template <class Pack>
+void pack_in_parallel(const Unit& unit, int64_t sums, Pack&& pack) {
+  for_each_part(unit.threads, unit.threads, [&](int part) {
+    pack(share(sums, part, unit.threads), share(sums, part + 1, unit.threads));
+  });
+}
+
+// The statistics of a unit's result, if it wants them.
+template <class Real>
+void finish_moments(const Unit& unit, double* moments, int parts) {
+  if (!unit.output_mean) return;
+  Moments::finish(moments, parts, unit.out_channels, static_cast<Real*>(unit.output_mean),
+                  static_cast<Real*>(unit.output_variance));
+}
+
 template <class K, bool pooled>
-void forward(const Unit& unit) {
+class Forward {
   using Real = typename K::Real;
   using Packed = typename K::Packed;
-  const int64_t in = unit.in_channels, out = unit.out_channels, taps = tap_count(unit);
-  const int64_t in_blocks = divide_up(in, kElements<K>);
-  const int64_t columns = std::min<int64_t>(round_up(out, kLanes<Real>), kMaxVectors * kLanes<Real>);  // of a group
-  const Geometry geometry(unit, kBoxBytes, taps == 1 ? kLinePixels : kBoxPixels, [&](int64_t halo, int64_t own) {
-    return halo * in_blocks * 64 + own * columns * static_cast<int64_t>(sizeof(Real));
-  });
-  const WeightView view = forward_view(unit, taps);
-  const Groups groups = groups_of<Real>(out, kMaxVectors);
-  const int64_t sums = sums_of<K>(view);
-  const int64_t boxes = geometry.boxes();
-  const int parts = static_cast<int>(std::min<int64_t>(unit.threads, boxes));
-  const int64_t coefficients = Affine<Real>::arrays * round_up(in, kChannelStep);
 
-  Scratch& scratch = scratch_of_caller();
-  scratch.reset(Scratch::bytes<Real>(packed_weight_size<K>(view)) + Scratch::bytes<Real>(coefficients) +
-                Scratch::bytes<double>(parts * Moments::size(out)));
-  Real* weight = scratch.take<Real>(packed_weight_size<K>(view));
-  const Affine<Real> affine(unit, scratch.take<Real>(coefficients));
-  double* moments = scratch.take<double>(parts * Moments::size(out));
-  for_each_part(unit.threads, unit.threads, [&](int part) {
-    pack_weight<K>(view, groups, static_cast<const Real*>(unit.weight), share(sums, part, unit.threads),
-                   share(sums, part + 1, unit.threads), weight);
-  });
+ public:
+  explicit Forward(const Unit& unit)
+      : unit_(unit), in_(unit.in_channels), out_(unit.out_channels), taps_(tap_count(unit)),
+        in_blocks_(divide_up(in_, kElements<K>)),
+        columns_(std::min<int64_t>(round_up(out_, kLanes<Real>), kMaxVectors * kLanes<Real>)),
+        geometry_(unit, kBoxBytes, taps_ == 1 ? kLinePixels : kBoxPixels,
+                  [&](int64_t halo, int64_t own) {
+                    return halo * in_blocks_ * 64 + own * columns_ * static_cast<int64_t>(sizeof(Real));
+                  }),
+        view_(forward_view(unit, taps_)), groups_(groups_of<Real>(out_, kMaxVectors)), sums_(sums_of<K>(view_)) {}
 
-  for_each_part(unit.threads, parts, [&](int part) {
-    const int64_t halo = geometry.largest_halo(), own = geometry.largest_box();
-    const int64_t sources = geometry.sources();
-    const auto* input = static_cast<const typename K::Stored*>(unit.input);
-    Scratch& local = scratch_of_part();
-    local.reset(2 * Scratch::bytes<int64_t>(halo * (1 + sources)) + Scratch::bytes<int64_t>(own) +
-                Scratch::bytes<Segment>(taps * in_blocks) + Scratch::bytes<Packed>(halo * in_blocks * kBlock<K>) +
-                Scratch::bytes<Real>(own * columns));
-    int64_t* rows = local.take<int64_t>(halo * (1 + sources));
-    int64_t* next_rows = local.take<int64_t>(halo * (1 + sources));
-    int64_t* own_rows = local.take<int64_t>(own);
-    Segment* segments = local.take<Segment>(taps * in_blocks);
-    Packed* blocks = local.take<Packed>(halo * in_blocks * kBlock<K>);
-    Real* tile = local.take<Real>(own * columns);
-    Moments part_moments(moments + part * Moments::size(out), out);
-    part_moments.clear(out);
-    // Rows of the output with the halo, and behind them, where they differ, the rows of the input.
-    const auto list_rows = [&](const Box& box, int64_t* list) {
-      geometry.rows(box, true, list);
-      if (pooled) geometry.input_rows(list, geometry.halo_pixels(box), list + halo);
-    };
-    const int64_t first_box = share(boxes, part, parts), end_box = share(boxes, part + 1, parts);
-    list_rows(geometry.box(first_box), rows);
-    for (int64_t i = first_box; i < end_box; i++) {
-      const Box box = geometry.box(i), next_box = geometry.box(std::min(i + 1, end_box - 1));
-      const int64_t halo_pixels = geometry.halo_pixels(box), block_step = halo_pixels * kBlock<K>;
-      const int64_t* inputs = pooled ? rows + halo : rows;
-      pack_input<K, pooled>(unit, affine, inputs, halo_pixels, geometry.sources(), blocks, block_step);
-      const int64_t count = segments_of<K>(geometry, box, in, block_step, false, segments);
-      list_rows(next_box, next_rows);
-      geometry.rows(box, false, own_rows);
-      // A kernel with neighbours reads whole rows of few channels: the processor sees those coming by itself.
-      const int64_t wanted = taps == 1 && i + 1 < end_box ? geometry.halo_pixels(next_box) * sources : 0;
-      const Prefetch ahead(input, unit.input_stride, in, pooled ? next_rows + halo : next_rows, wanted);
-      Pace pace(wanted, box.pixels() * groups.count());
-      for (int64_t g = 0; g < groups.count(); g++) {
-        const int64_t column = groups.first(g) * kLanes<Real>;
-        multiply_box<K>(geometry, box, segments, count, blocks, groups.size(g), weight + column * sums, tile, columns,
-                        [&](int pixels) { pace.advance(pixels, [&](int64_t row) { ahead.row(row); }); });
-        write_group<K>(unit, own_rows, box.pixels(), tile, columns, column, groups.size(g),
-                       unit.output_mean ? &part_moments : nullptr);
-      }
-      *part_moments.count += static_cast<double>(box.pixels());
-      std::swap(rows, next_rows);
-    }
-  });
-  if (unit.output_mean) {
-    Moments::finish(moments, parts, out, static_cast<Real*>(unit.output_mean),
-                    static_cast<Real*>(unit.output_variance));
+  void run() {
+    const int parts = parts_of(unit_, geometry_);
+    Real* coefficients;
+    scratch_of_caller().lay_out([&](auto&& take) {
+      take(weight_, packed_weight_size<K>(view_));
+      take(coefficients, Affine<Real>::size(in_));
+      take(moments_, parts * Moments::size(out_));
+    });
+    const Affine<Real> affine(unit_, coefficients);
+    pack_in_parallel(unit_, sums_, [&](int64_t begin, int64_t end) {
+      pack_weight<K>(view_, groups_, static_cast<const Real*>(unit_.weight), begin, end, weight_);
+    });
+    for_each_part(unit_.threads, parts, [&](int part) { run_part(affine, part, BoxRange(geometry_, part, parts)); });
+    finish_moments<Real>(unit_, moments_, parts);
   }
-}
+
+ private:
+  struct Arrays {
+    int64_t* rows;  // of the output with the halo, and behind them, where they differ, of the input
+    int64_t* next_rows;
+    int64_t* own_rows;
+    Segment* segments;
+    Packed* blocks;
+    Real* tile;
+  };
+
+  void run_part(const Affine<Real>& affine, int part, BoxRange range) {
+    const int64_t halo = geometry_.largest_halo(), own = geometry_.largest_box();
+    Arrays arrays;
+    scratch_of_part().lay_out([&](auto&& take) {
+      take(arrays.rows, halo * (1 + geometry_.sources()));
+      take(arrays.next_rows, halo * (1 + geometry_.sources()));
+      take(arrays.own_rows, own);
+      take(arrays.segments, taps_ * in_blocks_);
+      take(arrays.blocks, halo * in_blocks_ * kBlock<K>);
+      take(arrays.tile, own * columns_);
+    });
+    Moments moments(moments_ + part * Moments::size(out_), out_);
+    moments.clear(out_);
+    list_rows(geometry_.box(range.begin), arrays.rows);
+    for (int64_t i = range.begin; i < range.end; i++) {
+      run_box(affine, geometry_.box(i), geometry_.box(range.next(i)), i + 1 == range.end, arrays, moments);
+      std::swap(arrays.rows, arrays.next_rows);
+    }
+  }
+
+  void run_box(const Affine<Real>& affine, const Box& box, const Box& next_box, bool last, const Arrays& arrays,
+               Moments& moments) {
+    const int64_t halo_pixels = geometry_.halo_pixels(box), block_step = halo_pixels * kBlock<K>;
+    pack_input<K, pooled>(unit_, affine, inputs(arrays.rows), halo_pixels, geometry_.sources(), arrays.blocks,
+                          block_step);
+    const int64_t count = segments_of<K>(geometry_, box, in_, block_step, false, arrays.segments);
+    list_rows(next_box, arrays.next_rows);
+    geometry_.rows(box, false, arrays.own_rows);
+    // A kernel with neighbours reads whole rows of few channels: the processor sees those coming by itself.
+    const int64_t wanted = taps_ == 1 && !last ? geometry_.halo_pixels(next_box) * geometry_.sources() : 0;
+    const auto* input = static_cast<const typename K::Stored*>(unit_.input);
+    const Prefetch ahead(input, unit_.input_stride, in_, inputs(arrays.next_rows), wanted);
+    Pace pace(wanted, box.pixels() * groups_.count());
+    for (int64_t g = 0; g < groups_.count(); g++) {
+      const int64_t column = groups_.first(g) * kLanes<Real>;
+      multiply_box<K>(geometry_, box, arrays.segments, count, arrays.blocks, groups_.size(g), weight_ + column * sums_,
+                      arrays.tile, columns_,
+                      [&](int pixels) { pace.advance(pixels, [&](int64_t row) { ahead.row(row); }); });
+      write_group<K>(unit_, arrays.own_rows, box.pixels(), arrays.tile, columns_, column, groups_.size(g), moments);
+    }
+    *moments.count += static_cast<double>(box.pixels());
+  }
+
+  void list_rows(const Box& box, int64_t* list) const {
+    geometry_.rows(box, true, list);
+    if (pooled) geometry_.input_rows(list, geometry_.halo_pixels(box), inputs(list));
+  }
+
+  int64_t* inputs(int64_t* rows) const { return pooled ? rows + geometry_.largest_halo() : rows; }
+
+  const Unit& unit_;
+  const int64_t in_, out_, taps_, in_blocks_;
+  const int64_t columns_;  // of a group
+  const Geometry geometry_;
+  const WeightView view_;
+  const Groups groups_;
+  const int64_t sums_;
+  Real* weight_;
+  double* moments_;
+};
 
 }  // namespace DENSENETS_ISA

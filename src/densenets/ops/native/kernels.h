@@ -14,14 +14,14 @@ namespace DENSENETS_ISA {
 
 template <class K>
 void forward_of(const Unit& unit) {
-  if (has_tiles(unit)) return forward_in_tiles<K>(unit);
-  unit.pool ? forward<K, true>(unit) : forward<K, false>(unit);
+  if (has_tiles(unit)) return ForwardInTiles<K>(unit).run();
+  unit.pool ? Forward<K, true>(unit).run() : Forward<K, false>(unit).run();
 }
 
 template <class K>
 void backward_of(const Unit& unit) {
-  if (has_tiles(unit)) return backward_in_tiles<K>(unit);
-  unit.pool ? backward<K, true>(unit) : backward<K, false>(unit);
+  if (has_tiles(unit)) return BackwardInTiles<K>(unit).run();
+  unit.pool ? Backward<K, true>(unit).run() : Backward<K, false>(unit).run();
 }
 
 template <class K>
@@ -30,9 +30,8 @@ void statistics_of(const Columns& in) {
   constexpr int64_t rows = 64;
   const int64_t tiles = divide_up(in.rows, rows);
   const int parts = static_cast<int>(std::min<int64_t>(in.threads, tiles));
-  Scratch& scratch = scratch_of_caller();
-  scratch.reset(Scratch::bytes<double>(parts * Moments::size(in.channels)));
-  double* moments = scratch.take<double>(parts * Moments::size(in.channels));
+  double* moments;
+  scratch_of_caller().lay_out([&](auto&& take) { take(moments, parts * Moments::size(in.channels)); });
   for_each_part(in.threads, parts, [&](int part) {
     Moments part_moments(moments + part * Moments::size(in.channels), in.channels);
     part_moments.clear(in.channels);
@@ -60,9 +59,9 @@ void statistics_of(const Columns& in) {
 template <class K>
 void complete_of(const Unit& unit, const Columns& out) {
   using Real = typename K::Real;
-  Scratch& scratch = scratch_of_caller();
-  scratch.reset(Scratch::bytes<Real>(Completion<K>::size(unit.out_channels)));
-  const Completion<K> complete(unit, scratch.take<Real>(Completion<K>::size(unit.out_channels)));
+  Real* coefficients;
+  scratch_of_caller().lay_out([&](auto&& take) { take(coefficients, Completion<K>::size(unit.out_channels)); });
+  const Completion<K> complete(unit, coefficients);
   for_each_part(unit.threads, unit.threads, [&](int part) {
     for (int64_t row = share(out.rows, part, unit.threads); row < share(out.rows, part + 1, unit.threads); row++) {
       auto* result = static_cast<typename K::Stored*>(out.data) + row * out.stride;
@@ -78,9 +77,8 @@ template <class K>
 double peak_of(int threads, double seconds) {
   using Real = typename K::Real;
   constexpr int vectors = std::min(kMaxVectors, 3), rows = kMaxRows<vectors>, length = 64;
-  Scratch& scratch = scratch_of_caller();
-  scratch.reset(Scratch::bytes<double>(threads));
-  double* rates = scratch.take<double>(threads);
+  double* rates;
+  scratch_of_caller().lay_out([&](auto&& take) { take(rates, threads); });
   for_each_part(threads, threads, [&](int part) {
     alignas(64) typename K::Packed blocks[(rows + 1) * kBlock<K> + length] = {};
     alignas(64) Real columns[length * vectors * kLanes<Real>] = {}, out[rows * vectors * kLanes<Real>];

@@ -173,14 +173,14 @@ struct Affine {
   Real* shift;
   Real* mean;
 
-  static constexpr int arrays = 3;
+  static int64_t size(int64_t channels) { return 3 * round_up(channels, kChannelStep); }
 
   Affine(const Unit& unit, Real* memory) {
     const int64_t channels = unit.in_channels, padded = round_up(channels, kChannelStep);
     scale = memory;
     shift = scale + padded;
     mean = shift + padded;
-    std::fill(memory, memory + arrays * padded, Real(0));
+    std::fill(memory, memory + size(channels), Real(0));
     for (int64_t c = 0; c < channels; c++) {
       const double center = static_cast<const Real*>(unit.mean)[c];
       const double factor = static_cast<const Real*>(unit.scale)[c] /

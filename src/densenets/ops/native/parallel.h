@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <new>
-#include <utility>
+#include <type_traits>
 
 namespace densenets {
 // Runs task(argument) on every thread of a team.
@@ -51,9 +51,25 @@ class Scratch {
   Scratch& operator=(const Scratch&) = delete;
   ~Scratch() { std::free(memory_); }
 
-  // Everything taken before is given back; `bytes` may be taken now.
-  void reset(size_t bytes) {
-    used_ = 0;
+  // Places arrays one behind the other; what lay here before is lost. `layout(take)` calls take(pointer, count)
+  // for each of them: once to add up their sizes, once to set the pointers.
+  template <class Layout>
+  void lay_out(Layout&& layout) {
+    size_t size = 0;
+    layout([&](auto*& array, int64_t count) { size += bytes(count * sizeof(*array)); });
+    reserve(size);
+    char* at = memory_;
+    layout([&](auto*& array, int64_t count) {
+      array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(at);
+      at += bytes(count * sizeof(*array));
+    });
+  }
+
+ private:
+  // Whole cache lines, and one that keeps arrays of even sizes from competing for the same sets.
+  static size_t bytes(size_t size) { return (size + 63) / 64 * 64 + 64; }
+
+  void reserve(size_t bytes) {
     if (bytes <= size_) return;
     std::free(memory_);
     memory_ = nullptr;
@@ -64,23 +80,8 @@ class Scratch {
     size_ = bytes;
   }
 
-  template <class T>
-  T* take(size_t count) {
-    T* result = reinterpret_cast<T*>(memory_ + used_);
-    used_ += bytes<T>(count);
-    return result;
-  }
-
-  // What take<T>(count) uses up, at most.
-  template <class T>
-  static size_t bytes(size_t count) {
-    return (count * sizeof(T) + 63) / 64 * 64 + 64;
-  }
-
- private:
   char* memory_ = nullptr;
   size_t size_ = 0;
-  size_t used_ = 0;
 };
 
 }  // namespace DENSENETS_ISA

@@ -54,9 +54,9 @@ void stem_forward(const Unit& unit, uint8_t* winners) {
   constexpr int64_t lanes = kLanes<Real>;
   const StemShape shape(unit);
   const int64_t channels = unit.in_channels;
-  Scratch& scratch = scratch_of_caller();
-  scratch.reset(Scratch::bytes<Real>(Affine<Real>::arrays * round_up(channels, kChannelStep)));
-  const Affine<Real> affine(unit, scratch.take<Real>(Affine<Real>::arrays * round_up(channels, kChannelStep)));
+  Real* coefficients;
+  scratch_of_caller().lay_out([&](auto&& take) { take(coefficients, Affine<Real>::size(channels)); });
+  const Affine<Real> affine(unit, coefficients);
   const auto* input = static_cast<const typename K::Stored*>(unit.input);
   auto* output = static_cast<typename K::Stored*>(unit.output);
   const Windows *depth = shape.windows, *height = depth + 1, *width = depth + 2;
@@ -137,13 +137,15 @@ void stem_backward(const Unit& unit, const uint8_t* winners) {
   constexpr int64_t lanes = kLanes<Real>;
   const StemShape shape(unit);
   const int64_t channels = unit.in_channels, padded = round_up(channels, kChannelStep);
-  Scratch& scratch = scratch_of_caller();
-  scratch.reset(Scratch::bytes<Real>((Affine<Real>::arrays + 2) * padded) +
-                Scratch::bytes<double>(2 * unit.threads * padded));
-  Real* memory = scratch.take<Real>((Affine<Real>::arrays + 2) * padded);
-  const Affine<Real> affine(unit, memory);
-  Real *slope = memory + Affine<Real>::arrays * padded, *offset = slope + padded;
-  double* sums = scratch.take<double>(2 * unit.threads * padded);
+  Real *coefficients, *slope, *offset;
+  double* sums;
+  scratch_of_caller().lay_out([&](auto&& take) {
+    take(coefficients, Affine<Real>::size(channels));
+    take(slope, padded);
+    take(offset, padded);
+    take(sums, 2 * unit.threads * padded);
+  });
+  const Affine<Real> affine(unit, coefficients);
   std::fill(sums, sums + 2 * unit.threads * padded, 0.0);
   const int64_t lines = shape.input_lines();
   for_each_part(unit.threads, unit.threads, [&](int part) {
@@ -163,7 +165,8 @@ void stem_backward(const Unit& unit, const uint8_t* winners) {
       }
     }
   });
-  std::fill(slope, slope + 2 * padded, Real(0));
+  std::fill_n(slope, padded, Real(0));
+  std::fill_n(offset, padded, Real(0));
   for (int64_t c = 0; c < channels; c++) {
     double shift = 0, scale = 0;
     for (int part = 0; part < unit.threads; part++) {

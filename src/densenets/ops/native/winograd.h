@@ -40,6 +40,7 @@ struct Tiles {
   int64_t halo_count() const { return halo_depth * plane(); }
   int64_t halo_width() const { return 2 * width + 2; }
   int64_t halo_plane() const { return (2 * height + 2) * halo_width(); }
+  int64_t halo_pixels() const { return halo_depth * halo_plane(); }
 };
 
 // The box with the pixels that its last tiles have beyond its edge.
@@ -173,6 +174,12 @@ void tiles_of_halo(const Tiles& tiles, const typename K::Real* halo, int64_t hal
       }
     }
   }
+}
+
+// A weight's view with the taps in depth alone: the others are those of the points.
+inline WeightView tile_view(const Unit& unit, WeightView view) {
+  view.taps = unit.taps[0];
+  return view;
 }
 
 // The products of some columns at all points, for all tiles of a box: points[point][tile][column]. `between` is

@@ -35,7 +35,7 @@ void add_tile_weight_gradient(const Unit& unit, const Tiles& tiles, const typena
 
 // From the sums of all parts, in their order, to the weight's gradient.
 template <class K>
-void finish_tile_weight(const Unit& unit, const typename K::Real* sums, int64_t part_size, int64_t stride, int parts) {
+void finish_tile_weight(const Unit& unit, const GradientSums<typename K::Real>& sums, int64_t stride, int parts) {
   using Real = typename K::Real;
   const int64_t in = unit.in_channels, out = unit.out_channels, depth = unit.taps[0];
   for_each_part(unit.threads, unit.threads, [&](int share_of) {
@@ -45,7 +45,7 @@ void finish_tile_weight(const Unit& unit, const typename K::Real* sums, int64_t 
       for (int64_t c = 0; c < in; c += kLanes<Real>) {
         Vector<Real> points[kPoints] = {}, kernel[9];
         for (int part = 0; part < parts; part++) {
-          const Real* at = sums + part * part_size + row * stride + c;
+          const Real* at = sums.weight_of(part) + row * stride + c;
           for (int i = 0; i < kPoints; i++) points[i] += load(at + i * depth * out * stride);
         }
         kernel_of_points(points, kernel);
@@ -59,131 +59,165 @@ void finish_tile_weight(const Unit& unit, const typename K::Real* sums, int64_t 
 }
 
 template <class K>
-void backward_in_tiles(const Unit& unit) {
+class BackwardInTiles {
   using Real = typename K::Real;
   using Packed = typename K::Packed;
-  constexpr int64_t lanes = kLanes<Real>;
-  constexpr int64_t group_columns = kMaxVectors * lanes, group_blocks = divide_up(group_columns, kBlock<K>) + 1;
-  constexpr int64_t plain = kBlock<Plain<K>>;
-  const int64_t in = unit.in_channels, out = unit.out_channels, depth_taps = unit.taps[0];
-  const int64_t columns = round_up(in, lanes);
-  const int64_t plain_blocks = divide_up(out, plain), sum_blocks = divide_up(out, kElements<K>);
-  const int64_t pixel_blocks = divide_up(out, kBlock<K>);
-  const Geometry geometry(unit, kTileBytes, kBoxPixels, [&](int64_t halo, int64_t own) {
-    return halo * plain_blocks * 64 + 4 * own * (sum_blocks + (K::pair == 2 ? pixel_blocks : 0)) * 64 +
-           own * (5 * group_columns * static_cast<int64_t>(sizeof(Real)) + group_blocks * 64);
-  }, 2);
-  const Tiles most(geometry.largest(), unit.taps[0]);
-  WeightView view = backward_view(unit, tap_count(unit));
-  view.taps = depth_taps;
-  const Groups groups = groups_of<Real>(in, kMaxVectors);
-  const int64_t sums = sums_of<K>(view), weight_point = point_step<Real>(packed_weight_size<K>(view));
-  const int64_t boxes = geometry.boxes();
-  const int parts = static_cast<int>(std::min<int64_t>(unit.threads, boxes));
-  const int64_t weight_part = kPoints * depth_taps * out * columns;
-  const int64_t coefficients = Affine<Real>::arrays * round_up(in, kChannelStep);
+  static constexpr int64_t kPlain = kBlock<Plain<K>>;
+  static constexpr int64_t kGroupColumns = kMaxVectors * kLanes<Real>;
+  static constexpr int64_t kGroupBlocks = divide_up(kGroupColumns, kBlock<K>) + 1;
 
-  Scratch& scratch = scratch_of_caller();
-  scratch.reset(Scratch::bytes<Real>(kPoints * weight_point) + Scratch::bytes<Real>(coefficients) +
-                Scratch::bytes<Real>(Completion<K>::size(out)) + Scratch::bytes<Real>(parts * weight_part) +
-                Scratch::bytes<double>(2 * parts * in));
-  Real* weight = scratch.take<Real>(kPoints * weight_point);
-  const Affine<Real> affine(unit, scratch.take<Real>(coefficients));
-  const Completion<Plain<K>> complete(unit, scratch.take<Real>(Completion<K>::size(out)));
-  Real* weight_sums = scratch.take<Real>(parts * weight_part);
-  double* channel_sums = scratch.take<double>(2 * parts * in);
-  for_each_part(unit.threads, unit.threads, [&](int part) {
-    pack_tile_weight<K>(view, groups, static_cast<const Real*>(unit.weight), true, share(sums, part, unit.threads),
-                        share(sums, part + 1, unit.threads), weight, weight_point);
-  });
+ public:
+  explicit BackwardInTiles(const Unit& unit)
+      : unit_(unit), in_(unit.in_channels), out_(unit.out_channels), columns_(round_up(in_, kLanes<Real>)),
+        plain_blocks_(divide_up(out_, kPlain)), sum_blocks_(divide_up(out_, kElements<K>)),
+        pair_blocks_(K::pair == 2 ? divide_up(out_, kBlock<K>) : 0),
+        geometry_(unit, kTileBytes, kBoxPixels,
+                  [&](int64_t halo, int64_t own) {
+                    return halo * plain_blocks_ * 64 + own * 4 * (sum_blocks_ + pair_blocks_) * 64 +
+                           own * (5 * kGroupColumns * static_cast<int64_t>(sizeof(Real)) + kGroupBlocks * 64);
+                  },
+                  2),
+        most_(geometry_.largest(), unit.taps[0]), view_(tile_view(unit, backward_view(unit, tap_count(unit)))),
+        groups_(groups_of<Real>(in_, kMaxVectors)), sums_(sums_of<K>(view_)),
+        weight_point_(point_step<Real>(packed_weight_size<K>(view_))), block_((most_.halo_count() + 1) * kBlock<K>),
+        block_point_(point_step<Packed>(sum_blocks_ * block_)),
+        pair_point_(point_step<Packed>(pair_blocks_ * most_.halo_count() * kBlock<K>)),
+        point_(point_step<Real>(most_.count() * kGroupColumns)),
+        activation_block_(divide_up(most_.count(), K::pair) * kBlock<K>),
+        activation_point_(point_step<Packed>(kGroupBlocks * activation_block_)) {}
 
-  for_each_part(unit.threads, parts, [&](int part) {
-    const int64_t halo = geometry.largest_halo(), own = geometry.largest_box();
-    const int64_t block = (most.halo_count() + 1) * kBlock<K>, block_point = point_step<Packed>(sum_blocks * block);
-    const int64_t pair_block = most.halo_count() * kBlock<K>;
-    const int64_t pair_point = K::pair == 2 ? point_step<Packed>(pixel_blocks * pair_block) : 0;
-    const int64_t point = point_step<Real>(most.count() * group_columns);
-    const int64_t activation_block = divide_up(most.count(), K::pair) * kBlock<K>;
-    const int64_t activation_point = point_step<Packed>(group_blocks * activation_block);
-    Scratch& local = scratch_of_part();
-    local.reset(2 * Scratch::bytes<int64_t>(halo) + 2 * Scratch::bytes<int64_t>(own) +
-                Scratch::bytes<Segment>(depth_taps * sum_blocks) + Scratch::bytes<Real>(halo * plain_blocks * plain) +
-                Scratch::bytes<Packed>(kPoints * block_point) + Scratch::bytes<Packed>(kPoints * pair_point) +
-                Scratch::bytes<Real>(kPoints * point) + Scratch::bytes<Packed>(kPoints * activation_point) +
-                Scratch::bytes<Real>(own * group_columns) + Scratch::bytes<Real>(own * group_blocks * plain));
-    int64_t* rows = local.take<int64_t>(halo);
-    int64_t* next_rows = local.take<int64_t>(halo);
-    int64_t* own_rows = local.take<int64_t>(own);
-    int64_t* places = local.take<int64_t>(own);
-    Segment* segments = local.take<Segment>(depth_taps * sum_blocks);
-    Real* gradient_pixels = local.take<Real>(halo * plain_blocks * plain);
-    Packed* gradients = local.take<Packed>(kPoints * block_point);
-    [[maybe_unused]] Packed* pairs = local.take<Packed>(kPoints * pair_point);
-    Real* points = local.take<Real>(kPoints * point);
-    Packed* activations = local.take<Packed>(kPoints * activation_point);
-    Real* tile = local.take<Real>(own * group_columns);
-    Real* activation_pixels = local.take<Real>(own * group_blocks * plain);
-    const auto* output_gradient = static_cast<const typename K::Stored*>(unit.output_gradient);
-    const auto* result = static_cast<const typename K::Stored*>(unit.result);
-    Real* part_weight = weight_sums + part * weight_part;
-    double* shift_sums = channel_sums + 2 * part * in;
-    double* scale_sums = shift_sums + in;
-    std::fill(part_weight, part_weight + weight_part, Real(0));
-    std::fill(shift_sums, shift_sums + 2 * in, 0.0);
-    const int64_t first_box = share(boxes, part, parts), end_box = share(boxes, part + 1, parts);
-    geometry.rows(in_whole_tiles(geometry.box(first_box)), true, rows);
-    for (int64_t i = first_box; i < end_box; i++) {
-      const Box box = geometry.box(i), next_box = geometry.box(std::min(i + 1, end_box - 1));
-      const Tiles tiles(box.size, unit.taps[0]);
-      const int64_t halo_pixels = tiles.halo_depth * tiles.halo_plane(), halo_tiles = tiles.halo_count();
-      geometry.rows(in_whole_tiles(next_box), true, next_rows);
-      geometry.rows(box, false, own_rows);
-      list_pixels(tiles, box, places);
-      pack_gradient<Plain<K>>(unit, complete, rows, halo_pixels, gradient_pixels, halo_pixels * plain);
-      tiles_of_halo<K>(tiles, gradient_pixels, halo_pixels * plain, out, gradients, block_point, block);
-      const Packed* factors = gradients;
-      int64_t factor_point = block_point, factor_block = block;
-#if defined(__AVX512BF16__)
-      if constexpr (K::pair == 2) {
-        for (int p = 0; p < kPoints; p++) {
-          Packed* at = gradients + p * block_point;
-          for (int64_t b = 0; b < sum_blocks; b++) std::fill_n(at + b * block + halo_tiles * kBlock<K>, kBlock<K>, 0u);
-          pair_pixels(at, block, out, halo_tiles, pairs + p * pair_point);
-        }
-        factors = pairs, factor_point = pair_point, factor_block = halo_tiles * kBlock<K>;
-      }
-#endif
-      const int64_t count = tile_segments<K>(tiles, unit.taps[0], out, block, segments);
-      const InputPass<Plain<K>> pass = {unit, affine, own_rows, 1, box, tile, group_columns, activation_pixels,
-                                        box.pixels() * plain, shift_sums, scale_sums};
-      // The next box's few columns of gradient and result lie far apart: they are asked for in the meantime.
-      const int64_t wanted = i + 1 < end_box ? geometry.halo_pixels(in_whole_tiles(next_box)) : 0;
-      const Prefetch gradient_ahead(output_gradient, unit.output_gradient_stride, out, next_rows, wanted);
-      const Prefetch result_ahead(result, unit.result_stride, result ? out : 0, next_rows, wanted);
-      Pace pace(wanted, kPoints * tiles.count() * groups.count());
-      const auto between = [&](int done) {
-        pace.advance(done, [&](int64_t row) {
-          gradient_ahead.row(row);
-          result_ahead.row(row);
-        });
-      };
-      for (int64_t g = 0; g < groups.count(); g++) {
-        const int64_t first = groups.first(g) * lanes, phase = first % plain;
-        const int vectors = groups.size(g);
-        multiply_tiles<K>(tiles, segments, count, gradients, block_point, vectors, weight + first * sums, weight_point,
-                          points, point, group_columns, between);
-        pixels_of_points<K>(tiles.count(), places, vectors, points, point, group_columns, tile);
-        pass_group<Plain<K>, false>(pass, first, vectors);
-        points_of_pixels<K>(tiles.count(), places, activation_pixels, box.pixels() * plain, phase / lanes + vectors, activations,
-                            activation_point, activation_block);
-        add_tile_weight_gradient<K>(unit, tiles, factors, factor_point, factor_block, activations, activation_point,
-                                    activation_block, phase / lanes, vectors, part_weight + first, columns);
-      }
-      std::swap(rows, next_rows);
+  void run() {
+    const int parts = parts_of(unit_, geometry_);
+    Real *coefficients, *completion;
+    gradients_ = {nullptr, nullptr, kPoints * unit_.taps[0] * out_ * columns_, in_};
+    scratch_of_caller().lay_out([&](auto&& take) {
+      take(weight_, kPoints * weight_point_);
+      take(coefficients, Affine<Real>::size(in_));
+      take(completion, Completion<K>::size(out_));
+      take(gradients_.weight, parts * gradients_.weight_size);
+      take(gradients_.channels, 2 * parts * in_);
+    });
+    const Affine<Real> affine(unit_, coefficients);
+    const Completion<Plain<K>> complete(unit_, completion);
+    pack_in_parallel(unit_, sums_, [&](int64_t begin, int64_t end) {
+      pack_tile_weight<K>(view_, groups_, static_cast<const Real*>(unit_.weight), true, begin, end, weight_,
+                          weight_point_);
+    });
+    for_each_part(unit_.threads, parts,
+                  [&](int part) { run_part(affine, complete, part, BoxRange(geometry_, part, parts)); });
+    finish_tile_weight<K>(unit_, gradients_, columns_, parts);
+    finish_channels(unit_, affine, gradients_, parts);
+  }
+
+ private:
+  struct Arrays {
+    int64_t* rows;
+    int64_t* next_rows;
+    int64_t* own_rows;
+    int64_t* places;
+    Segment* segments;
+    Real* gradient_pixels;  // the box with its halo
+    Packed* gradients;      // the same at all points
+    Packed* pairs;          // the same, tile by tile, where products take pairs
+    Real* points;           // products
+    Real* tile;
+    Real* activation_pixels;
+    Packed* activations;  // the same at all points
+  };
+
+  void lay_out(Arrays& arrays) const {
+    const int64_t halo = geometry_.largest_halo(), own = geometry_.largest_box();
+    scratch_of_part().lay_out([&](auto&& take) {
+      take(arrays.rows, halo);
+      take(arrays.next_rows, halo);
+      take(arrays.own_rows, own);
+      take(arrays.places, own);
+      take(arrays.segments, unit_.taps[0] * sum_blocks_);
+      take(arrays.gradient_pixels, halo * plain_blocks_ * kPlain);
+      take(arrays.gradients, kPoints * block_point_);
+      take(arrays.pairs, kPoints * pair_point_);
+      take(arrays.points, kPoints * point_);
+      take(arrays.tile, own * kGroupColumns);
+      take(arrays.activation_pixels, own * kGroupBlocks * kPlain);
+      take(arrays.activations, kPoints * activation_point_);
+    });
+  }
+
+  void run_part(const Affine<Real>& affine, const Completion<Plain<K>>& complete, int part, BoxRange range) {
+    Arrays arrays;
+    lay_out(arrays);
+    gradients_.clear(part);
+    geometry_.rows(in_whole_tiles(geometry_.box(range.begin)), true, arrays.rows);
+    for (int64_t i = range.begin; i < range.end; i++) {
+      const Box box = geometry_.box(i), next_box = in_whole_tiles(geometry_.box(range.next(i)));
+      pack_box(complete, box, arrays);
+      geometry_.rows(next_box, true, arrays.next_rows);
+      run_box(affine, part, box, i + 1 < range.end ? geometry_.halo_pixels(next_box) : 0, arrays);
+      std::swap(arrays.rows, arrays.next_rows);
     }
-  });
-  finish_tile_weight<K>(unit, weight_sums, weight_part, columns, parts);
-  finish_channels(unit, affine, channel_sums, parts);
-}
+  }
+
+  // The completed gradients of a box with its halo, at all points.
+  void pack_box(const Completion<Plain<K>>& complete, const Box& box, const Arrays& arrays) const {
+    const Tiles tiles(box.size, unit_.taps[0]);
+    const int64_t pixel_block = tiles.halo_pixels() * kPlain;
+    pack_gradient<Plain<K>>(unit_, complete, arrays.rows, tiles.halo_pixels(), arrays.gradient_pixels, pixel_block);
+    tiles_of_halo<K>(tiles, arrays.gradient_pixels, pixel_block, out_, arrays.gradients, block_point_, block_);
+    if constexpr (K::pair == 2) {
+      for (int i = 0; i < kPoints; i++) {
+        pair_pixels(arrays.gradients + i * block_point_, block_, out_, tiles.halo_count(),
+                    arrays.pairs + i * pair_point_);
+      }
+    }
+    geometry_.rows(box, false, arrays.own_rows);
+    list_pixels(tiles, box, arrays.places);
+  }
+
+  // Everything behind the gradients of a box; meanwhile the next one's few columns of gradient and result, which lie
+  // far apart, are on their way: `wanted` rows.
+  void run_box(const Affine<Real>& affine, int part, const Box& box, int64_t wanted, const Arrays& arrays) const {
+    const Tiles tiles(box.size, unit_.taps[0]);
+    const int64_t count = tile_segments<K>(tiles, unit_.taps[0], out_, block_, arrays.segments);
+    const InputPass<Plain<K>> pass = {unit_, affine, arrays.own_rows, 1, box, arrays.tile, kGroupColumns,
+                                      arrays.activation_pixels, box.pixels() * kPlain, gradients_.shift_of(part),
+                                      gradients_.scale_of(part)};
+    const auto* gradient = static_cast<const typename K::Stored*>(unit_.output_gradient);
+    const auto* result = static_cast<const typename K::Stored*>(unit_.result);
+    const Prefetch gradient_ahead(gradient, unit_.output_gradient_stride, out_, arrays.next_rows, wanted);
+    const Prefetch result_ahead(result, unit_.result_stride, result ? out_ : 0, arrays.next_rows, wanted);
+    Pace pace(wanted, kPoints * tiles.count() * groups_.count());
+    const auto between = [&](int done) {
+      pace.advance(done, [&](int64_t row) {
+        gradient_ahead.row(row);
+        result_ahead.row(row);
+      });
+    };
+    for (int64_t g = 0; g < groups_.count(); g++) {
+      const int64_t first = groups_.first(g) * kLanes<Real>, phase = first % kPlain / kLanes<Real>;
+      const int vectors = groups_.size(g);
+      multiply_tiles<K>(tiles, arrays.segments, count, arrays.gradients, block_point_, vectors,
+                        weight_ + first * sums_, weight_point_, arrays.points, point_, kGroupColumns, between);
+      pixels_of_points<K>(tiles.count(), arrays.places, vectors, arrays.points, point_, kGroupColumns, arrays.tile);
+      pass_group<Plain<K>, false>(pass, first, vectors);
+      points_of_pixels<K>(tiles.count(), arrays.places, arrays.activation_pixels, box.pixels() * kPlain,
+                          phase + vectors, arrays.activations, activation_point_, activation_block_);
+      add_tile_weight_gradient<K>(unit_, tiles, K::pair == 2 ? arrays.pairs : arrays.gradients,
+                                  K::pair == 2 ? pair_point_ : block_point_,
+                                  K::pair == 2 ? tiles.halo_count() * kBlock<K> : block_, arrays.activations,
+                                  activation_point_, activation_block_, phase, vectors,
+                                  gradients_.weight_of(part) + first, columns_);
+    }
+  }
+
+  const Unit& unit_;
+  const int64_t in_, out_, columns_, plain_blocks_, sum_blocks_, pair_blocks_;
+  const Geometry geometry_;
+  const Tiles most_;
+  const WeightView view_;
+  const Groups groups_;
+  const int64_t sums_, weight_point_, block_, block_point_, pair_point_, point_, activation_block_, activation_point_;
+  Real* weight_;
+  GradientSums<Real> gradients_;
+};
 
 }  // namespace DENSENETS_ISA

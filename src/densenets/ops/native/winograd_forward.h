@@ -10,81 +10,104 @@ namespace DENSENETS_ISA {
 constexpr int64_t kTileBytes = 512 * 1024;
 
 template <class K>
-void forward_in_tiles(const Unit& unit) {
+class ForwardInTiles {
   using Real = typename K::Real;
   using Packed = typename K::Packed;
-  const int64_t in = unit.in_channels, out = unit.out_channels;
-  const int64_t plain_blocks = divide_up(in, kBlock<Plain<K>>), blocks_in = divide_up(in, kElements<K>);
-  const int64_t columns = std::min<int64_t>(round_up(out, kLanes<Real>), kMaxVectors * kLanes<Real>);  // of a group
-  const Geometry geometry(unit, kTileBytes, kBoxPixels, [&](int64_t halo, int64_t own) {
-    return halo * plain_blocks * 64 + own * (4 * blocks_in * 64 + 5 * columns * static_cast<int64_t>(sizeof(Real)));
-  }, 2);
-  const Tiles most(geometry.largest(), unit.taps[0]);
-  WeightView view = forward_view(unit, tap_count(unit));
-  view.taps = unit.taps[0];
-  const Groups groups = groups_of<Real>(out, kMaxVectors);
-  const int64_t sums = sums_of<K>(view), weight_point = point_step<Real>(packed_weight_size<K>(view));
-  const int64_t boxes = geometry.boxes();
-  const int parts = static_cast<int>(std::min<int64_t>(unit.threads, boxes));
-  const int64_t coefficients = Affine<Real>::arrays * round_up(in, kChannelStep);
+  static constexpr int64_t kPlain = kBlock<Plain<K>>;
 
-  Scratch& scratch = scratch_of_caller();
-  scratch.reset(Scratch::bytes<Real>(kPoints * weight_point) + Scratch::bytes<Real>(coefficients) +
-                Scratch::bytes<double>(parts * Moments::size(out)));
-  Real* weight = scratch.take<Real>(kPoints * weight_point);
-  const Affine<Real> affine(unit, scratch.take<Real>(coefficients));
-  double* moments = scratch.take<double>(parts * Moments::size(out));
-  for_each_part(unit.threads, unit.threads, [&](int part) {
-    pack_tile_weight<K>(view, groups, static_cast<const Real*>(unit.weight), false, share(sums, part, unit.threads),
-                        share(sums, part + 1, unit.threads), weight, weight_point);
-  });
+ public:
+  explicit ForwardInTiles(const Unit& unit)
+      : unit_(unit), in_(unit.in_channels), out_(unit.out_channels), plain_blocks_(divide_up(in_, kPlain)),
+        in_blocks_(divide_up(in_, kElements<K>)),
+        columns_(std::min<int64_t>(round_up(out_, kLanes<Real>), kMaxVectors * kLanes<Real>)),
+        geometry_(unit, kTileBytes, kBoxPixels,
+                  [&](int64_t halo, int64_t own) {
+                    return halo * plain_blocks_ * 64 + own * 4 * in_blocks_ * 64 +
+                           own * 5 * columns_ * static_cast<int64_t>(sizeof(Real));
+                  },
+                  2),
+        most_(geometry_.largest(), unit.taps[0]), view_(tile_view(unit, forward_view(unit, tap_count(unit)))),
+        groups_(groups_of<Real>(out_, kMaxVectors)), sums_(sums_of<K>(view_)),
+        weight_point_(point_step<Real>(packed_weight_size<K>(view_))), block_(most_.halo_count() * kBlock<K>),
+        block_point_(point_step<Packed>(in_blocks_ * block_)), point_(point_step<Real>(most_.count() * columns_)) {}
 
-  for_each_part(unit.threads, parts, [&](int part) {
-    const int64_t halo = geometry.largest_halo(), own = geometry.largest_box();
-    const int64_t block = most.halo_count() * kBlock<K>, block_point = point_step<Packed>(blocks_in * block);
-    const int64_t point = point_step<Real>(most.count() * columns);
-    Scratch& local = scratch_of_part();
-    local.reset(Scratch::bytes<int64_t>(halo) + 2 * Scratch::bytes<int64_t>(own) +
-                Scratch::bytes<Segment>(unit.taps[0] * blocks_in) +
-                Scratch::bytes<Real>(halo * plain_blocks * kBlock<Plain<K>>) +
-                Scratch::bytes<Packed>(kPoints * block_point) + Scratch::bytes<Real>(kPoints * point) +
-                Scratch::bytes<Real>(own * columns));
-    int64_t* rows = local.take<int64_t>(halo);
-    int64_t* own_rows = local.take<int64_t>(own);
-    int64_t* places = local.take<int64_t>(own);
-    Segment* segments = local.take<Segment>(unit.taps[0] * blocks_in);
-    Real* pixels = local.take<Real>(halo * plain_blocks * kBlock<Plain<K>>);
-    Packed* blocks = local.take<Packed>(kPoints * block_point);
-    Real* points = local.take<Real>(kPoints * point);
-    Real* tile = local.take<Real>(own * columns);
-    Moments part_moments(moments + part * Moments::size(out), out);
-    part_moments.clear(out);
-    for (int64_t i = share(boxes, part, parts); i < share(boxes, part + 1, parts); i++) {
-      const Box box = geometry.box(i);
-      const Tiles tiles(box.size, unit.taps[0]);
-      const int64_t halo_pixels = tiles.halo_depth * tiles.halo_plane(), pixel_block = halo_pixels * kBlock<Plain<K>>;
-      geometry.rows(in_whole_tiles(box), true, rows);
-      geometry.rows(box, false, own_rows);
-      list_pixels(tiles, box, places);
-      pack_input<Plain<K>, false>(unit, affine, rows, halo_pixels, 1, pixels, pixel_block);
-      tiles_of_halo<K>(tiles, pixels, pixel_block, in, blocks, block_point, block);
-      const int64_t count = tile_segments<K>(tiles, unit.taps[0], in, block, segments);
-      for (int64_t g = 0; g < groups.count(); g++) {
-        const int64_t column = groups.first(g) * kLanes<Real>;
-        const int vectors = groups.size(g);
-        multiply_tiles<K>(tiles, segments, count, blocks, block_point, vectors, weight + column * sums, weight_point,
-                          points, point, columns, [](int) {});
-        pixels_of_points<K>(tiles.count(), places, vectors, points, point, columns, tile);
-        write_group<K>(unit, own_rows, box.pixels(), tile, columns, column, vectors,
-                       unit.output_mean ? &part_moments : nullptr);
-      }
-      *part_moments.count += static_cast<double>(box.pixels());
-    }
-  });
-  if (unit.output_mean) {
-    Moments::finish(moments, parts, out, static_cast<Real*>(unit.output_mean),
-                    static_cast<Real*>(unit.output_variance));
+  void run() {
+    const int parts = parts_of(unit_, geometry_);
+    Real* coefficients;
+    scratch_of_caller().lay_out([&](auto&& take) {
+      take(weight_, kPoints * weight_point_);
+      take(coefficients, Affine<Real>::size(in_));
+      take(moments_, parts * Moments::size(out_));
+    });
+    const Affine<Real> affine(unit_, coefficients);
+    pack_in_parallel(unit_, sums_, [&](int64_t begin, int64_t end) {
+      pack_tile_weight<K>(view_, groups_, static_cast<const Real*>(unit_.weight), false, begin, end, weight_,
+                          weight_point_);
+    });
+    for_each_part(unit_.threads, parts, [&](int part) { run_part(affine, part, BoxRange(geometry_, part, parts)); });
+    finish_moments<Real>(unit_, moments_, parts);
   }
-}
+
+ private:
+  struct Arrays {
+    int64_t* rows;
+    int64_t* own_rows;
+    int64_t* places;
+    Segment* segments;
+    Real* pixels;    // BN-ReLU of the box with its halo
+    Packed* blocks;  // the same at all points
+    Real* points;    // products
+    Real* tile;
+  };
+
+  void run_part(const Affine<Real>& affine, int part, BoxRange range) {
+    const int64_t halo = geometry_.largest_halo(), own = geometry_.largest_box();
+    Arrays arrays;
+    scratch_of_part().lay_out([&](auto&& take) {
+      take(arrays.rows, halo);
+      take(arrays.own_rows, own);
+      take(arrays.places, own);
+      take(arrays.segments, unit_.taps[0] * in_blocks_);
+      take(arrays.pixels, halo * plain_blocks_ * kPlain);
+      take(arrays.blocks, kPoints * block_point_);
+      take(arrays.points, kPoints * point_);
+      take(arrays.tile, own * columns_);
+    });
+    Moments moments(moments_ + part * Moments::size(out_), out_);
+    moments.clear(out_);
+    for (int64_t i = range.begin; i < range.end; i++) run_box(affine, geometry_.box(i), arrays, moments);
+  }
+
+  void run_box(const Affine<Real>& affine, const Box& box, const Arrays& arrays, Moments& moments) {
+    const Tiles tiles(box.size, unit_.taps[0]);
+    const int64_t halo_pixels = tiles.halo_pixels(), pixel_block = halo_pixels * kPlain;
+    geometry_.rows(in_whole_tiles(box), true, arrays.rows);
+    geometry_.rows(box, false, arrays.own_rows);
+    list_pixels(tiles, box, arrays.places);
+    pack_input<Plain<K>, false>(unit_, affine, arrays.rows, halo_pixels, 1, arrays.pixels, pixel_block);
+    tiles_of_halo<K>(tiles, arrays.pixels, pixel_block, in_, arrays.blocks, block_point_, block_);
+    const int64_t count = tile_segments<K>(tiles, unit_.taps[0], in_, block_, arrays.segments);
+    for (int64_t g = 0; g < groups_.count(); g++) {
+      const int64_t column = groups_.first(g) * kLanes<Real>;
+      const int vectors = groups_.size(g);
+      multiply_tiles<K>(tiles, arrays.segments, count, arrays.blocks, block_point_, vectors,
+                        weight_ + column * sums_, weight_point_, arrays.points, point_, columns_, [](int) {});
+      pixels_of_points<K>(tiles.count(), arrays.places, vectors, arrays.points, point_, columns_, arrays.tile);
+      write_group<K>(unit_, arrays.own_rows, box.pixels(), arrays.tile, columns_, column, vectors, moments);
+    }
+    *moments.count += static_cast<double>(box.pixels());
+  }
+
+  const Unit& unit_;
+  const int64_t in_, out_, plain_blocks_, in_blocks_;
+  const int64_t columns_;  // of a group
+  const Geometry geometry_;
+  const Tiles most_;
+  const WeightView view_;
+  const Groups groups_;
+  const int64_t sums_, weight_point_, block_, block_point_, point_;
+  Real* weight_;
+  double* moments_;
+};
 
 }  // namespace DENSENETS_ISA
