@@ -27,6 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(_BATCHES)}; all without one")
     parser.add_argument("--steps", type=int, default=20, help="forward passes that are measured")
+    parser.add_argument("--rounds", type=int, default=1, help="how often all variants are measured, in turn")
     parser.add_argument(
         "--threads", type=int, default=0, help="that PyTorch computes with; 0 for its own choice"
     )
@@ -48,7 +49,7 @@ def main() -> None:
                 mode="inference",
                 variants=default_variants(named_config(_MODEL), precisions, compiled=arguments.compile),
                 steps=arguments.steps,
-                warmup=3,
+                rounds=arguments.rounds,
                 threads=arguments.threads,
                 keep_freed_memory=arguments.keep_freed_memory,
             )

@@ -32,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(_CASES)}; all without one")
     parser.add_argument("--steps", type=int, default=7, help="steps that are measured")
+    parser.add_argument("--rounds", type=int, default=1, help="how often all variants are measured, in turn")
     parser.add_argument(
         "--threads", type=int, default=0, help="that PyTorch computes with; 0 for its own choice"
     )
@@ -76,6 +77,7 @@ def timed_case(name: str, arguments: argparse.Namespace) -> BenchmarkConfig:
         sides=sides,
         variants=variants,
         steps=arguments.steps,
+        rounds=arguments.rounds,
         threads=arguments.threads,
         keep_freed_memory=arguments.keep_freed_memory,
     )

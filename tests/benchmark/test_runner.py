@@ -56,6 +56,30 @@ def test_every_variant_is_measured_on_the_same_weights(report: dict[str, Any]) -
     assert ours["times_faster"] == theirs["median_seconds"] / ours["median_seconds"]
 
 
+def test_rounds_are_pooled(monkeypatch: pytest.MonkeyPatch) -> None:
+    order = []
+
+    def child(job: dict[str, Any]) -> dict[str, Any]:
+        if "variant" not in job:
+            return {"peaks": {}}
+        order.append((job["variant"], job["in_use"]))
+        return {
+            "seconds": [float(len(order))] * 5,
+            "warmup_seconds": [9.0],
+            "peak_bytes": len(order),
+            "loss": 1.0,
+        }
+
+    monkeypatch.setattr(runner, "_child", child)
+    case = config(variants=("torchvision", "reference"), rounds=2)
+    theirs, ours = runner.run_benchmarks({"case": case})["cases"]["case"]["rows"]
+    names = ["torchvision", "reference"]
+    assert order == [(name, in_use) for in_use in (False, False, True) for name in names]
+    assert theirs["seconds"] == [1.0] * 5 + [3.0] * 5
+    assert (theirs["median_seconds"], ours["median_seconds"]) == (2.0, 3.0)
+    assert (theirs["peak_bytes"], ours["peak_bytes"]) == (3, 4)
+
+
 def test_inference_in_bfloat16(report: dict[str, Any]) -> None:
     case = report["cases"]["inference"]
     (row,) = case["rows"]
@@ -108,7 +132,12 @@ def test_time_stands_without_the_memory_in_use(monkeypatch: pytest.MonkeyPatch) 
         if job.get("in_use"):
             return {"failed": "killed", "stderr": "a trace"}
         if "variant" in job:
-            return {"seconds": [1.0, 2.0, 3.0], "peak_bytes": 10, "memory_measured_by": "VmHWM"}
+            return {
+                "seconds": [1.0, 2.0, 3.0],
+                "warmup_seconds": [],
+                "peak_bytes": 10,
+                "memory_measured_by": "VmHWM",
+            }
         return {"device": "some", "threads": 1, "peaks": {"float32": {"gigaflops": 1.0}}}
 
     monkeypatch.setattr(runner, "_child", child)
@@ -119,7 +148,13 @@ def test_time_stands_without_the_memory_in_use(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_only_memory_has_no_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = {"seconds": [1.0], "peak_bytes": 10, "in_use_bytes": 5, "memory_measured_by": "VmHWM"}
+    measured = {
+        "seconds": [1.0],
+        "warmup_seconds": [],
+        "peak_bytes": 10,
+        "in_use_bytes": 5,
+        "memory_measured_by": "VmHWM",
+    }
     monkeypatch.setattr(runner, "_child", lambda job: measured if "variant" in job else {"peaks": {}})
     report = run_benchmarks({"all": config(only_memory=True, steps=1)})
     (row,) = report["cases"]["all"]["rows"]

@@ -35,6 +35,8 @@ class BenchmarkConfig:
         variants: names of `named_variant`, measured in this order.
         steps: that are measured, at least 5 unless only memory is wanted.
         warmup: steps before them, which are not timed (their memory counts).
+        rounds: how often all variants are measured, one after the other, so that a machine that is faster
+            now and slower then is so for all of them; the steps of all rounds count together.
         threads: that PyTorch computes with; 0 for its own choice.
         keep_freed_memory: whether processes keep what they free (`machine.keep_freed_memory`), all alike.
         only_memory: whether times are left out, for which few steps are enough.
@@ -50,14 +52,15 @@ class BenchmarkConfig:
     mode: Mode = "train"
     variants: tuple[str, ...]
     steps: int = 7
-    warmup: int = 2
+    warmup: int = 5
+    rounds: int = 1
     threads: int = 0
     keep_freed_memory: bool = False
     only_memory: bool = False
 
     def __post_init__(self) -> None:
         fewest = 1 if self.only_memory else _FEWEST_STEPS
-        for field, least in (("batch", 1), ("steps", fewest), ("warmup", 0), ("threads", 0)):
+        for field, least in (("batch", 1), ("steps", fewest), ("warmup", 0), ("rounds", 1), ("threads", 0)):
             if getattr(self, field) < least:
                 raise InputError(f"{field} {getattr(self, field)} cannot be: at least {least} is needed")
         if self.mode not in ("train", "inference"):
@@ -110,8 +113,10 @@ class BenchmarkOptions:
     """Measure these alone, such as torchvision recompute-bf16."""
     steps: int = 7
     """Steps that are measured, at least 5."""
-    warmup: int = 2
-    """Steps before them."""
+    warmup: int = 5
+    """Steps before them; PyTorch's own convolutions have settled after about four."""
+    rounds: int = 1
+    """Measure all variants so often, in turn, against a machine that is faster now and slower then."""
     threads: int = 0
     """That PyTorch computes with; 0 for its own choice."""
     keep_freed_memory: bool = False
@@ -146,6 +151,7 @@ class BenchmarkOptions:
             variants=self.variants or default_variants(network, precisions, compiled=self.compile),
             steps=self.steps,
             warmup=self.warmup,
+            rounds=self.rounds,
             threads=self.threads,
             keep_freed_memory=self.keep_freed_memory,
         )

@@ -7,7 +7,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ _DAY = 86_400  # seconds
 
 
 def run_benchmarks(cases: Mapping[str, BenchmarkConfig]) -> dict[str, Any]:
-    """Measure each variant of each case, in two processes: time and peak memory, then memory in use.
+    """Measure each variant of each case, in processes of its own: time and peak memory, then memory in use.
 
     A variant that fails has a row with "failed", the reason in one line, and "stderr", the end of what its
     process printed; the others are measured all the same.
@@ -47,9 +48,9 @@ def run_benchmarks(cases: Mapping[str, BenchmarkConfig]) -> dict[str, Any]:
     """
     (threads,) = {config.threads for config in cases.values()}
     report = environment(torch.device("cpu"))
-    count = sum(len(config.variants) for config in cases.values())
+    count = sum(len(config.variants) * (config.rounds + 1) for config in cases.values())
     with _progress() as bar:
-        task = bar.add_task("the machine", total=1 + 2 * count)
+        task = bar.add_task("the machine", total=1 + count)
 
         def child(job: dict[str, Any], description: str) -> dict[str, Any]:
             bar.update(task, description=description)
@@ -62,15 +63,18 @@ def run_benchmarks(cases: Mapping[str, BenchmarkConfig]) -> dict[str, Any]:
         report |= {"peaks": {}} | machine
         measured: dict[str, Any] = {}
         for name, config in cases.items():
+            timed: dict[str, list[Row]] = {variant: [] for variant in config.variants}
+            for _, variant in product(range(config.rounds), config.variants):
+                job = {"config": config.to_dict(), "variant": variant, "in_use": False}
+                timed[variant].append(child(job, f"{name}: {variant}"))
             rows = []
             for variant in config.variants:
-                job = {"config": config.to_dict(), "variant": variant}
-                row = child(job | {"in_use": False}, f"{name}: {variant}")
+                row = in_use = _pooled(timed[variant])
                 if "failed" in row:
-                    bar.advance(task)  # What failed once is not tried again.
-                    in_use = row
+                    bar.advance(task)  # What failed is not tried again.
                 else:
-                    in_use = child(job | {"in_use": True}, f"{name}: {variant}, memory in use")
+                    job = {"config": config.to_dict(), "variant": variant, "in_use": True}
+                    in_use = child(job, f"{name}: {variant}, memory in use")
                 rows.append(_row(config, variant, row, in_use, report["peaks"]))
             measured[name] = _case(config, rows)
     return report | {"cases": measured}
@@ -79,6 +83,19 @@ def run_benchmarks(cases: Mapping[str, BenchmarkConfig]) -> dict[str, Any]:
 def _timed_precisions(cases: Mapping[str, BenchmarkConfig]) -> list[str]:
     timed = [config for config in cases.values() if not config.only_memory]
     return sorted({named_variant(name).precision for config in timed for name in config.variants})
+
+
+def _pooled(rounds: Sequence[Row]) -> Row:
+    """The steps of all rounds together; a round that failed is the variant's failure."""
+    for row in rounds:
+        if "failed" in row:
+            return row
+    return {
+        **rounds[0],
+        "seconds": [seconds for row in rounds for seconds in row["seconds"]],
+        "warmup_seconds": [seconds for row in rounds for seconds in row["warmup_seconds"]],
+        "peak_bytes": max(row["peak_bytes"] for row in rounds),
+    }
 
 
 def _row(config: BenchmarkConfig, name: str, measured: Row, in_use: Row, peaks: Row) -> Row:

@@ -149,27 +149,36 @@ def _library_with_threads() -> library.Library:
 
 
 def _call(unit: Unit) -> library.Unit:
-    x, kernel = unit.x, unit.weight.shape[2:]
-    call = library.Unit(data_type=_DATA_TYPES[x.dtype], threads=torch.get_num_threads(), batch=unit.batch)
-    call.sides = _three(unit.sides)
-    call.taps = _three(kernel)
-    call.pool = unit.pool
-    call.out_channels, call.in_channels = unit.weight.shape[:2]
-    call.input, call.input_stride = x.data_ptr(), _row_step(x)
-    for name, value in (
-        ("mean", unit.moments.mean),
-        ("variance", unit.moments.variance),
-        ("scale", unit.scale),
-        ("shift", unit.shift),
-        ("weight", unit.weight),
-    ):
-        assert value.dtype == accumulation_type(x.dtype)
-        assert value.is_contiguous()
-        setattr(call, name, value.data_ptr())
-    call.epsilon = unit.epsilon
+    x, moments = unit.x, unit.moments
+    real = accumulation_type(x.dtype)
+    out_channels, in_channels, *kernel = unit.weight.shape
+    call = library.Unit(
+        data_type=_DATA_TYPES[x.dtype],
+        threads=torch.get_num_threads(),
+        batch=unit.batch,
+        sides=_three(unit.sides),
+        taps=_three(kernel),
+        pool=unit.pool,
+        out_channels=out_channels,
+        in_channels=in_channels,
+        input=x.data_ptr(),
+        input_stride=_row_step(x),
+        mean=_address(moments.mean, real),
+        variance=_address(moments.variance, real),
+        scale=_address(unit.scale, real),
+        shift=_address(unit.shift, real),
+        weight=_address(unit.weight, real),
+        epsilon=unit.epsilon,
+    )
     if unit.keep is not None:
         call.keep, call.keep_scale = unit.keep.data_ptr(), unit.keep_scale
     return call
+
+
+def _address(values: Tensor, dtype: torch.dtype) -> int:
+    assert values.dtype == dtype
+    assert values.is_contiguous()
+    return values.data_ptr()
 
 
 def _set_gradient(call: library.Unit, gradient: Tensor, completion: Completion | None) -> None:
