@@ -18,7 +18,12 @@ def test_a_table_and_a_file_with_json(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def child(job: dict[str, Any]) -> dict[str, Any]:
-        measured = {"seconds": [0.5], "warmup_seconds": [], "peak_bytes": 2**20, "memory_measured_by": "VmHWM"}
+        measured = {
+            "seconds": [0.5],
+            "warmup_seconds": [],
+            "peak_bytes": 2**20,
+            "memory_measured_by": "VmHWM",
+        }
         machine = {"device": "some", "threads": 1, "peaks": {}}
         return machine if "variant" not in job else {"in_use_bytes": 2**19} if job["in_use"] else measured
 

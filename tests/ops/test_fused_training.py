@@ -50,9 +50,9 @@ def test_losses_stay_together(case: str, execution: Any, synchronized: bool):
     # 1e-16 at every step, which training itself enlarges.
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
     assert_equal(dict(fused.state_dict()), dict(reference.state_dict()), 1e-9)
-    # In float32 training enlarges roundings until they are seen, those of the reference as well: the measure.
+    # In float32 a rounding that carries one pixel across ReLU's zero changes a step by that pixel's share of
+    # the gradient, here some 1e-6: it happens to the reference as well, on other data.
     reference, fused = pair(config, execution)
-    theirs, ours = (
-        (train(model, torch.float32) - expected).abs().mean().item() for model in (reference, fused)
-    )
-    assert ours <= 4 * theirs, f"off by {ours:.2g}, the reference by {theirs:.2g}"
+    for model in (reference, fused):
+        error = (train(model, torch.float32) - expected).abs().mean().item()
+        assert error < 1e-5, f"off by {error:.2g}"

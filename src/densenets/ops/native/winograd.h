@@ -11,7 +11,10 @@ namespace DENSENETS_ISA {
 
 constexpr int kPoints = 16;
 
-inline bool has_tiles(const Unit& unit) { return unit.taps[1] == 3 && unit.taps[2] == 3; }
+// A side of one pixel leaves nothing to share in a tile.
+inline bool has_tiles(const Unit& unit) {
+  return unit.taps[1] == 3 && unit.taps[2] == 3 && unit.sides[1] > 1 && unit.sides[2] > 1;
+}
 
 // The data type whose blocks hold single elements, in the precision of the sums.
 template <class K>
