@@ -2,8 +2,8 @@
 
     python benchmarks/profile_step.py [MODEL] [--batch N] [--input 3x32x32] [--bf16] [--steps N]
 
-Every call of a native kernel is timed on its way, so the shares add up to the step. Prints JSON with device and
-versions, and a table on standard error: seconds of a step (medians), and of the products the share of the
+Every call of a native kernel is timed on its way, so the shares add up to the step. Prints JSON with device
+and versions, and a table on standard error: time in a step (medians), and of the products the share of the
 machine's FMA peak, counting 36 multiplications for a tile of a 3x3 convolution although 16 are made.
 """
 
