@@ -21,6 +21,7 @@ if platform.machine() in ("x86_64", "AMD64"):
         "kernels_avx2.cpp": ["-mavx2", "-mfma"],
         "kernels_avx512.cpp": AVX512,
         "kernels_avx512_bf16.cpp": [*AVX512, "-mavx512bf16"],
+        "kernels_amx.cpp": [*AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
     }
 
 

@@ -267,7 +267,7 @@ def by_autograd(example: Example, form: Form, dtype: torch.dtype) -> dict[str, T
     ]
     constants = None if form == "batch" else Moments(*(moment.to(real) for moment in unit.moments))
     half = dtype in (torch.bfloat16, torch.float16)
-    with _onednn(enabled=not (half and wrong_in_onednn(unit.sides, unit.x.shape[1], unit.weight.shape[2]))):
+    with _onednn(enabled=not (half and wrong_in_onednn(unit.sides, unit.weight.shape[2]))):
         with torch.autocast("cpu", dtype if half else torch.bfloat16, enabled=half):
             result = layer(unit, *leaves, constants)
         gradient = example.gradient.to(real)
@@ -324,15 +324,14 @@ def _onednn(*, enabled: bool) -> Iterator[None]:
     torch.backends.mkldnn.enabled = before
 
 
-def wrong_in_onednn(sides: tuple[int, ...], channels: int, kernel: int) -> bool:
+def wrong_in_onednn(sides: tuple[int, ...], kernel: int) -> bool:
     """Whether PyTorch's convolution of bfloat16 is wrong on a CPU with instructions for it.
 
     Seen with PyTorch 2.14 and its oneDNN 3.12: with a kernel of side 3 in three dimensions, the weight's
-    gradient of depth 2, and of one channel the result of depth 1, are partly whatever was in memory.
+    gradient of depth 2 and the result of depth 1 are partly whatever was in memory. Which numbers of channels
+    are wrong depends on the instructions, AVX512-BF16 or AMX.
     """
-    if len(sides) < 3 or kernel == 1:
-        return False
-    return sides[0] == 2 or (sides[0] == 1 and channels == 1)
+    return len(sides) == 3 and kernel == 3 and sides[0] <= 2
 
 
 def layer(

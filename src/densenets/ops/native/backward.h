@@ -88,7 +88,7 @@ void add_weight_gradient(const Unit& unit, const Geometry& geometry, const Box& 
                          typename K::Real* sums, int64_t sums_stride, Between&& between) {
   const int64_t halo_height = geometry.halo(box.size, 1), halo_width = geometry.halo(box.size, 2);
   const int64_t gradient_block = geometry.halo_pixels(box) * kBlock<K>;
-  const int64_t steps = divide_up(box.size[2], K::pair);
+  const int64_t steps = pixel_steps<K>(box.size[2]);
   const int64_t activation_block = box.size[0] * box.size[1] * steps * kBlock<K>;
   const Runs runs = {box.size[1], steps, halo_width * kBlock<K>, steps * kBlock<K>, K::pair * kBlock<K>};
   for (int tap = 0; tap < geometry.tap_count(); tap++) {
@@ -110,6 +110,34 @@ void add_weight_gradient(const Unit& unit, const Geometry& geometry, const Box& 
       }
     }
   }
+}
+
+// The same by matrices; `gradients` lie channel by channel, their pixels side by side.
+template <class K, class Between>
+void add_weight_gradient_in_matrices([[maybe_unused]] const Unit& unit, [[maybe_unused]] const Geometry& geometry,
+                                     [[maybe_unused]] const Box& box, [[maybe_unused]] int vectors,
+                                     [[maybe_unused]] const bfloat16* gradients,
+                                     [[maybe_unused]] const typename K::Packed* activations,
+                                     [[maybe_unused]] typename K::Real* sums, [[maybe_unused]] int64_t sums_stride,
+                                     [[maybe_unused]] Between&& between) {
+#if defined(__AMX_BF16__)
+  const int64_t halo_height = geometry.halo(box.size, 1), halo_width = geometry.halo(box.size, 2);
+  const int64_t line = pixel_line(geometry.halo_pixels(box)), steps = pixel_steps<K>(box.size[2]);
+  const int64_t activation_block = box.size[0] * box.size[1] * steps * kBlock<K>;
+  const Runs runs = {box.size[1], steps, halo_width, steps * kBlock<K>, 0};
+  for (int64_t first = 0; first < unit.out_channels; first += MatrixProducts::kMostRows) {
+    const int rows = static_cast<int>(std::min<int64_t>(unit.out_channels - first, MatrixProducts::kMostRows));
+    const MatrixProducts products(vectors, rows);
+    for (int tap = 0; tap < geometry.tap_count(); tap++) {
+      for (int64_t d = 0; d < box.size[0]; d++) {
+        const int64_t pixel = d * halo_height * halo_width + geometry.tap_offset(box, tap, true);
+        products.add(gradients + first * line + pixel, line * 2, activations + d * box.size[1] * steps * kBlock<K>,
+                     activation_block, runs, sums + (tap * unit.out_channels + first) * sums_stride, sums_stride);
+      }
+      between(rows);
+    }
+  }
+#endif
 }
 
 // What a unit's backward pass sums up, part by part.
@@ -185,6 +213,8 @@ class Backward {
                     return halo * (sum_blocks_ + pair_blocks_) * 64 +
                            own * (kGroupColumns * static_cast<int64_t>(sizeof(Real)) + kGroupBlocks * 64);
                   }),
+        activation_block_(geometry_.largest()[0] * geometry_.largest()[1] * pixel_steps<K>(geometry_.largest()[2]) *
+                          kBlock<K>),
         view_(backward_view(unit, taps_)), groups_(groups_of<Real>(in_, kMaxVectors)), sums_(sums_of<K>(view_)) {}
 
   void run() {
@@ -216,7 +246,7 @@ class Backward {
     int64_t* next_inputs;
     Segment* segments;
     Packed* gradients;
-    Packed* pairs;  // the same, pixel by pixel, where products take pairs
+    Packed* pairs;  // the same, pixel by pixel, where products take pairs; matrices want whole lines of them
     Packed* activations;
     Real* tile;
   };
@@ -230,8 +260,9 @@ class Backward {
       take(arrays.next_inputs, own * sources);
       take(arrays.segments, taps_ * sum_blocks_);
       take(arrays.gradients, (halo + 1) * sum_blocks_ * kBlock<K>);
-      take(arrays.pairs, halo * pair_blocks_ * kBlock<K>);
-      take(arrays.activations, own * kGroupBlocks * kBlock<K>);
+      take(arrays.pairs, K::in_matrices ? pair_blocks_ * kMatrixSide * pixel_line(halo) / K::pair
+                                        : halo * pair_blocks_ * kBlock<K>);
+      take(arrays.activations, kGroupBlocks * activation_block_);
       take(arrays.tile, own * kGroupColumns);
     });
     gradients_.clear(part);
@@ -243,6 +274,7 @@ class Backward {
       for (int64_t g = 0; g < groups_.count(); g++) run_group(affine, part, box, next_box, g, count, arrays);
       std::swap(arrays.inputs, arrays.next_inputs);
     }
+    release_registers<K>();
   }
 
   // The completed gradients of a box with its halo; returns how many segments they are summed in.
@@ -250,14 +282,18 @@ class Backward {
     const int64_t halo_pixels = geometry_.halo_pixels(box), block_step = (halo_pixels + (K::pair == 2)) * kBlock<K>;
     geometry_.rows(box, true, arrays.rows);
     pack_gradient<K>(unit_, complete, arrays.rows, halo_pixels, arrays.gradients, block_step);
-    if constexpr (K::pair == 2) pair_pixels(arrays.gradients, block_step, out_, halo_pixels, arrays.pairs);
+    if constexpr (K::in_matrices) {
+      transpose_pixels(arrays.gradients, block_step, out_, halo_pixels, reinterpret_cast<bfloat16*>(arrays.pairs));
+    } else if constexpr (K::pair == 2) {
+      pair_pixels(arrays.gradients, block_step, out_, halo_pixels, arrays.pairs);
+    }
     return segments_of<K>(geometry_, box, out_, block_step, true, arrays.segments);
   }
 
   void run_group(const Affine<Real>& affine, int part, const Box& box, const Box& next_box, int64_t g, int64_t count,
                  const Arrays& arrays) const {
     constexpr int64_t lanes = kLanes<Real>;
-    const int64_t first = groups_.first(g) * lanes, steps = divide_up(box.size[2], K::pair);
+    const int64_t first = groups_.first(g) * lanes, steps = pixel_steps<K>(box.size[2]);
     const int vectors = groups_.size(g);
     // While this group is computed, the next one's columns of input and gradient are on their way.
     const bool last = g + 1 == groups_.count();
@@ -284,10 +320,16 @@ class Backward {
                                arrays.activations, box.size[0] * box.size[1] * steps * kBlock<K>,
                                gradients_.shift_of(part), gradients_.scale_of(part)};
     pass_group<K, pooled>(pass, first, vectors);
-    add_weight_gradient<K>(unit_, geometry_, box, first % kBlock<K> / lanes, vectors,
-                           K::pair == 2 ? arrays.pairs : arrays.gradients, arrays.activations,
-                           gradients_.weight_of(part) + first, columns_,
-                           [&](int rows) { between(rows * box.pixels()); });
+    Real* sums = gradients_.weight_of(part) + first;
+    const auto between_rows = [&](int rows) { between(rows * box.pixels()); };
+    if constexpr (K::in_matrices) {
+      add_weight_gradient_in_matrices<K>(unit_, geometry_, box, vectors, reinterpret_cast<bfloat16*>(arrays.pairs),
+                                         arrays.activations, sums, columns_, between_rows);
+    } else {
+      add_weight_gradient<K>(unit_, geometry_, box, first % kBlock<K> / lanes, vectors,
+                             K::pair == 2 ? arrays.pairs : arrays.gradients, arrays.activations, sums, columns_,
+                             between_rows);
+    }
   }
 
   void list_inputs(const Box& box, int64_t* rows, int64_t* inputs) const {
@@ -298,6 +340,7 @@ class Backward {
   const Unit& unit_;
   const int64_t in_, out_, taps_, columns_, sum_blocks_, pair_blocks_;
   const Geometry geometry_;
+  const int64_t activation_block_;  // the largest
   const WeightView view_;
   const Groups groups_;
   const int64_t sums_;

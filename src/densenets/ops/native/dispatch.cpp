@@ -3,6 +3,11 @@
 
 #if defined(__linux__)
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#if defined(__x86_64__)
+#include <cpuid.h>
 #endif
 
 #include <thread>
@@ -23,8 +28,24 @@ const Kernels* const kAll[] = {
     &avx2_kernels,
     &avx512_kernels,
     &avx512_bf16_kernels,
+    &amx_kernels,
 #endif
 };
+
+#if defined(__x86_64__)
+// Whether the processor has AMX for bfloat16, and the system lets this process use its large registers.
+bool has_matrices() {
+  constexpr unsigned tiles = 1u << 24, bfloat16 = 1u << 22;
+  unsigned a, b, c, d;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & tiles) || !(d & bfloat16)) return false;
+#if defined(__linux__)
+  constexpr long request_permission = 0x1023, tile_data = 18;  // of arch_prctl
+  return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+  return false;
+#endif
+}
+#endif
 
 int count_supported() {
   int count = 1;
@@ -37,7 +58,9 @@ int count_supported() {
     return count;
   }
   count++;
-  if (__builtin_cpu_supports("avx512bf16")) count++;
+  if (!__builtin_cpu_supports("avx512bf16")) return count;
+  count++;
+  if (has_matrices()) count++;
 #endif
   return count;
 }

@@ -1,6 +1,7 @@
 // A unit forward: BN-ReLU on the way into the product, statistics of its result on the way out.
 #pragma once
 
+#include "matrix.h"
 #include "moments.h"
 #include "prefetch.h"
 
@@ -60,16 +61,16 @@ void multiply_box(const Geometry& geometry, const Box& box, const Segment* segme
                   typename K::Real* tile, int64_t tile_stride, Between&& between) {
   const int64_t halo_height = geometry.halo(box.size, 1), halo_width = geometry.halo(box.size, 2);
   const int64_t width = box.size[2];
-  const int64_t pieces = divide_up(width, max_rows(vectors));
+  const int64_t pieces = divide_up(width, most_rows<K>(vectors));
   for (int64_t piece = 0; piece < pieces; piece++) {
     const int64_t first = share(width, piece, pieces);
     const int rows = static_cast<int>(share(width, piece + 1, pieces) - first);
-    const SumProducts<K> sum_products = sum_products_of<K>(vectors, rows);
+    const auto multiply = products_of<K>(vectors, rows);
     for (int64_t d = 0; d < box.size[0]; d++) {
       for (int64_t h = 0; h < box.size[1]; h++) {
         const int64_t from = (d * halo_height + h) * halo_width + first;
         const int64_t to = (d * box.size[1] + h) * width + first;
-        sum_products(blocks + from * kBlock<K>, segments, segment_count, weight, tile + to * tile_stride, tile_stride);
+        multiply(blocks + from * kBlock<K>, segments, segment_count, weight, tile + to * tile_stride, tile_stride);
         between(rows);
       }
     }
@@ -222,6 +223,7 @@ class Forward {
       run_box(affine, geometry_.box(i), geometry_.box(range.next(i)), i + 1 == range.end, arrays, moments);
       std::swap(arrays.rows, arrays.next_rows);
     }
+    release_registers<K>();
   }
 
   void run_box(const Affine<Real>& affine, const Box& box, const Box& next_box, bool last, const Arrays& arrays,

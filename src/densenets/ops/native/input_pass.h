@@ -47,6 +47,12 @@ struct InputColumns {
   }
 };
 
+// Broadcasts of a line of pixels in a sum over them.
+template <class K>
+int64_t pixel_steps(int64_t width) {
+  return round_up(divide_up(width, K::pair), kSumStep<K>);
+}
+
 // What a box hands to its input.
 template <class K>
 struct InputPass {
@@ -64,7 +70,7 @@ struct InputPass {
 };
 
 // The gradients of a group of columns go through BN-ReLU to the input; the activations into blocks: pixel by
-// pixel, or pair by pair of a line for products of pairs.
+// pixel, or pair by pair of a line for products of pairs, with zeros behind what a matrix needs more.
 template <class K, int vectors, bool pooled, bool whole, bool accumulate>
 void pass_to_input(const InputPass<K>& pass, int64_t first) {
   using Real = typename K::Real;
@@ -112,6 +118,9 @@ void pass_to_input(const InputPass<K>& pass, int64_t first) {
           const Vector<Real> other = w + 1 < width ? activation(pixel + 1, v) : Vector<Real>{};
           _mm512_store_si512(out + place(v), zip_halves(both(one, other)));
         }
+      }
+      for (int64_t i = divide_up(width, 2); i < pixel_steps<K>(width); i++, out += kBlock<K>) {
+        for (int v = 0; v < vectors; v++) _mm512_store_si512(out + place(v), _mm512_setzero_si512());
       }
     }
   }

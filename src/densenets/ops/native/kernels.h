@@ -14,13 +14,17 @@ namespace DENSENETS_ISA {
 
 template <class K>
 void forward_of(const Unit& unit) {
-  if (has_tiles(unit)) return ForwardInTiles<K>(unit).run();
+  if constexpr (!K::in_matrices) {
+    if (has_tiles(unit)) return ForwardInTiles<K>(unit).run();
+  }
   unit.pool ? Forward<K, true>(unit).run() : Forward<K, false>(unit).run();
 }
 
 template <class K>
 void backward_of(const Unit& unit) {
-  if (has_tiles(unit)) return BackwardInTiles<K>(unit).run();
+  if constexpr (!K::in_matrices) {
+    if (has_tiles(unit)) return BackwardInTiles<K>(unit).run();
+  }
   unit.pool ? Backward<K, true>(unit).run() : Backward<K, false>(unit).run();
 }
 
@@ -76,24 +80,30 @@ void complete_of(const Unit& unit, const Columns& out) {
 template <class K>
 double peak_of(int threads, double seconds) {
   using Real = typename K::Real;
-  constexpr int vectors = std::min(kMaxVectors, 3), rows = kMaxRows<vectors>, length = 64;
+  constexpr int vectors = K::in_matrices ? 2 : std::min(kMaxVectors, 3);
+  constexpr int rows = K::in_matrices ? 2 * kMatrixSide : kMaxRows<vectors>;
+  constexpr int segment_length = K::in_matrices ? kBlock<K> : 64, segment_count = K::in_matrices ? 8 : 1;
+  constexpr int length = segment_length * segment_count;
   double* rates;
   scratch_of_caller().lay_out([&](auto&& take) { take(rates, threads); });
   for_each_part(threads, threads, [&](int part) {
-    alignas(64) typename K::Packed blocks[(rows + 1) * kBlock<K> + length] = {};
+    alignas(64) typename K::Packed blocks[(rows + 1) * kBlock<K> + segment_length] = {};
     alignas(64) Real columns[length * vectors * kLanes<Real>] = {}, out[rows * vectors * kLanes<Real>];
-    const Segment segment = {0, length};
+    Segment segments[segment_count];
+    for (Segment& segment : segments) segment = {0, segment_length};
+    const auto products = products_of<K>(vectors, rows);
     const auto begin = std::chrono::steady_clock::now();
     double passed = 0;
     int64_t calls = 0;
     while (passed < seconds) {
       for (int i = 0; i < 1000; i++) {
         asm volatile("" ::"r"(blocks), "r"(columns), "r"(out) : "memory");  // may change at any time
-        sum_products<K, rows, vectors>(blocks, &segment, 1, columns, out, vectors * kLanes<Real>);
+        products(blocks, segments, segment_count, columns, out, vectors * kLanes<Real>);
       }
       calls += 1000;
       passed = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     }
+    release_registers<K>();
     rates[part] = 2.0 * K::pair * rows * vectors * kLanes<Real> * length * static_cast<double>(calls) / passed;
   });
   double sum = 0;
@@ -107,7 +117,9 @@ constexpr densenets::DataTypeKernels kernels_of() {
           stem_backward<K>, peak_of<K>};
 }
 
-#if defined(__AVX512BF16__)
+#if defined(__AMX_BF16__)
+using FastBFloat16 = BFloat16Matrices;
+#elif defined(__AVX512BF16__)
 using FastBFloat16 = BFloat16Pairs;
 #else
 using FastBFloat16 = BFloat16;

@@ -75,7 +75,7 @@ int64_t segments_of(const Geometry& geometry, const Box& box, int64_t channels, 
     const int64_t start = geometry.tap_offset(box, tap, mirrored) * kBlock<K>;
     for (int64_t first = 0; first < channels; first += kElements<K>, segment++) {
       segment->offset = start + first / kElements<K> * block_step;
-      segment->length = divide_up(std::min(kElements<K>, channels - first), K::pair);
+      segment->length = round_up(divide_up(std::min(kElements<K>, channels - first), K::pair), kSumStep<K>);
     }
   }
   return segment - segments;
@@ -98,9 +98,15 @@ inline WeightView backward_view(const Unit& unit, int64_t taps) {
   return {taps, unit.out_channels, unit.in_channels, unit.in_channels * taps, taps};
 }
 
+// Broadcasts of a tap's sum.
+template <class K>
+int64_t sums_of_tap(const WeightView& view) {
+  return round_up(divide_up(view.summed, K::pair), kSumStep<K>);
+}
+
 template <class K>
 int64_t sums_of(const WeightView& view) {
-  return view.taps * divide_up(view.summed, K::pair);
+  return view.taps * sums_of_tap<K>(view);
 }
 
 // Elements of Real that the packed weight takes.
@@ -137,7 +143,7 @@ void pack_weight(const WeightView& view, const Groups& groups, const typename K:
                  int64_t end, typename K::Real* packed) {
   using Real = typename K::Real;
   constexpr int64_t lanes = kLanes<Real>;
-  const int64_t per_tap = divide_up(view.summed, K::pair);
+  const int64_t per_tap = sums_of_tap<K>(view);
   WeightPiece<Real> piece;
   for (int64_t g = 0; g < groups.count(); g++) {
     const int64_t first = groups.first(g) * lanes, width = groups.size(g) * lanes;
@@ -145,7 +151,8 @@ void pack_weight(const WeightView& view, const Groups& groups, const typename K:
       for (int64_t sum = begin, next; sum < end; sum = next) {
         const int64_t tap = sum / per_tap, element = sum % per_tap * K::pair;
         next = std::min({end, (tap + 1) * per_tap, sum + piece.most / K::pair});
-        const int64_t elements = std::min((next - sum) * K::pair, view.summed - element);
+        const int64_t wanted = (next - sum) * K::pair;
+        const int64_t elements = std::clamp<int64_t>(view.summed - element, 0, wanted);
         piece.gather(weight + tap + element * view.summed_step + column * view.column_step, elements,
                      view.summed_step, view.columns - column, view.column_step);
         Real* out = packed + first * sums_of<K>(view) + sum * width + column - first;
@@ -154,7 +161,7 @@ void pack_weight(const WeightView& view, const Groups& groups, const typename K:
         }
 #if defined(__AVX512BF16__)
         if constexpr (K::pair == 2) {
-          if (elements % 2) std::fill_n(piece.values[elements], lanes, 0.f);
+          std::fill_n(piece.values[elements], (wanted - elements) * lanes, 0.f);
           for (int64_t i = 0; i < next - sum; i++) {
             const __m512i halves = both(load(piece.values[2 * i]), load(piece.values[2 * i + 1]));
             _mm512_storeu_si512(out + i * width, zip_halves(halves));

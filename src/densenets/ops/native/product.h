@@ -9,34 +9,45 @@
 namespace DENSENETS_ISA {
 
 // How a data type is stored and computed with. `Packed` is what a block holds, `pair` how many elements of
-// the summed dimension one of them has.
+// the summed dimension one of them has. `in_matrices`: by instructions that multiply whole matrices.
 struct Float32 {
   using Stored = float;
   using Real = float;
   using Packed = float;
   static constexpr int pair = 1;
+  static constexpr bool in_matrices = false;
 };
 struct Float64 {
   using Stored = double;
   using Real = double;
   using Packed = double;
   static constexpr int pair = 1;
+  static constexpr bool in_matrices = false;
 };
 struct BFloat16 {  // float32 arithmetic
   using Stored = bfloat16;
   using Real = float;
   using Packed = float;
   static constexpr int pair = 1;
+  static constexpr bool in_matrices = false;
 };
 struct BFloat16Pairs {  // AVX512-BF16: products of pairs, float32 sums
   using Stored = bfloat16;
   using Real = float;
   using Packed = uint32_t;
   static constexpr int pair = 2;
+  static constexpr bool in_matrices = false;
+};
+struct BFloat16Matrices : BFloat16Pairs {  // AMX: the same in matrices of 16 x 16 sums
+  static constexpr bool in_matrices = true;
 };
 
 template <class K>
 constexpr int kBlock = 64 / static_cast<int>(sizeof(typename K::Packed));  // broadcasts in a block
+
+// What the length of a sum is a multiple of, in broadcasts: matrices are filled up with zeros.
+template <class K>
+constexpr int kSumStep = K::in_matrices ? kBlock<K> : 1;
 
 // Rows of the output that are held in registers beside `vectors` columns of vectors.
 template <int vectors>
