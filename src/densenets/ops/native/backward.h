@@ -208,7 +208,7 @@ class Backward {
       : unit_(unit), in_(unit.in_channels), out_(unit.out_channels), taps_(tap_count(unit)),
         columns_(round_up(in_, kLanes<Real>)), sum_blocks_(divide_up(out_, kElements<K>)),
         pair_blocks_(K::pair == 2 ? divide_up(out_, kBlock<K>) : 0),
-        geometry_(unit, kBoxBytes, taps_ == 1 ? kLinePixels : kBoxPixels,
+        geometry_(unit, kBoxBytes<K>, taps_ == 1 ? kLinePixels<K> : kBoxPixels,
                   [&](int64_t halo, int64_t own) {
                     return halo * (sum_blocks_ + pair_blocks_) * 64 +
                            own * (kGroupColumns * static_cast<int64_t>(sizeof(Real)) + kGroupBlocks * 64);

@@ -8,8 +8,11 @@
 namespace DENSENETS_ISA {
 
 // Bytes of a box that stay in the second-level cache beside the weights; pixels of one without neighbours.
-constexpr int64_t kBoxBytes = 256 * 1024;
-constexpr int64_t kLinePixels = 96;
+// Processors that multiply matrices have larger caches, and look at the sums of a weight's gradient more often.
+template <class K>
+constexpr int64_t kBoxBytes = (K::in_matrices ? 512 : 256) * 1024;
+template <class K>
+constexpr int64_t kLinePixels = K::in_matrices ? 256 : 96;
 constexpr int64_t kBoxPixels = 1024;
 
 inline Scratch& scratch_of_caller() {
@@ -173,7 +176,7 @@ class Forward {
       : unit_(unit), in_(unit.in_channels), out_(unit.out_channels), taps_(tap_count(unit)),
         in_blocks_(divide_up(in_, kElements<K>)),
         columns_(std::min<int64_t>(round_up(out_, kLanes<Real>), kMaxVectors * kLanes<Real>)),
-        geometry_(unit, kBoxBytes, taps_ == 1 ? kLinePixels : kBoxPixels,
+        geometry_(unit, kBoxBytes<K>, taps_ == 1 ? kLinePixels<K> : kBoxPixels,
                   [&](int64_t halo, int64_t own) {
                     return halo * in_blocks_ * 64 + own * columns_ * static_cast<int64_t>(sizeof(Real));
                   }),

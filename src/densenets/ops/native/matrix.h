@@ -153,35 +153,6 @@ class MatrixProducts {
   int rows_;
 };
 
-// 16 vectors as the rows of a matrix: rows become columns.
-DENSENETS_INLINE void transpose(__m512i (&rows)[kMatrixSide]) {
-  __m512i pairs[kMatrixSide], quads[kMatrixSide];
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; i++) {
-    pairs[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
-    pairs[2 * i + 1] = _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]);
-  }
-  // quads[4 g + j]: of each 128 bits the column j, from four rows of the group g.
-#pragma GCC unroll 4
-  for (int g = 0; g < 4; g++) {
-    quads[4 * g] = _mm512_unpacklo_epi64(pairs[4 * g], pairs[4 * g + 2]);
-    quads[4 * g + 1] = _mm512_unpackhi_epi64(pairs[4 * g], pairs[4 * g + 2]);
-    quads[4 * g + 2] = _mm512_unpacklo_epi64(pairs[4 * g + 1], pairs[4 * g + 3]);
-    quads[4 * g + 3] = _mm512_unpackhi_epi64(pairs[4 * g + 1], pairs[4 * g + 3]);
-  }
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; j++) {
-    const __m512i low = _mm512_shuffle_i32x4(quads[j], quads[4 + j], 0x88);
-    const __m512i low_odd = _mm512_shuffle_i32x4(quads[j], quads[4 + j], 0xdd);
-    const __m512i high = _mm512_shuffle_i32x4(quads[8 + j], quads[12 + j], 0x88);
-    const __m512i high_odd = _mm512_shuffle_i32x4(quads[8 + j], quads[12 + j], 0xdd);
-    rows[j] = _mm512_shuffle_i32x4(low, high, 0x88);
-    rows[4 + j] = _mm512_shuffle_i32x4(low_odd, high_odd, 0x88);
-    rows[8 + j] = _mm512_shuffle_i32x4(low, high, 0xdd);
-    rows[12 + j] = _mm512_shuffle_i32x4(low_odd, high_odd, 0xdd);
-  }
-}
-
 #endif
 
 // Pixels from a channel to the next where they lie side by side: an odd number of cache lines, with room for

@@ -31,6 +31,37 @@ Groups groups_of(int64_t columns, int most) {
   return {divide_up(columns, kLanes<Real>), most};
 }
 
+#if defined(__AVX512F__)
+// 16 vectors as the rows of a matrix: rows become columns.
+DENSENETS_INLINE void transpose(__m512i (&rows)[16]) {
+  __m512i pairs[16], quads[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i++) {
+    pairs[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
+    pairs[2 * i + 1] = _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]);
+  }
+  // quads[4 g + j]: of each 128 bits the column j, from four rows of the group g.
+#pragma GCC unroll 4
+  for (int g = 0; g < 4; g++) {
+    quads[4 * g] = _mm512_unpacklo_epi64(pairs[4 * g], pairs[4 * g + 2]);
+    quads[4 * g + 1] = _mm512_unpackhi_epi64(pairs[4 * g], pairs[4 * g + 2]);
+    quads[4 * g + 2] = _mm512_unpacklo_epi64(pairs[4 * g + 1], pairs[4 * g + 3]);
+    quads[4 * g + 3] = _mm512_unpackhi_epi64(pairs[4 * g + 1], pairs[4 * g + 3]);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) {
+    const __m512i low = _mm512_shuffle_i32x4(quads[j], quads[4 + j], 0x88);
+    const __m512i low_odd = _mm512_shuffle_i32x4(quads[j], quads[4 + j], 0xdd);
+    const __m512i high = _mm512_shuffle_i32x4(quads[8 + j], quads[12 + j], 0x88);
+    const __m512i high_odd = _mm512_shuffle_i32x4(quads[8 + j], quads[12 + j], 0xdd);
+    rows[j] = _mm512_shuffle_i32x4(low, high, 0x88);
+    rows[4 + j] = _mm512_shuffle_i32x4(low_odd, high_odd, 0x88);
+    rows[8 + j] = _mm512_shuffle_i32x4(low, high, 0xdd);
+    rows[12 + j] = _mm512_shuffle_i32x4(low_odd, high_odd, 0xdd);
+  }
+}
+#endif
+
 #if defined(__AVX512BF16__)
 // 32 bfloat16: the elements of `low`, then those of `high`.
 DENSENETS_INLINE __m512i both(Vector<float> low, Vector<float> high) {
@@ -131,10 +162,26 @@ struct WeightPiece {
       for (int64_t i = 0; i < elements; i++) store(values[i], load_first(at + i * step, columns));
       return;
     }
+#if defined(__AVX512F__)
+    if constexpr (lanes == most) {
+      if (step == 1 && columns >= lanes && elements > 0) return transpose_columns(at, elements, column_step);
+    }
+#endif
     for (int64_t lane = 0; lane < std::min(lanes, columns); lane++) {
       for (int64_t i = 0; i < elements; i++) values[i][lane] = at[lane * column_step + i * step];
     }
   }
+
+#if defined(__AVX512F__)
+ private:
+  // All lanes, of elements that lie side by side.
+  void transpose_columns(const Real* at, int64_t elements, int64_t column_step) {
+    __m512i columns[lanes];
+    for (int64_t lane = 0; lane < lanes; lane++) columns[lane] = (__m512i)load_first(at + lane * column_step, elements);
+    transpose(columns);
+    for (int64_t i = 0; i < elements; i++) store(values[i], (Vector<Real>)columns[i]);
+  }
+#endif
 };
 
 // Packs the sums [begin, end) of every group of columns.
