@@ -15,7 +15,7 @@ FOLDER = "src/densenets/ops/native"
 COMMON = ["-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-ffp-contract=fast", "-fvisibility=hidden"]
 AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx2", "-mfma", "-mbmi2"]
 # The portable code comes first: of functions that several objects have, the linker keeps the first one's.
-SOURCES = {"dispatch.cpp": [], "kernels_portable.cpp": []}
+SOURCES = {"dispatch.cpp": [], "block.cpp": [], "kernels_portable.cpp": []}
 if platform.machine() in ("x86_64", "AMD64"):
     SOURCES |= {
         "kernels_avx2.cpp": ["-mavx2", "-mfma"],

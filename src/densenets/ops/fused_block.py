@@ -14,84 +14,17 @@ B channels of a bottleneck.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
-from densenets.ops.kernels import Completion, Kernels, Moments, Unit, UnitParameters, accumulation_type
+from densenets.ops.block_plan import BlockPlan, BlockResult, BlockTensors, empty_result
+from densenets.ops.kernels import Completion, Kernels, Moments, Unit, UnitParameters
+from densenets.ops.native.block import NativeBlock
+from densenets.ops.native.kernels import NativeKernels
 from densenets.ops.ranks import Ranks
-
-
-@dataclass(frozen=True, kw_only=True)
-class BlockPlan:
-    """What a block computes, besides its tensors.
-
-    Attributes:
-        units: BN-ReLU-convolutions of a layer: 2 with bottleneck, 1 without.
-        epsilons: of every unit's batch normalisation, in the order of the data.
-        drop: probability of dropout behind each convolution.
-        training: normalise by the statistics of the batch; else by running ones.
-        synchronized: the batch is that of all ranks.
-    """
-
-    units: int
-    epsilons: tuple[float, ...]
-    drop: float
-    training: bool
-    synchronized: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class BlockTensors:
-    """What a block reads beside its input.
-
-    Attributes:
-        parameters: of every unit, in the order of the data, in the accumulation type.
-        running: mean and variance of every unit in evaluation, in the same type; empty in training.
-        keep: dropout's mask of every unit, P x its channels; empty without dropout.
-    """
-
-    parameters: list[UnitParameters]
-    running: list[Moments]
-    keep: list[Tensor]
-
-
-class BlockResult(NamedTuple):
-    """What a block makes.
-
-    Attributes:
-        features: N x *sides x (C0 + L k), the buffer.
-        bottlenecks: L x P x B where they are kept, else 0 x P x B.
-        feature_moments: 2 x (C0 + L k), mean and variance; 2 x 0 in evaluation.
-        bottleneck_moments: L x 2 x B; empty in evaluation or without bottleneck.
-    """
-
-    features: Tensor
-    bottlenecks: Tensor
-    feature_moments: Tensor
-    bottleneck_moments: Tensor
-
-
-def empty_result(
-    x: Tensor, weights: Sequence[Tensor], plan: BlockPlan, *, keep_bottlenecks: bool
-) -> BlockResult:
-    """What a block with these weights will write, for N x C0 x *sides."""
-    batch, channels, *sides = x.shape
-    layers = len(weights) // plan.units
-    total = channels + sum(weight.shape[0] for weight in weights[plan.units - 1 :: plan.units])
-    width = weights[0].shape[0] if plan.units == 2 else 0
-    real, counted = accumulation_type(x.dtype), int(plan.training)
-    return BlockResult(
-        x.new_empty((batch, *sides, total)),
-        x.new_empty((layers if keep_bottlenecks else 0, batch * math.prod(sides), width)),
-        x.new_empty((2, total * counted), dtype=real),
-        x.new_empty((layers * counted, 2, width), dtype=real),
-    )
 
 
 def block_forward(
@@ -106,8 +39,11 @@ def block_forward(
     run = _BlockRun(result, tensors, plan, kernels)
     if plan.training:
         run.note_moments(0, channels, kernels.statistics(run.matrix[:, :channels]))
-    for layer in range(len(weights) // plan.units):
-        channels = run.layer_forward(layer, channels)
+    if _in_one_call(kernels, plan):
+        NativeBlock(result, tensors, plan).forward(kernels)
+    else:
+        for layer in range(len(weights) // plan.units):
+            channels = run.layer_forward(layer, channels)
     return result
 
 
@@ -129,15 +65,21 @@ def block_backward(
     gradients.copy_(gradient.movedim(1, -1))
     matrix = gradients.view_as(run.matrix)
     sums = torch.zeros_like(result.feature_moments)
-    found: list[UnitParameters] = []
-    end = matrix.shape[1]
-    for layer in reversed(range(len(tensors.parameters) // plan.units)):
-        start = end - tensors.parameters[layer * plan.units + plan.units - 1].weight.shape[0]
-        found = run.layer_backward(layer, start, end, matrix, sums) + found
-        end = start
+    if _in_one_call(kernels, plan):
+        found = NativeBlock(result, tensors, plan).backward(kernels, matrix, sums)
+    else:
+        found = run.backward(matrix, sums)
+    end = matrix.shape[1] - sum(
+        part.weight.shape[0] for part in tensors.parameters[plan.units - 1 :: plan.units]
+    )
     x_gradient = result.features.new_empty((*result.features.shape[:-1], end))
     run.complete(matrix[:, :end], run.completion(0, end, sums), x_gradient.view(-1, end))
     return x_gradient.movedim(-1, 1), found
+
+
+def _in_one_call(kernels: Kernels, plan: BlockPlan) -> TypeGuard[NativeKernels]:
+    """Whether the native library runs all layers by itself: nobody has to be asked between two of them."""
+    return type(kernels) is NativeKernels and not (plan.training and plan.synchronized)
 
 
 class _BlockRun:
@@ -213,6 +155,16 @@ class _BlockRun:
         moments = kernels.forward(unit, self.matrix[:, channels:end], statistics=training)
         self.note_moments(channels, end, moments)
         return end
+
+    def backward(self, gradients: Tensor, sums: Tensor) -> list[UnitParameters]:
+        """Send the gradient of the block's output, P x channels, to its input's columns, layer by layer."""
+        found: list[UnitParameters] = []
+        end, units = gradients.shape[1], self.plan.units
+        for layer in reversed(range(len(self.tensors.parameters) // units)):
+            start = end - self.tensors.parameters[layer * units + units - 1].weight.shape[0]
+            found = self.layer_backward(layer, start, end, gradients, sums) + found
+            end = start
+        return found
 
     def layer_backward(
         self, layer: int, start: int, end: int, gradients: Tensor, sums: Tensor

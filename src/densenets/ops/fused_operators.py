@@ -16,14 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from densenets.ops.fused_block import (
-    BlockPlan,
-    BlockResult,
-    BlockTensors,
-    block_backward,
-    block_forward,
-    empty_result,
-)
+from densenets.ops.block_plan import BlockPlan, BlockResult, BlockTensors, empty_result
+from densenets.ops.fused_block import block_backward, block_forward
 from densenets.ops.fused_transition import (
     TransitionPlan,
     empty_transition,

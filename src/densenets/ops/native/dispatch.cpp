@@ -122,6 +122,14 @@ void densenets_backward(int32_t instruction_set, const Unit* unit) {
   densenets::kernels(instruction_set, unit->data_type).backward(*unit);
 }
 
+void densenets_block_forward(int32_t instruction_set, const Block* block) {
+  densenets::block_forward(densenets::kernels(instruction_set, block->data_type), *block);
+}
+
+void densenets_block_backward(int32_t instruction_set, const Block* block) {
+  densenets::block_backward(densenets::kernels(instruction_set, block->data_type), *block);
+}
+
 void densenets_statistics(int32_t instruction_set, int32_t data_type, int32_t threads, const void* input,
                           int64_t pixels, int64_t channels, int64_t stride, void* mean, void* variance) {
   const Columns columns = {threads, const_cast<void*>(input), pixels, channels, stride, mean, variance};

@@ -31,6 +31,10 @@ struct Kernels {
   DataTypeKernels of[3];  // by DataType
 };
 
+// Which unit of a block runs when, on which part of the shared buffer.
+void block_forward(const DataTypeKernels& kernels, const Block& block);
+void block_backward(const DataTypeKernels& kernels, const Block& block);
+
 extern const Kernels portable_kernels;
 #if defined(__x86_64__)
 extern const Kernels avx2_kernels;

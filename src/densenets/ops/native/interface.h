@@ -63,6 +63,48 @@ struct Unit {
   void* sum_2;            // C
 };
 
+// A unit of a dense block: what differs from one to the next.
+struct BlockUnit {
+  int64_t out_channels;
+  double epsilon;
+  const void* scale;
+  const void* shift;
+  const void* weight;
+  const void* mean;  // running; null where the batch's own are used
+  const void* variance;
+  const uint8_t* keep;  // or null
+  void* scale_gradient;  // these three in the backward pass alone
+  void* shift_gradient;
+  void* weight_gradient;
+};
+
+// All layers of a dense block, one behind the other. `features` and `gradients` are P x channels; each layer reads
+// the first columns and makes the next ones.
+struct Block {
+  int32_t data_type;
+  int32_t threads;
+  int64_t batch;
+  int64_t sides[3];
+  int32_t taps[3];  // of a layer's last unit; the first of two has one tap
+  int32_t units;    // of a layer: 1, or 2 with a bottleneck
+  int64_t layers;
+  int64_t in_channels;
+  int64_t channels;
+  double keep_scale;
+  const BlockUnit* parts;  // layers x units
+  void* features;
+  void* bottlenecks;         // layers x P x B, or P x B if they are not kept; null without bottleneck
+  int32_t keep_bottlenecks;  // 0: the backward pass makes them again
+  void* feature_moments;     // 2 x channels, the input's already there; null in evaluation
+  void* bottleneck_moments;  // layers x 2 x B; null in evaluation or without bottleneck
+
+  // Backward.
+  void* gradients;            // from that of the block's output to that of its input, which isn't completed
+  void* sums;                 // 2 x channels, what the completions need: added to; null in evaluation
+  void* bottleneck_gradient;  // P x B, for each layer in turn
+  void* bottleneck_sums;      // 2 x B, the same
+};
+
 // Hands over the function that runs a team of threads (GOMP_parallel of the OpenMP runtime that the process
 // already has), so that there is never a second runtime. Null: threads of our own.
 void densenets_use_runtime(void* gomp_parallel);
@@ -76,6 +118,9 @@ void densenets_expect(void* memory, int64_t bytes);
 
 void densenets_forward(int32_t instruction_set, const Unit* unit);
 void densenets_backward(int32_t instruction_set, const Unit* unit);
+
+void densenets_block_forward(int32_t instruction_set, const Block* block);
+void densenets_block_backward(int32_t instruction_set, const Block* block);
 
 // Mean and variance (divided by `pixels`) of each column.
 void densenets_statistics(int32_t instruction_set, int32_t data_type, int32_t threads, const void* input,

@@ -14,7 +14,7 @@ from densenets.errors import InputError
 from densenets.ops.kernels import Completion, Moments, Unit, UnitParameters, accumulation_type
 from densenets.ops.native import library
 
-_DATA_TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
+DATA_TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 
 
 class NativeKernels:
@@ -50,7 +50,7 @@ class NativeKernels:
         moments = _empty_moments(x, x.shape[1])
         self._functions.densenets_statistics(
             self._index,
-            _DATA_TYPES[x.dtype],
+            DATA_TYPES[x.dtype],
             torch.get_num_threads(),
             x.data_ptr(),
             *x.shape,
@@ -95,9 +95,17 @@ class NativeKernels:
         self._functions.densenets_backward(self._index, ctypes.byref(call))
         return gradients
 
+    def block_forward(self, block: library.Block) -> None:
+        """Run all layers of a block; see `native.block`."""
+        self._functions.densenets_block_forward(self._index, ctypes.byref(block))
+
+    def block_backward(self, block: library.Block) -> None:
+        """Send the gradient of a block's output through its layers; see `native.block`."""
+        self._functions.densenets_block_backward(self._index, ctypes.byref(block))
+
     def complete(self, gradient: Tensor, completion: Completion, out: Tensor) -> None:
         """Write the completed gradient, Q x M."""
-        call = library.Unit(data_type=_DATA_TYPES[out.dtype], threads=torch.get_num_threads())
+        call = library.Unit(data_type=DATA_TYPES[out.dtype], threads=torch.get_num_threads())
         call.out_channels = out.shape[1]
         _set_gradient(call, gradient, completion)
         self._functions.densenets_complete(
@@ -131,7 +139,7 @@ class NativeKernels:
 
     def peak(self, dtype: torch.dtype, threads: int, seconds: float) -> float:
         """Floating-point operations per second of a loop of multiply-adds alone, in GFLOP/s."""
-        peak: float = self._functions.densenets_peak(self._index, _DATA_TYPES[dtype], threads, seconds)
+        peak: float = self._functions.densenets_peak(self._index, DATA_TYPES[dtype], threads, seconds)
         return peak / 1e9
 
 
@@ -153,21 +161,21 @@ def _call(unit: Unit) -> library.Unit:
     real = accumulation_type(x.dtype)
     out_channels, in_channels, *kernel = unit.weight.shape
     call = library.Unit(
-        data_type=_DATA_TYPES[x.dtype],
+        data_type=DATA_TYPES[x.dtype],
         threads=torch.get_num_threads(),
         batch=unit.batch,
-        sides=_three(unit.sides),
-        taps=_three(kernel),
+        sides=three(unit.sides),
+        taps=three(kernel),
         pool=unit.pool,
         out_channels=out_channels,
         in_channels=in_channels,
         input=x.data_ptr(),
         input_stride=_row_step(x),
-        mean=_address(moments.mean, real),
-        variance=_address(moments.variance, real),
-        scale=_address(unit.scale, real),
-        shift=_address(unit.shift, real),
-        weight=_address(unit.weight, real),
+        mean=address(moments.mean, real),
+        variance=address(moments.variance, real),
+        scale=address(unit.scale, real),
+        shift=address(unit.shift, real),
+        weight=address(unit.weight, real),
         epsilon=unit.epsilon,
     )
     if unit.keep is not None:
@@ -175,7 +183,8 @@ def _call(unit: Unit) -> library.Unit:
     return call
 
 
-def _address(values: Tensor, dtype: torch.dtype) -> int:
+def address(values: Tensor, dtype: torch.dtype) -> int:
+    """Of the first element; the library wants this type, without gaps."""
     assert values.dtype == dtype
     assert values.is_contiguous()
     return values.data_ptr()
@@ -197,7 +206,7 @@ def _row_step(matrix: Tensor) -> int:
     return matrix.stride(0)
 
 
-def _three(sides: Sequence[int]) -> tuple[int, ...]:
+def three(sides: Sequence[int]) -> tuple[int, ...]:
     """Depth, height and width; 1 for a dimension that there is not."""
     return (*[1] * (3 - len(sides)), *sides)
 

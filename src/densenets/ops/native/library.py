@@ -61,6 +61,51 @@ class Unit(ctypes.Structure):
     ]
 
 
+class BlockUnit(ctypes.Structure):
+    """`BlockUnit` of interface.h."""
+
+    _fields_ = [
+        ("out_channels", ctypes.c_int64),
+        ("epsilon", ctypes.c_double),
+        ("scale", ctypes.c_void_p),
+        ("shift", ctypes.c_void_p),
+        ("weight", ctypes.c_void_p),
+        ("mean", ctypes.c_void_p),
+        ("variance", ctypes.c_void_p),
+        ("keep", ctypes.c_void_p),
+        ("scale_gradient", ctypes.c_void_p),
+        ("shift_gradient", ctypes.c_void_p),
+        ("weight_gradient", ctypes.c_void_p),
+    ]
+
+
+class Block(ctypes.Structure):
+    """`Block` of interface.h."""
+
+    _fields_ = [
+        ("data_type", ctypes.c_int32),
+        ("threads", ctypes.c_int32),
+        ("batch", ctypes.c_int64),
+        ("sides", ctypes.c_int64 * 3),
+        ("taps", ctypes.c_int32 * 3),
+        ("units", ctypes.c_int32),
+        ("layers", ctypes.c_int64),
+        ("in_channels", ctypes.c_int64),
+        ("channels", ctypes.c_int64),
+        ("keep_scale", ctypes.c_double),
+        ("parts", ctypes.POINTER(BlockUnit)),
+        ("features", ctypes.c_void_p),
+        ("bottlenecks", ctypes.c_void_p),
+        ("keep_bottlenecks", ctypes.c_int32),
+        ("feature_moments", ctypes.c_void_p),
+        ("bottleneck_moments", ctypes.c_void_p),
+        ("gradients", ctypes.c_void_p),
+        ("sums", ctypes.c_void_p),
+        ("bottleneck_gradient", ctypes.c_void_p),
+        ("bottleneck_sums", ctypes.c_void_p),
+    ]
+
+
 @dataclass(frozen=True)
 class Library:
     """The loaded library.
@@ -135,6 +180,9 @@ def _declare(functions: ctypes.CDLL) -> None:
     functions.densenets_forward.restype = None
     functions.densenets_backward.argtypes = [number, unit]
     functions.densenets_backward.restype = None
+    for name in ("densenets_block_forward", "densenets_block_backward"):
+        getattr(functions, name).argtypes = [number, ctypes.POINTER(Block)]
+        getattr(functions, name).restype = None
     functions.densenets_statistics.argtypes = [number, number, number, pointer, *[long] * 3, pointer, pointer]
     functions.densenets_statistics.restype = None
     functions.densenets_complete.argtypes = [number, unit, long, pointer, long]
