@@ -52,7 +52,7 @@ def masked_unit(x: Tensor, norm: Any, conv: Any, keep: Tensor) -> Tensor:
 def operator(x: Tensor, units: list[UnitModules], keep: list[Tensor], per_layer: int, **how: bool) -> Tensor:
     parameters = [p for norm, _, conv, _ in units for p in (norm.weight, norm.bias, conv.weight)]
     epsilons = [norm.eps for norm, *_ in units]
-    flags = (True, False, how["native"], how["keep_bottlenecks"])
+    flags = (True, False, False, False, how["native"], how["keep_bottlenecks"])
     features, *_ = dense_block_operator(x, parameters, [], keep, epsilons, DROP, per_layer, *flags)
     return features
 

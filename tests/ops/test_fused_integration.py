@@ -78,7 +78,8 @@ def block_arguments(
     made = [weight.shape[0] for weight in parameters[2::3]]
     statistics = [] if training else running(*[scale.shape[0] for scale in parameters[::3]])
     keep = [torch.ones(40, count, dtype=torch.uint8).bernoulli_(1 - drop) for count in made if drop]
-    return x, parameters, statistics, keep, [1e-5] * len(made), drop, 1 + bottleneck, training, False
+    epsilons = [1e-5] * len(made)
+    return x, parameters, statistics, keep, epsilons, drop, 1 + bottleneck, training, False, False, False
 
 
 @OPCHECK
@@ -109,7 +110,7 @@ def test_opcheck_of_a_block(
     if not differentiable:
         result = dense_block_operator(*arguments, keep_bottlenecks)
         gradient = torch.randn_like(result[0]).to(memory_format=layout)
-        arguments = (gradient, list(result), *arguments[1:])
+        arguments = (gradient, None, list(result[:-1]), *arguments[1:])
         torch.library.opcheck(dense_block_backward_operator, arguments, test_utils=OF_BACKWARD)
 
 

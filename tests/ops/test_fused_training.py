@@ -51,8 +51,8 @@ def test_losses_stay_together(case: str, execution: Any, synchronized: bool):
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
     assert_equal(dict(fused.state_dict()), dict(reference.state_dict()), 1e-9)
     # In float32 a rounding that carries one pixel across ReLU's zero changes a step by that pixel's share of
-    # the gradient, and the steps after it by more: where it happens, to the reference as well, losses are off by
-    # up to 1e-4, elsewhere by 1e-7.
+    # the gradient, and the steps after it by more: where it happens, to the reference as well, losses are off
+    # by up to 1e-4, elsewhere by 1e-7.
     reference, fused = pair(config, execution)
     for model in (reference, fused):
         error = (train(model, torch.float32) - expected).abs().mean().item()

@@ -21,11 +21,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.module import _has_any_global_hook
 
 from densenets.models.config import DenseNetConfig
-from densenets.ops.dense_block import dense_block, explain_execution, stem, transition
+from densenets.ops.dense_block import (
+    dense_block,
+    dense_block_and_transition,
+    explain_execution,
+    stem,
+    transition,
+)
 from densenets.ops.execution import Execution, check_execution
 from densenets.ops.layers import UnitModules
+from densenets.ops.obstacles import interference
 
 _CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -158,20 +166,42 @@ class DenseNet(nn.Module):
 
 
 class Features(nn.Sequential):
-    """All modules in front of the classifier; norm0, relu0 and pool0 of an ImageNet stem may run as one."""
+    """All modules in front of the classifier, some of which may run as one.
+
+    These are norm0, relu0 and pool0 of an ImageNet stem, and a dense block with the transition behind it.
+    """
 
     execution: Execution = "auto"
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x *sides -> N x num_features x *sides / stride."""
         modules = dict(self.named_children())
-        fused = "pool0" in modules and "relu0" in modules
-        for name, module in modules.items():
-            if name == "norm0" and fused:
+        names = list(modules)
+        done: set[str] = set()
+        for name, next_name in zip(names, [*names[1:], ""], strict=True):
+            module, following = modules[name], modules.get(next_name)
+            if name in done:
+                continue
+            if name == "norm0" and "relu0" in modules and "pool0" in modules:
                 x = stem(x, module, modules["relu0"], modules["pool0"], self.execution)
-            elif not (fused and name in ("relu0", "pool0")):
+                done |= {"relu0", "pool0"}
+            elif _are_pair(module, following):
+                block = cast(DenseBlock, module)
+                x = dense_block_and_transition(
+                    x, block.layers(), cast(Transition, following), block.execution
+                )
+                done.add(next_name)
+            else:
                 x = module(x)
         return x
+
+
+def _are_pair(block: nn.Module, transition: nn.Module | None) -> bool:
+    """Whether they are a dense block and its transition, and nobody wants to see either of them called."""
+    if type(block) is not DenseBlock or type(transition) is not Transition:
+        return False
+    watched = interference(block) or interference(transition) or _has_any_global_hook()
+    return not watched and block.execution == transition.execution
 
 
 class DenseBlock(nn.ModuleDict):

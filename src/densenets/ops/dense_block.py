@@ -17,7 +17,13 @@ from densenets.ops.fused import fused_dense_block, fused_stem, fused_transition
 from densenets.ops.kernels import compute_type
 from densenets.ops.layers import DenseLayerModules, TransitionModules
 from densenets.ops.native.library import native_state
-from densenets.ops.obstacles import block_obstacle, stem_obstacle, transform_obstacle, transition_obstacle
+from densenets.ops.obstacles import (
+    block_obstacle,
+    joint_obstacle,
+    stem_obstacle,
+    transform_obstacle,
+    transition_obstacle,
+)
 from densenets.ops.recompute import recomputed_dense_block, recomputed_norm_relu_conv
 from densenets.ops.reference import reference_dense_block
 
@@ -39,7 +45,42 @@ def dense_block(x: Tensor, layers: Sequence[DenseLayerModules], execution: Execu
         return reference_dense_block(x, layers)
     if choice.execution == "recompute":
         return recomputed_dense_block(x, layers)
-    return fused_dense_block(x, chains, native=choice.native, keep_bottlenecks=choice.execution == "fused")
+    keep_bottlenecks = choice.execution == "fused"
+    features, _ = fused_dense_block(x, chains, native=choice.native, keep_bottlenecks=keep_bottlenecks)
+    return features
+
+
+def dense_block_and_transition(
+    x: Tensor, layers: Sequence[DenseLayerModules], modules: TransitionModules, execution: Execution
+) -> Tensor:
+    """Run a dense block and the transition behind it: N x C0 x *sides -> N x M x *sides / 2.
+
+    Fused they are one operator: the transition is then one more reader of the block's channels, which takes
+    no statistics of its own and whose gradients go where those of the layers go.
+
+    Raises:
+        InputError: no execution has this name, or the fused one was asked for and cannot run.
+    """
+    chains = [layer.units() if hasattr(layer, "units") else [] for layer in layers]
+    units = modules.units()
+    obstacle = (
+        "as asked for" if execution in _AS_ASKED_FOR else joint_obstacle(x, layers, chains, modules, units)
+    )
+    if obstacle is None:
+        choice = _choose(execution, x.device, compute_type(x), None)
+        if choice.execution in ("fused", "fused-lean"):
+            (unit,) = units
+            pools = unit.drop == 0
+            _, reduced = fused_dense_block(
+                x,
+                chains,
+                unit,
+                native=choice.native,
+                keep_bottlenecks=choice.execution == "fused",
+                pool=pools,
+            )
+            return reduced if pools else modules.pool(modules.dropout(reduced))
+    return transition(dense_block(x, layers, execution), modules, execution)
 
 
 def transition(x: Tensor, modules: TransitionModules, execution: Execution) -> Tensor:
@@ -56,10 +97,10 @@ def transition(x: Tensor, modules: TransitionModules, execution: Execution) -> T
     if choice.execution == "recompute":
         return modules.pool(modules.dropout(recomputed_norm_relu_conv([x], modules.norm, modules.conv)))
     (unit,) = units
-    if unit.drop > 0:
-        # Dropout stands between convolution and pooling, which then do not commute.
-        return modules.pool(modules.dropout(fused_transition(x, unit, native=choice.native, pool=False)))
-    return fused_transition(x, unit, native=choice.native, pool=True)
+    # Dropout stands between convolution and pooling, which then do not commute.
+    pools = unit.drop == 0
+    reduced = fused_transition(x, unit, native=choice.native, pool=pools)
+    return reduced if pools else modules.pool(modules.dropout(reduced))
 
 
 def stem(x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module, execution: Execution) -> Tensor:

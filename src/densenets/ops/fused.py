@@ -21,29 +21,40 @@ from densenets.ops.sync_batch_norm import SyncBatchNorm
 
 
 def fused_dense_block(
-    x: Tensor, chains: Sequence[Sequence[UnitModules]], *, native: bool, keep_bottlenecks: bool
-) -> Tensor:
-    """N x C0 x *sides -> N x (C0 + L k) x *sides, in channels-last form.
+    x: Tensor,
+    chains: Sequence[Sequence[UnitModules]],
+    transition: UnitModules | None = None,
+    *,
+    native: bool,
+    keep_bottlenecks: bool,
+    pool: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """N x C0 x *sides -> N x (C0 + L k) x *sides and, behind a transition, N x M x *sides / 2; channels last.
 
     Args:
         x: the block's input.
         chains: the units of every layer, which `block_obstacle` has nothing against.
+        transition: the unit of the transition behind the block; its result is empty if there is none.
         native: compute in the native kernels, else in PyTorch's operations.
         keep_bottlenecks: store the bottleneck maps for the backward pass, else make them again.
+        pool: whether the transition pools.
     """
     x = x.to(compute_type(x))
     units = [unit for chain in chains for unit in chain]
+    every_unit = units if transition is None else [*units, transition]
     training, drop = units[0].norm.training, units[0].drop
-    features, _, feature_moments, bottleneck_moments = dense_block_operator(
+    features, _, feature_moments, bottleneck_moments, reduced = dense_block_operator(
         x,
-        _parameters(units),
-        [] if training else _running(units),
+        _parameters(every_unit),
+        [] if training else _running(every_unit),
         _dropout_masks(x, units, drop) if drop > 0 else [],
-        [unit.norm.eps for unit in units],
+        [unit.norm.eps for unit in every_unit],
         drop,
         len(chains[0]),
         training,
         _synchronized(units[0]),
+        transition is not None,
+        pool,
         native,
         keep_bottlenecks and torch.is_grad_enabled(),
     )
@@ -51,11 +62,13 @@ def fused_dense_block(
         factor = _unbiased_factor(x, synchronized=_synchronized(units[0]))
         feature_moments = _unbiased(feature_moments, factor)
         bottleneck_moments = _unbiased(bottleneck_moments, factor)
-        for index, (first, *second) in enumerate(chains):
-            update_running_statistics(first.norm, *feature_moments[:, : first.norm.num_features])
+        readers = [chain[0].norm for chain in chains] + ([] if transition is None else [transition.norm])
+        for norm in readers:
+            update_running_statistics(norm, *feature_moments[:, : norm.num_features])
+        for (_, *second), moments in zip(chains, bottleneck_moments, strict=True):
             if second:
-                update_running_statistics(second[0].norm, *bottleneck_moments[index])
-    return features
+                update_running_statistics(second[0].norm, *moments)
+    return features, reduced
 
 
 def fused_transition(x: Tensor, unit: UnitModules, *, native: bool, pool: bool) -> Tensor:

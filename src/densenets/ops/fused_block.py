@@ -4,7 +4,7 @@ All layers of a block normalise the same feature maps, so a channel's batch stat
 is made. A layer reads the first columns of one shared buffer and writes its k behind them; nothing is
 concatenated. In the backward pass a channel's gradient is the sum over its consumers, accumulated in one
 buffer; the two corrections that batch normalisation takes from it need sums over all consumers, and are
-made once, when its maker reads it.
+made once, when its maker reads it. The transition behind the block is the last of them.
 
 Kept for the backward pass: the buffer, and each layer's bottleneck maps (or nothing: they are made again).
 
@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from densenets.ops.block_plan import BlockPlan, BlockResult, BlockTensors, empty_result
-from densenets.ops.kernels import Completion, Kernels, Moments, Unit, UnitParameters
+from densenets.ops.fused_transition import empty_gradient, transition_unit
+from densenets.ops.kernels import Completion, Kernels, Moments, Unit, UnitParameters, as_matrix
 from densenets.ops.native.block import NativeBlock
 from densenets.ops.native.kernels import NativeKernels
 from densenets.ops.ranks import Ranks
@@ -31,8 +32,7 @@ def block_forward(
     x: Tensor, tensors: BlockTensors, plan: BlockPlan, kernels: Kernels, *, keep_bottlenecks: bool
 ) -> BlockResult:
     """Run a block on N x C0 x *sides."""
-    weights = [parameters.weight for parameters in tensors.parameters]
-    result = empty_result(x, weights, plan, keep_bottlenecks=keep_bottlenecks)
+    result = empty_result(x, tensors, plan, keep_bottlenecks=keep_bottlenecks)
     kernels.expect(result.features, result.bottlenecks)
     channels = x.shape[1]
     result.features[..., :channels].copy_(x.movedim(1, -1))
@@ -42,39 +42,44 @@ def block_forward(
     if _in_one_call(kernels, plan):
         NativeBlock(result, tensors, plan).forward(kernels)
     else:
-        for layer in range(len(weights) // plan.units):
+        for layer in range(len(tensors.parameters) // plan.units):
             channels = run.layer_forward(layer, channels)
+    if (unit := run.transition_unit()) is not None:
+        kernels.forward(unit, result.reduced.view(-1, result.reduced.shape[-1]), statistics=False)
     return result
 
 
 def block_backward(
-    gradient: Tensor, result: BlockResult, tensors: BlockTensors, plan: BlockPlan, kernels: Kernels
+    gradient: Tensor | None,
+    reduced_gradient: Tensor | None,
+    result: BlockResult,
+    tensors: BlockTensors,
+    plan: BlockPlan,
+    kernels: Kernels,
 ) -> tuple[Tensor, list[UnitParameters]]:
-    """Gradients of a block's input, N x C0 x *sides, and of every unit's parameters.
+    """Gradients of a block's input, N x C0 x *sides, and of every unit's parameters, the transition's last.
 
     Args:
-        gradient: with respect to the block's output, N x (C0 + L k) x *sides; left as it is.
-        result: of the forward pass.
+        gradient: with respect to the block's features, N x (C0 + L k) x *sides; left as it is.
+        reduced_gradient: with respect to the transition's result. One of the two may be missing, this one
+            where there is no transition.
+        result: of the forward pass; `reduced` isn't read.
         tensors: as in the forward pass.
         plan: as in the forward pass.
         kernels: what computes.
     """
     run = _BlockRun(result, tensors, plan, kernels)
-    gradients = torch.empty_like(result.features)
-    kernels.expect(gradients)
-    gradients.copy_(gradient.movedim(1, -1))
-    matrix = gradients.view_as(run.matrix)
     sums = torch.zeros_like(result.feature_moments)
+    matrix, of_transition = run.last_gradients(gradient, reduced_gradient, sums)
     if _in_one_call(kernels, plan):
         found = NativeBlock(result, tensors, plan).backward(kernels, matrix, sums)
     else:
         found = run.backward(matrix, sums)
-    end = matrix.shape[1] - sum(
-        part.weight.shape[0] for part in tensors.parameters[plan.units - 1 :: plan.units]
-    )
+    made = sum(parameters.weight.shape[0] for parameters in tensors.parameters[plan.units - 1 :: plan.units])
+    end = matrix.shape[1] - made
     x_gradient = result.features.new_empty((*result.features.shape[:-1], end))
     run.complete(matrix[:, :end], run.completion(0, end, sums), x_gradient.view(-1, end))
-    return x_gradient.movedim(-1, 1), found
+    return x_gradient.movedim(-1, 1), found + of_transition
 
 
 def _in_one_call(kernels: Kernels, plan: BlockPlan) -> TypeGuard[NativeKernels]:
@@ -155,6 +160,45 @@ class _BlockRun:
         moments = kernels.forward(unit, self.matrix[:, channels:end], statistics=training)
         self.note_moments(channels, end, moments)
         return end
+
+    def transition_unit(self) -> Unit | None:
+        """The transition's unit, which reads the whole buffer; None where there is none."""
+        plan, parameters, running = (
+            self.plan.transition,
+            self.tensors.transition,
+            self.tensors.transition_running,
+        )
+        if plan is None or parameters is None:
+            return None
+        moments = Moments(*self.result.feature_moments) if running is None else running
+        return transition_unit(self.result.features.shape, self.matrix, moments, parameters, plan)
+
+    def last_gradients(
+        self, gradient: Tensor | None, reduced_gradient: Tensor | None, sums: Tensor
+    ) -> tuple[Tensor, list[UnitParameters]]:
+        """The buffer of gradients, P x channels, with all that comes from behind the block's layers.
+
+        Returns it and the gradients of the transition's parameters, if there is one; adds to `sums`.
+        """
+        unit = self.transition_unit()
+        if unit is None or reduced_gradient is None:
+            assert gradient is not None
+            matrix = torch.empty_like(self.matrix)
+            self.kernels.expect(matrix)
+            matrix.view_as(self.result.features).copy_(gradient.movedim(1, -1))
+            return matrix, []
+        matrix = empty_gradient(unit, self.kernels)
+        if gradient is not None:
+            matrix.view_as(self.result.features).copy_(gradient.movedim(1, -1))
+        found = self.kernels.backward(
+            unit,
+            as_matrix(reduced_gradient),
+            None,
+            matrix,
+            accumulate=gradient is not None,
+            sums=sums if self.plan.training else None,
+        )
+        return matrix, [found]
 
     def backward(self, gradients: Tensor, sums: Tensor) -> list[UnitParameters]:
         """Send the gradient of the block's output, P x channels, to its input's columns, layer by layer."""

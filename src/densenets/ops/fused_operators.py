@@ -1,5 +1,8 @@
 """The fused block and transition as PyTorch operators: `densenets::dense_block`, `densenets::transition`.
 
+A block computes the transition behind it as well, where there is one; the second operator is for a transition
+that stands alone.
+
 Pure functions: statistics of the batch leave them as results, dropout's masks come in. They have rules for
 fake tensors and for autograd, so torch.compile, torch.export, autocast and DistributedDataParallel see one
 operator with a backward pass like any other's. Differentiating twice raises.
@@ -16,14 +19,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from densenets.ops.block_plan import BlockPlan, BlockResult, BlockTensors, empty_result
-from densenets.ops.fused_block import block_backward, block_forward
-from densenets.ops.fused_transition import (
+from densenets.ops.block_plan import (
+    BlockPlan,
+    BlockResult,
+    BlockTensors,
     TransitionPlan,
+    empty_result,
     empty_transition,
-    transition_backward,
-    transition_forward,
 )
+from densenets.ops.fused_block import block_backward, block_forward
+from densenets.ops.fused_transition import transition_backward, transition_forward
 from densenets.ops.kernels import Kernels, Moments, UnitParameters, accumulation_type, no_second_derivative
 from densenets.ops.native.kernels import NativeKernels
 from densenets.ops.pytorch_kernels import PyTorchKernels
@@ -40,12 +45,18 @@ def dense_block_operator(
     units: int,
     training: bool,
     synchronized: bool,
+    reduces: bool,
+    pools: bool,
     native: bool,
     keep_bottlenecks: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A dense block on N x C0 x *sides: its maps in channels-last form, then the rest of `BlockResult`."""
-    plan = _block_plan(epsilons, drop, units, training, synchronized)
-    tensors = _block_tensors(x.dtype, parameters, running, keep)
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """A dense block on N x C0 x *sides: its maps in channels-last form, then the rest of `BlockResult`.
+
+    With `reduces` the lists end with the unit of the transition behind it, whose result comes last; `pools`
+    says whether it pools.
+    """
+    plan = _block_plan(epsilons, drop, units, training, synchronized, reduces, pools)
+    tensors = _block_tensors(x.dtype, parameters, running, keep, reduces)
     result = block_forward(x, tensors, plan, _kernels(native), keep_bottlenecks=keep_bottlenecks)
     return _images_first(result)
 
@@ -61,16 +72,20 @@ def _(
     units: int,
     training: bool,
     synchronized: bool,
+    reduces: bool,
+    pools: bool,
     native: bool,
     keep_bottlenecks: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    plan = _block_plan(epsilons, drop, units, training, synchronized)
-    return _images_first(empty_result(x, parameters[2::3], plan, keep_bottlenecks=keep_bottlenecks))
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    plan = _block_plan(epsilons, drop, units, training, synchronized, reduces, pools)
+    tensors = _block_tensors(x.dtype, parameters, running, keep, reduces)
+    return _images_first(empty_result(x, tensors, plan, keep_bottlenecks=keep_bottlenecks))
 
 
 @torch.library.custom_op("densenets::dense_block_backward", mutates_args=())
 def dense_block_backward_operator(
-    gradient: Tensor,
+    gradient: Tensor | None,
+    reduced_gradient: Tensor | None,
     result: Sequence[Tensor],
     parameters: Sequence[Tensor],
     running: Sequence[Tensor],
@@ -80,19 +95,27 @@ def dense_block_backward_operator(
     units: int,
     training: bool,
     synchronized: bool,
+    reduces: bool,
+    pools: bool,
     native: bool,
 ) -> list[Tensor]:
-    """Gradients of x and of all parameters; `result` is all that the forward operator returned."""
-    plan = _block_plan(epsilons, drop, units, training, synchronized)
-    tensors = _block_tensors(result[0].dtype, parameters, running, keep)
-    made = BlockResult(result[0].movedim(1, -1), *result[1:])
-    x_gradient, found = block_backward(gradient, made, tensors, plan, _kernels(native))
+    """Gradients of x and of all parameters; `result` is what the forward operator returned, but the last.
+
+    One of the two gradients may be missing; without that of the transition's result, the lists have no
+    transition.
+    """
+    plan = _block_plan(epsilons, drop, units, training, synchronized, reduces, pools)
+    tensors = _block_tensors(result[0].dtype, parameters, running, keep, reduces)
+    features, *kept = result
+    made = BlockResult(features.movedim(1, -1), *kept, features.new_empty(0))
+    x_gradient, found = block_backward(gradient, reduced_gradient, made, tensors, plan, _kernels(native))
     return [x_gradient, *_in_types_of(parameters, found)]
 
 
 @dense_block_backward_operator.register_fake
 def _(
-    gradient: Tensor,
+    gradient: Tensor | None,
+    reduced_gradient: Tensor | None,
     result: Sequence[Tensor],
     parameters: Sequence[Tensor],
     running: Sequence[Tensor],
@@ -102,6 +125,8 @@ def _(
     units: int,
     training: bool,
     synchronized: bool,
+    reduces: bool,
+    pools: bool,
     native: bool,
 ) -> list[Tensor]:
     batch, _, *sides = result[0].shape
@@ -138,9 +163,8 @@ def _(
     synchronized: bool,
     native: bool,
 ) -> tuple[Tensor, Tensor]:
-    plan = TransitionPlan(epsilon=epsilon, pool=pool, training=training, synchronized=synchronized)
     moments = x.new_empty((2, x.shape[1] if training else 0), dtype=accumulation_type(x.dtype))
-    return empty_transition(x, parameters[2].shape[0], plan).movedim(-1, 1), moments
+    return empty_transition(x, parameters[2].shape[0], pool=pool).movedim(-1, 1), moments
 
 
 @torch.library.custom_op("densenets::transition_backward", mutates_args=())
@@ -183,25 +207,43 @@ def _(
 
 def _set_up_block(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     _, parameters, running, keep, *ctx.plan, _ = inputs
-    ctx.counts = (len(output), len(parameters), len(running))
-    ctx.save_for_backward(*output, *parameters, *running, *keep)
+    results = output[:-1]  # the transition's result isn't needed
+    ctx.counts = (len(results), len(parameters), len(running))
+    ctx.save_for_backward(*results, *parameters, *running, *keep)
     # What only the backward pass reads has no gradient, and none is made for it.
     ctx.set_materialize_grads(False)
 
 
-def _block_backward(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[Any, ...]:
+def _block_backward(ctx: Any, gradient: Tensor | None, *others: Tensor | None) -> tuple[Any, ...]:
     results, parameters, running = ctx.counts
     saved = ctx.saved_tensors
     lists, at = [], 0
     for count in (results, parameters, running, len(saved) - results - parameters - running):
         lists.append(list(saved[at : at + count]))
         at += count
-    if gradient is None:
-        x_gradient, found = None, [None] * parameters
-    else:
-        x_gradient, *found = dense_block_backward_operator(gradient, *lists, *ctx.plan)
     none = [[None] * len(tensors) for tensors in lists[2:]]
+    x_gradient, found = _block_gradients(gradient, others[-1], lists, ctx.plan)
     return (x_gradient, found, *none, *[None] * len(ctx.plan), None)
+
+
+def _block_gradients(
+    gradient: Tensor | None, reduced_gradient: Tensor | None, lists: list[list[Tensor]], plan: list[Any]
+) -> tuple[Tensor | None, list[Tensor | None]]:
+    """Of x and of all parameters; `lists` are results, parameters, running and keep."""
+    results, parameters, running, keep = lists
+    missing: list[Tensor | None] = []
+    if gradient is None and reduced_gradient is None:
+        return None, [None] * len(parameters)
+    epsilons, drop, units, training, synchronized, reduces, pools, native = plan
+    if reduces and reduced_gradient is None:
+        # As if there were no transition.
+        parameters, running, epsilons = parameters[:-3], running[:-2], epsilons[:-1]
+        reduces, missing = False, [None] * 3
+    settings = (epsilons, drop, units, training, synchronized, reduces, pools, native)
+    x_gradient, *found = dense_block_backward_operator(
+        gradient, reduced_gradient, results, parameters, running, keep, *settings
+    )
+    return x_gradient, [*found, *missing]
 
 
 def _set_up_transition(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -233,18 +275,41 @@ def _kernels(native: bool) -> Kernels:
 
 
 def _block_plan(
-    epsilons: Sequence[float], drop: float, units: int, training: bool, synchronized: bool
+    epsilons: Sequence[float],
+    drop: float,
+    units: int,
+    training: bool,
+    synchronized: bool,
+    reduces: bool,
+    pools: bool,
 ) -> BlockPlan:
+    transition = TransitionPlan(
+        epsilon=epsilons[-1], pool=pools, training=training, synchronized=synchronized
+    )
     return BlockPlan(
-        units=units, epsilons=tuple(epsilons), drop=drop, training=training, synchronized=synchronized
+        units=units,
+        epsilons=tuple(epsilons),
+        drop=drop,
+        training=training,
+        synchronized=synchronized,
+        transition=transition if reduces else None,
     )
 
 
 def _block_tensors(
-    dtype: torch.dtype, parameters: Sequence[Tensor], running: Sequence[Tensor], keep: Sequence[Tensor]
+    dtype: torch.dtype,
+    parameters: Sequence[Tensor],
+    running: Sequence[Tensor],
+    keep: Sequence[Tensor],
+    reduces: bool,
 ) -> BlockTensors:
+    of_units, moments = _units(dtype, parameters), _moments(dtype, running)
     return BlockTensors(
-        parameters=_units(dtype, parameters), running=_moments(dtype, running), keep=list(keep)
+        parameters=of_units[:-1] if reduces else of_units,
+        running=moments[:-1] if reduces else moments,
+        keep=list(keep),
+        transition=of_units[-1] if reduces else None,
+        transition_running=moments[-1] if reduces and moments else None,
     )
 
 
@@ -268,5 +333,6 @@ def _in_types_of(parameters: Sequence[Tensor], found: Sequence[UnitParameters]) 
     return [gradient.to(parameter.dtype) for gradient, parameter in zip(flat, parameters, strict=True)]
 
 
-def _images_first(result: BlockResult) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return (result.features.movedim(-1, 1), *result[1:])
+def _images_first(result: BlockResult) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    reduced = result.reduced.movedim(-1, 1) if result.reduced.dim() > 1 else result.reduced
+    return (result.features.movedim(-1, 1), *result[1:-1], reduced)

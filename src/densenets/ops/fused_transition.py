@@ -6,30 +6,12 @@ the multiply-adds in two dimensions, an eighth in three, and nothing of the inpu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from densenets.ops.block_plan import TransitionPlan, empty_transition
 from densenets.ops.kernels import Kernels, Moments, Unit, UnitParameters, accumulation_type, as_matrix
 from densenets.ops.ranks import Ranks
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransitionPlan:
-    """What a transition computes, besides its tensors.
-
-    Attributes:
-        epsilon: of its batch normalisation.
-        pool: whether it pools; else the convolution's result keeps the input's sides.
-        training: normalise by the statistics of the batch; else by running ones.
-        synchronized: the batch is that of all ranks.
-    """
-
-    epsilon: float
-    pool: bool
-    training: bool
-    synchronized: bool
 
 
 def transition_forward(
@@ -41,8 +23,8 @@ def transition_forward(
         moments = Ranks(matrix, synchronized=plan.synchronized).moments(kernels.statistics(matrix))
     else:
         moments = running
-    out = empty_transition(x, parameters.weight.shape[0], plan)
-    unit = _unit(x, matrix, moments, parameters, plan)
+    out = empty_transition(x, parameters.weight.shape[0], pool=plan.pool)
+    unit = transition_unit(x.movedim(1, -1).shape, matrix, moments, parameters, plan)
     kernels.forward(unit, out.view(-1, out.shape[-1]), statistics=False)
     noted = torch.stack(moments) if plan.training else moments.mean.new_empty((2, 0))
     return out.movedim(-1, 1), noted
@@ -59,33 +41,25 @@ def transition_backward(
     """Gradients of the input, N x C x *sides, and of the parameters."""
     matrix = as_matrix(x)
     real = accumulation_type(x.dtype)
-    unit = _unit(x, matrix, moments, parameters, plan)
-    sums = torch.zeros((2, x.shape[1]), dtype=real, device=x.device) if plan.training else None
-    # Pixels that pooling leaves out, at the end of an odd side, get their gradient from the statistics alone.
-    left_out = plan.pool and any(side % 2 for side in unit.sides)
-    x_gradient = torch.zeros_like(matrix) if left_out else torch.empty_like(matrix)
-    kernels.expect(x_gradient)
-    found = kernels.backward(unit, as_matrix(gradient), None, x_gradient, accumulate=False, sums=sums)
     images = x.movedim(1, -1).shape
+    unit = transition_unit(images, matrix, moments, parameters, plan)
+    sums = torch.zeros((2, x.shape[1]), dtype=real, device=x.device) if plan.training else None
+    x_gradient = empty_gradient(unit, kernels)
+    found = kernels.backward(unit, as_matrix(gradient), None, x_gradient, accumulate=False, sums=sums)
     if sums is not None:
         completion = Ranks(matrix, synchronized=plan.synchronized).completion(matrix, moments.mean, sums)
         kernels.complete(x_gradient, completion, x_gradient)
     return x_gradient.view(images).movedim(-1, 1), found
 
 
-def empty_transition(x: Tensor, channels: int, plan: TransitionPlan) -> Tensor:
-    """What a transition will write: N x *sides / 2 x M."""
-    batch, _, *sides = x.shape
-    return x.new_empty((batch, *[side // 2 if plan.pool else side for side in sides], channels))
-
-
-def _unit(
-    x: Tensor, matrix: Tensor, moments: Moments, parameters: UnitParameters, plan: TransitionPlan
+def transition_unit(
+    images: torch.Size, matrix: Tensor, moments: Moments, parameters: UnitParameters, plan: TransitionPlan
 ) -> Unit:
+    """The unit of a transition that reads images, N x *sides x C, as a matrix."""
     return Unit(
         x=matrix,
-        batch=x.shape[0],
-        sides=tuple(x.shape[2:]),
+        batch=images[0],
+        sides=tuple(images[1:-1]),
         moments=moments,
         scale=parameters.scale,
         shift=parameters.shift,
@@ -93,3 +67,15 @@ def _unit(
         weight=parameters.weight,
         pool=plan.pool,
     )
+
+
+def empty_gradient(unit: Unit, kernels: Kernels) -> Tensor:
+    """Fresh memory for the gradient of a transition's input, P x C.
+
+    Pixels that pooling leaves out, at the end of an odd side, are 0: their gradient comes from the statistics
+    alone.
+    """
+    left_out = unit.pool and any(side % 2 for side in unit.sides)
+    gradient = torch.zeros_like(unit.x) if left_out else torch.empty_like(unit.x)
+    kernels.expect(gradient)
+    return gradient

@@ -55,29 +55,63 @@ def block_obstacle(
     x: Tensor, layers: Sequence[DenseLayerModules], chains: Sequence[Sequence[UnitModules]]
 ) -> str | None:
     """Against a dense block that reads x, N x C0 x *sides; `chains` are the units of each layer."""
-    maps = _maps(x)
+    return _layers_obstacle(_maps(x), layers, chains) or _mode_obstacle(
+        x, [unit for chain in chains for unit in chain]
+    )
+
+
+def joint_obstacle(
+    x: Tensor,
+    layers: Sequence[DenseLayerModules],
+    chains: Sequence[Sequence[UnitModules]],
+    modules: TransitionModules,
+    units: Sequence[UnitModules],
+) -> str | None:
+    """Against a dense block that reads x, N x C0 x *sides, and the transition behind it as one."""
+    if found := block_obstacle(x, layers, chains):
+        return found
+    channels = x.shape[1] + sum(chain[-1].conv.out_channels for chain in chains)
+    maps = _maps(x)._replace(channels=channels)
+    found = _transition_obstacle(maps, x.shape[2:], modules, units) or _mode_obstacle(x, units)
+    if found:
+        return found
+    norm, first = units[0].norm, chains[0][0].norm
+    if norm.training != first.training or type(norm) is not type(first):
+        return "the transition is not in the mode of its block"
+    return None
+
+
+def _layers_obstacle(
+    maps: _Maps, layers: Sequence[DenseLayerModules], chains: Sequence[Sequence[UnitModules]]
+) -> str | None:
     for layer, chain in zip(layers, chains, strict=True):
         assert isinstance(layer, nn.Module)
         if not chain:
             return f"it doesn't know what a {type(layer).__name__} computes"
-        if found := _interference(layer) or _chain_obstacle(maps, chain):
+        if found := interference(layer) or _chain_obstacle(maps, chain):
             return found
         maps = maps._replace(channels=maps.channels + chain[-1].conv.out_channels)
     if len({tuple(unit.conv.out_channels for unit in chain[:-1]) for chain in chains}) > 1:
         return "its layers have bottlenecks of different widths"
-    return _mode_obstacle(x, [unit for chain in chains for unit in chain])
+    return None
 
 
 def transition_obstacle(x: Tensor, modules: TransitionModules, units: Sequence[UnitModules]) -> str | None:
     """Against a transition that reads x, N x C x *sides; `units` are its own."""
+    return _transition_obstacle(_maps(x), x.shape[2:], modules, units) or _mode_obstacle(x, units)
+
+
+def _transition_obstacle(
+    maps: _Maps, sides: Sequence[int], modules: TransitionModules, units: Sequence[UnitModules]
+) -> str | None:
     pool = modules.pool
     if not units:
         return f"it doesn't know what a {type(modules).__name__} computes"
-    if not _alike(pool, _TRANSITION_POOLS.get(x.dim())):
+    if not _alike(pool, _TRANSITION_POOLS.get(maps.dims)):
         return "it has another pooling in a transition"
-    if min(x.shape[2:]) < 2:
+    if min(sides) < 2:
         return "its maps are too small to be pooled"
-    return _interference(pool) or _chain_obstacle(_maps(x), units) or _mode_obstacle(x, units)
+    return interference(pool) or _chain_obstacle(maps, units)
 
 
 def stem_obstacle(x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module) -> str | None:
@@ -87,7 +121,7 @@ def stem_obstacle(x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module) 
     if not _alike(pool, _STEM_POOLS.get(x.dim())):
         return "it has another pooling in its stem"
     assert isinstance(norm, _BatchNorm)
-    of_modules = _interference(norm) or _interference(relu) or _interference(pool)
+    of_modules = interference(norm) or interference(relu) or interference(pool)
     return of_modules or _norm_obstacle(_maps(x), norm) or _batch_obstacle(x, norm)
 
 
@@ -103,7 +137,7 @@ def _chain_obstacle(maps: _Maps, chain: Sequence[UnitModules]) -> str | None:
         for module, known in zip(unit, _UNITS[maps.dims], strict=True):
             if type(module) not in known:
                 return f"it has a {type(module).__name__} where it cannot have one"
-            if found := _interference(module):
+            if found := interference(module):
                 return found
         if found := _norm_obstacle(maps, unit.norm) or _convolution_obstacle(maps, unit.conv):
             return found
@@ -111,7 +145,7 @@ def _chain_obstacle(maps: _Maps, chain: Sequence[UnitModules]) -> str | None:
     return None
 
 
-def _interference(module: nn.Module) -> str | None:
+def interference(module: nn.Module) -> str | None:
     """Against a module whose own forward will not be called."""
     if (
         module._forward_hooks
