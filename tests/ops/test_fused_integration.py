@@ -201,7 +201,7 @@ def test_exported_equals_eager(case: str, execution: Any, training: bool):
         result = program.module()(x)
         torch.testing.assert_close(result, reference.train(training)(x))
     names = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
-    assert {"densenets.dense_block.default", "densenets.transition.default"} <= names
+    assert "densenets.dense_block.default" in names
 
 
 # Models as values

@@ -106,8 +106,10 @@ def dense_block_backward_operator(
     """
     plan = _block_plan(epsilons, drop, units, training, synchronized, reduces, pools)
     tensors = _block_tensors(result[0].dtype, parameters, running, keep, reduces)
-    features, *kept = result
-    made = BlockResult(features.movedim(1, -1), *kept, features.new_empty(0))
+    features, bottlenecks, feature_moments, bottleneck_moments = result
+    made = BlockResult(
+        features.movedim(1, -1), bottlenecks, feature_moments, bottleneck_moments, features.new_empty(0)
+    )
     x_gradient, found = block_backward(gradient, reduced_gradient, made, tensors, plan, _kernels(native))
     return [x_gradient, *_in_types_of(parameters, found)]
 
