@@ -101,8 +101,8 @@ def test_a_transition_takes_no_statistics_and_completes_nothing(
     x = case_images(config)
     assert_equal(step(fused, x), step(reference, x))
     units = 2 * (3 + 2) + 1
-    # Statistics and completion: once for the input of each block. PyTorch's kernels take those of what a layer
-    # makes in the same way, the native ones on the way out.
+    # Statistics and completion: once for the input of each block. PyTorch's kernels take those of what a
+    # layer makes in the same way, the native ones on the way out.
     statistics = 2 if native else 2 + units - 1
     assert calls == {"statistics": statistics, "forward": units, "backward": units, "complete": 2}
 

@@ -327,7 +327,11 @@ def _moments(dtype: torch.dtype, running: Sequence[Tensor]) -> list[Moments]:
 
 def _wide(dtype: torch.dtype, tensors: Sequence[Tensor]) -> list[Tensor]:
     real = accumulation_type(dtype)
-    return [tensor.to(real).contiguous() for tensor in tensors]
+    # There are hundreds, and they are almost always as they should be.
+    return [
+        tensor if tensor.dtype == real and tensor.is_contiguous() else tensor.to(real).contiguous()
+        for tensor in tensors
+    ]
 
 
 def _in_types_of(parameters: Sequence[Tensor], found: Sequence[UnitParameters]) -> list[Tensor]:

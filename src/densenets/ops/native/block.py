@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from densenets.ops.block_plan import BlockPlan, BlockResult, BlockTensors
-from densenets.ops.kernels import UnitParameters, accumulation_type
+from densenets.ops.kernels import UnitParameters
 from densenets.ops.native import library
-from densenets.ops.native.kernels import DATA_TYPES, NativeKernels, address, three
+from densenets.ops.native.kernels import DATA_TYPES, NativeKernels, three_sides
 
 
 class NativeBlock:
@@ -24,7 +24,6 @@ class NativeBlock:
 
     def __init__(self, result: BlockResult, tensors: BlockTensors, plan: BlockPlan) -> None:
         self._result, self._tensors, self._plan = result, tensors, plan
-        self._real = accumulation_type(result.features.dtype)
         self._parts = (library.BlockUnit * len(tensors.parameters))()
         for index, part in enumerate(self._parts):
             self._describe_unit(part, index)
@@ -34,8 +33,8 @@ class NativeBlock:
             data_type=DATA_TYPES[result.features.dtype],
             threads=torch.get_num_threads(),
             batch=batch,
-            sides=three(sides),
-            taps=three(tensors.parameters[plan.units - 1].weight.shape[2:]),
+            sides=three_sides(sides),
+            taps=three_sides(tensors.parameters[plan.units - 1].weight.shape[2:]),
             units=plan.units,
             layers=len(made) // plan.units,
             in_channels=channels - sum(made[plan.units - 1 :: plan.units]),
@@ -84,11 +83,10 @@ class NativeBlock:
     def _describe_unit(self, part: library.BlockUnit, index: int) -> None:
         scale, shift, weight = self._tensors.parameters[index]
         part.out_channels, part.epsilon = weight.shape[0], self._plan.epsilons[index]
-        part.scale, part.shift = address(scale, self._real), address(shift, self._real)
-        part.weight = address(weight, self._real)
+        part.scale, part.shift, part.weight = scale.data_ptr(), shift.data_ptr(), weight.data_ptr()
         if self._tensors.running:
             mean, variance = self._tensors.running[index]
-            part.mean, part.variance = address(mean, self._real), address(variance, self._real)
+            part.mean, part.variance = mean.data_ptr(), variance.data_ptr()
         if self._tensors.keep:
             part.keep = self._tensors.keep[index].data_ptr()
 

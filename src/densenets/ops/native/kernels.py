@@ -164,18 +164,18 @@ def _call(unit: Unit) -> library.Unit:
         data_type=DATA_TYPES[x.dtype],
         threads=torch.get_num_threads(),
         batch=unit.batch,
-        sides=three(unit.sides),
-        taps=three(kernel),
+        sides=three_sides(unit.sides),
+        taps=three_sides(kernel),
         pool=unit.pool,
         out_channels=out_channels,
         in_channels=in_channels,
         input=x.data_ptr(),
         input_stride=_row_step(x),
-        mean=address(moments.mean, real),
-        variance=address(moments.variance, real),
-        scale=address(unit.scale, real),
-        shift=address(unit.shift, real),
-        weight=address(unit.weight, real),
+        mean=_address(moments.mean, real),
+        variance=_address(moments.variance, real),
+        scale=_address(unit.scale, real),
+        shift=_address(unit.shift, real),
+        weight=_address(unit.weight, real),
         epsilon=unit.epsilon,
     )
     if unit.keep is not None:
@@ -183,7 +183,7 @@ def _call(unit: Unit) -> library.Unit:
     return call
 
 
-def address(values: Tensor, dtype: torch.dtype) -> int:
+def _address(values: Tensor, dtype: torch.dtype) -> int:
     """Of the first element; the library wants this type, without gaps."""
     assert values.dtype == dtype
     assert values.is_contiguous()
@@ -206,7 +206,7 @@ def _row_step(matrix: Tensor) -> int:
     return matrix.stride(0)
 
 
-def three(sides: Sequence[int]) -> tuple[int, ...]:
+def three_sides(sides: Sequence[int]) -> tuple[int, ...]:
     """Depth, height and width; 1 for a dimension that there is not."""
     return (*[1] * (3 - len(sides)), *sides)
 

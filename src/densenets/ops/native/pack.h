@@ -235,6 +235,7 @@ struct Affine {
     shift = scale + padded;
     mean = shift + padded;
     std::fill(memory, memory + size(channels), Real(0));
+#pragma GCC ivdep
     for (int64_t c = 0; c < channels; c++) {
       const double center = static_cast<const Real*>(unit.mean)[c];
       const double factor = static_cast<const Real*>(unit.scale)[c] /
