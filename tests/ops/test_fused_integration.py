@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from densenets.models.densenet import DenseNet
 from densenets.ops.execution import EXECUTIONS
+from densenets.ops.fused_lean_stem import lean_stem_backward_operator, lean_stem_operator
 from densenets.ops.fused_operators import (
     dense_block_backward_operator,
     dense_block_operator,
@@ -147,6 +148,24 @@ def test_opcheck_of_a_stem(training: bool, layout: torch.memory_format, differen
         gradient = torch.randn_like(result).to(memory_format=layout)
         arguments = (gradient, x, winners, scale, shift, used, 1e-5, training)
         torch.library.opcheck(stem_backward_operator, arguments, test_utils=OF_BACKWARD)
+
+
+@pytest.mark.skipif(native_state().instruction_set is None, reason="the stem is fused in native kernels only")
+@OPCHECK
+@DIFFERENTIABLE
+@pytest.mark.parametrize(("training", "layout"), [(True, PLAIN), (True, LAST), (False, LAST)])
+def test_opcheck_of_a_lean_stem(training: bool, layout: torch.memory_format, differentiable: bool):
+    torch.manual_seed(0)
+    x, (scale, shift, _) = images(layout, 3, differentiable=differentiable), unit(4, 1, 1, differentiable)
+    weight = torch.randn(4, 3, 3, 3, dtype=torch.float64, requires_grad=differentiable)
+    arguments = (x, weight, scale, shift, [] if training else running(4), 1e-5, [2, 2], [1, 1])
+    torch.library.opcheck(lean_stem_operator, arguments)
+    if not differentiable:
+        result, moments = lean_stem_operator(*arguments)
+        used = moments if training else torch.stack(arguments[4])
+        gradient = torch.randn_like(result).to(memory_format=layout)
+        of_all = (gradient, *arguments[:4], used, 1e-5, training, [2, 2], [1, 1], True)
+        torch.library.opcheck(lean_stem_backward_operator, of_all, test_utils=OF_BACKWARD)
 
 
 # Compilers

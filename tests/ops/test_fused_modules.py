@@ -183,13 +183,37 @@ def test_hooks_of_whole_parts_do_not_stand_in_the_way(name: str, execution: Any)
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize("name", ["norm0", "relu0", "pool0"])
-def test_hooks_in_the_stem_are_called(name: str):
+@pytest.mark.parametrize("execution", ["auto", "fused-lean"])
+@pytest.mark.parametrize("name", ["conv0", "norm0", "relu0", "pool0"])
+def test_hooks_in_the_stem_are_called(name: str, execution: Any):
     seen: list[Tensor] = []
-    _, auto = pair(case_config("large stem"), "auto")
-    auto.features.get_submodule(name).register_forward_hook(lambda *arguments: seen.append(arguments[-1]))
-    auto(case_images(auto.config))
+    _, fused = pair(case_config("large stem"), execution)
+    fused.features.get_submodule(name).register_forward_hook(lambda *arguments: seen.append(arguments[-1]))
+    fused(case_images(fused.config)).sum().backward()
     assert len(seen) == 1
+
+
+CONVOLUTIONS: dict[str, Callable[[], nn.Module]] = {
+    "another kernel": lambda: nn.Conv2d(3, 8, 5, stride=2, padding=1, bias=False),
+    "dilation": lambda: nn.Conv2d(3, 8, 3, stride=2, padding=2, dilation=2, bias=False),
+    "bias": lambda: nn.Conv2d(3, 8, 7, stride=2, padding=3),
+    "mirrored margins": lambda: nn.Conv2d(3, 8, 7, stride=2, padding=3, padding_mode="reflect", bias=False),
+    "padding by name": lambda: nn.Conv2d(3, 8, 3, padding="same", bias=False),
+    "groups": lambda: nn.Conv2d(3, 9, 3, groups=3, bias=False),
+    "two modules": lambda: nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.Identity()),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_other_first_convolutions(name: str):
+    channels = 9 if name == "groups" else 8
+    reference, lean = pair(case_config("large stem", stem_channels=channels), "fused-lean")
+    for model in (reference, lean):
+        torch.manual_seed(1)
+        model.features.conv0 = CONVOLUTIONS[name]().double()
+    x = case_images(lean.config)
+    # The gradient of a bias in front of a batch normalisation is 0.
+    assert_equal(step(lean, x), step(reference, x), least=1e-3)
 
 
 # Modes

@@ -151,7 +151,7 @@ def _stem(config: DenseNetConfig, sides: tuple[int, ...]) -> LayerFacts:
         stored_reference=image + stored,
         stored_recompute=image + stored + feature,
         stored_fused=image + fused + feature,
-        stored_fused_lean=image + fused + feature,
+        stored_fused_lean=image + feature,
     )
 
 

@@ -168,7 +168,7 @@ class DenseNet(nn.Module):
 class Features(nn.Sequential):
     """All modules in front of the classifier, some of which may run as one.
 
-    These are norm0, relu0 and pool0 of an ImageNet stem, and a dense block with the transition behind it.
+    These are the four modules of an ImageNet stem, and a dense block with the transition behind it.
     """
 
     execution: Execution = "auto"
@@ -182,9 +182,10 @@ class Features(nn.Sequential):
             module, following = modules[name], modules.get(next_name)
             if name in done:
                 continue
-            if name == "norm0" and "relu0" in modules and "pool0" in modules:
-                x = stem(x, module, modules["relu0"], modules["pool0"], self.execution)
-                done |= {"relu0", "pool0"}
+            if name == "conv0" and modules.keys() >= {"norm0", "relu0", "pool0"}:
+                norm, relu, pool = (modules[part] for part in ("norm0", "relu0", "pool0"))
+                x = stem(x, module, norm, relu, pool, self.execution)
+                done |= {"norm0", "relu0", "pool0"}
             elif _are_pair(module, following):
                 block = cast(DenseBlock, module)
                 x = dense_block_and_transition(

@@ -7,19 +7,22 @@ read the same modules, so a checkpoint does not show which one trained it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from densenets.ops.execution import Choice, Execution, NativeState, choose_execution
-from densenets.ops.fused import fused_dense_block, fused_stem, fused_transition
+from densenets.ops.fused import fused_dense_block, fused_lean_stem, fused_stem, fused_transition
 from densenets.ops.kernels import compute_type
 from densenets.ops.layers import DenseLayerModules, TransitionModules
 from densenets.ops.native.library import native_state
 from densenets.ops.obstacles import (
     block_obstacle,
     joint_obstacle,
+    remade_result,
     stem_obstacle,
     transform_obstacle,
     transition_obstacle,
@@ -103,15 +106,22 @@ def transition(x: Tensor, modules: TransitionModules, execution: Execution) -> T
     return reduced if pools else modules.pool(modules.dropout(reduced))
 
 
-def stem(x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module, execution: Execution) -> Tensor:
-    """What follows the first convolution of an ImageNet network: N x C x *sides -> N x C x *sides / 2.
+def stem(
+    images: Tensor, conv: nn.Module, norm: nn.Module, relu: nn.Module, pool: nn.Module, execution: Execution
+) -> Tensor:
+    """The stem of an ImageNet network: images N x channels x *sides -> N x C x *sides / 4.
 
-    Fused in the native kernels where nothing stands against it, by the modules else.
+    What follows the convolution is fused in the native kernels where nothing stands against it, run by the
+    modules else. "fused-lean" makes the convolution's result again in the backward pass.
     """
-    if execution not in _AS_ASKED_FOR:
-        choice = _choose("auto", x.device, compute_type(x), stem_obstacle(x, norm, relu, pool))
-        if choice.native and isinstance(norm, _BatchNorm):
-            return fused_stem(x, norm)
+    if execution == "fused-lean" and torch.is_grad_enabled():
+        result = remade_result(images, conv)
+        if result is not None and _fuses_stem(result, norm, relu, pool):
+            pixels = result.numel() // result.shape[1]
+            return fused_lean_stem(images, cast(_ConvNd, conv), cast(_BatchNorm, norm), pixels)
+    x = conv(images)
+    if execution not in _AS_ASKED_FOR and _fuses_stem(x, norm, relu, pool):
+        return fused_stem(x, cast(_BatchNorm, norm))
     return pool(relu(norm(x)))
 
 
@@ -122,6 +132,10 @@ def explain_execution(requested: Execution, device: torch.device, dtype: torch.d
         InputError: no execution has this name, or the fused one was asked for and cannot run.
     """
     return _choose(requested, device, dtype, None)
+
+
+def _fuses_stem(x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module) -> bool:
+    return _choose("auto", x.device, compute_type(x), stem_obstacle(x, norm, relu, pool)).native
 
 
 def _choose(requested: Execution, device: torch.device, dtype: torch.dtype, obstacle: str | None) -> Choice:

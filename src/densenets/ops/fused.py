@@ -11,7 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
+from densenets.ops.fused_lean_stem import lean_stem_operator
 from densenets.ops.fused_operators import dense_block_operator, transition_operator
 from densenets.ops.fused_stem import stem_operator
 from densenets.ops.kernels import compute_type
@@ -94,11 +96,35 @@ def fused_transition(x: Tensor, unit: UnitModules, *, native: bool, pool: bool) 
 def fused_stem(x: Tensor, norm: _BatchNorm) -> Tensor:
     """BN-ReLU-max pooling, 3 wide, 2 apart: N x C x *sides -> N x C x *sides / 2."""
     x = x.to(compute_type(x))
-    running = [] if norm.training else [s for s in (norm.running_mean, norm.running_var) if s is not None]
-    maxima, _, moments = stem_operator(x, norm.weight, norm.bias, running, norm.eps)
-    if norm.training:
-        update_running_statistics(norm, *_unbiased(moments, _unbiased_factor(x, synchronized=False)))
+    maxima, _, moments = stem_operator(x, norm.weight, norm.bias, _running_of_stem(norm), norm.eps)
+    _update_stem(norm, x.numel() // x.shape[1], moments)
     return maxima
+
+
+def fused_lean_stem(images: Tensor, conv: _ConvNd, norm: _BatchNorm, pixels: int) -> Tensor:
+    """The same behind a convolution, whose result, N x C of so many pixels, isn't kept."""
+    dtype = compute_type(images)
+    maxima, moments = lean_stem_operator(
+        images.to(dtype),
+        conv.weight.to(dtype),
+        norm.weight,
+        norm.bias,
+        _running_of_stem(norm),
+        norm.eps,
+        conv.stride,
+        conv.padding,
+    )
+    _update_stem(norm, pixels, moments)
+    return maxima
+
+
+def _running_of_stem(norm: _BatchNorm) -> list[Tensor]:
+    return [] if norm.training else [s for s in (norm.running_mean, norm.running_var) if s is not None]
+
+
+def _update_stem(norm: _BatchNorm, pixels: int, moments: Tensor) -> None:
+    if norm.training:
+        update_running_statistics(norm, *_unbiased(moments, pixels / max(pixels - 1, 1)))
 
 
 def _parameters(units: Sequence[UnitModules]) -> list[Tensor]:

@@ -35,7 +35,7 @@ def stem_operator(
     """
     kernels, matrix, real = NativeKernels(), as_matrix(x), accumulation_type(x.dtype)
     moments = Moments(*(s.to(real) for s in running)) if running else kernels.statistics(matrix)
-    out, winners, noted = _empty_results(x, counted=not running)
+    out, winners, noted = empty_results(x, counted=not running)
     kernels.stem_forward(_unit(x, scale, shift, moments, epsilon), as_matrix(out), as_matrix(winners))
     if not running:
         torch.stack(moments, out=noted)
@@ -46,7 +46,7 @@ def stem_operator(
 def _(
     x: Tensor, scale: Tensor, shift: Tensor, running: Sequence[Tensor], epsilon: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _empty_results(x, counted=not running)
+    return empty_results(x, counted=not running)
 
 
 @torch.library.custom_op("densenets::stem_backward", mutates_args=())
@@ -125,7 +125,8 @@ def _unit(x: Tensor, scale: Tensor, shift: Tensor, moments: Moments, epsilon: fl
     )
 
 
-def _empty_results(x: Tensor, *, counted: bool) -> tuple[Tensor, Tensor, Tensor]:
+def empty_results(x: Tensor, *, counted: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """What a stem on N x C x *sides will write: maxima, winners, and with `counted` 2 x C of moments."""
     batch, channels, *sides = x.shape
     shape = (batch, *[(side - 1) // 2 + 1 for side in sides], channels)
     return (

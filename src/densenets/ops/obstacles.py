@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.module import _has_any_global_hook
 from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
 from densenets.ops.kernels import accumulation_type, compute_type
@@ -123,6 +124,23 @@ def stem_obstacle(x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module) 
     assert isinstance(norm, _BatchNorm)
     of_modules = interference(norm) or interference(relu) or interference(pool)
     return of_modules or _norm_obstacle(_maps(x), norm) or _batch_obstacle(x, norm)
+
+
+def remade_result(images: Tensor, conv: nn.Module) -> Tensor | None:
+    """A tensor like what the first convolution makes of N x C x *sides, without memory of its own.
+
+    None where it is another convolution than those that `DenseNet` makes, or one that somebody watches.
+    """
+    ones = (1,) * (images.dim() - 2)
+    if type(conv) is not _CONVOLUTIONS.get(images.dim()) or interference(conv) or _has_any_global_hook():
+        return None
+    assert isinstance(conv, _ConvNd)
+    plain = conv.dilation == ones and conv.groups == 1 and conv.bias is None and conv.padding_mode == "zeros"
+    if not plain or isinstance(conv.padding, str) or conv.weight.device != images.device:
+        return None
+    shapes = zip(images.shape[2:], conv.kernel_size, conv.stride, conv.padding, strict=True)
+    sides = [(side + 2 * padding - kernel) // stride + 1 for side, kernel, stride, padding in shapes]
+    return images.new_empty(1).expand(len(images), conv.out_channels, *sides)
 
 
 def _maps(x: Tensor) -> _Maps:
