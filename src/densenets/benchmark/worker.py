@@ -97,7 +97,8 @@ def measure_machine(threads: int, precisions: list[str]) -> dict[str, Any]:
 
     Returns:
         device; threads; peaks: precision -> gigaflops (10^9 additions and multiplications a second) and how
-        they were measured, "FMA" (instructions alone) or "matrix product" (what the library attains).
+        they were measured, "FMA" or "AMX" (these instructions alone) or "matrix product" (what the library
+        attains).
     """
     if threads:
         torch.set_num_threads(threads)
@@ -166,11 +167,13 @@ def _timed(step: Callable[[], Tensor], count: int) -> tuple[list[float], float |
 
 
 def _peak(dtype: torch.dtype) -> dict[str, Any]:
-    if native_state().instruction_set is None:
+    instruction_set = native_state().instruction_set
+    if instruction_set is None:
         return {"gigaflops": _product_peak(dtype), "measured_by": "matrix product"}
     kernels = NativeKernels()
     peaks = [kernels.peak(dtype, torch.get_num_threads(), _PEAK_SECONDS) for _ in range(_PEAKS)]
-    return {"gigaflops": max(peaks), "measured_by": "FMA"}
+    in_matrices = instruction_set == "amx" and dtype == torch.bfloat16
+    return {"gigaflops": max(peaks), "measured_by": "AMX" if in_matrices else "FMA"}
 
 
 def _product_peak(dtype: torch.dtype) -> float:

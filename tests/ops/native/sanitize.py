@@ -6,7 +6,8 @@
 Builds the library anew with GCC's AddressSanitizer and UndefinedBehaviorSanitizer, into a temporary folder
 (or FOLDER, where a second run finds it again), and runs units of all the tests' shapes on it in a child
 process: every instruction set and data type, 1 to 3 threads, forward and backward, in matrices that end where
-their values end, so that a read past the last one is seen. Takes some minutes, most of them for the compiler.
+their values end, so that a read past the last one is seen. Steps of small networks follow. Takes some
+minutes, most of them for the compiler.
 Prints each finding with its stack, and exits with 1 where there are any. Results are compared as in the
 tests, but one that is off is only printed: the tests are the place to judge it.
 """
@@ -129,6 +130,25 @@ def run_units(folder: Path) -> None:
                     except AssertionError as error:
                         print(f"off, {name}, {dtype}, {threads} threads: {check.__name__}, {shape}: {error}")
             print(f"{name}, {dtype}: {3 * len(cases)} checks ran", flush=True)
+    run_networks(instruction_sets()[-1])
+
+
+def run_networks(name: str) -> None:
+    """In the child: steps of whole networks, whose blocks are single calls."""
+    import torch
+    from network_steps import CASES, case_config, case_images, step
+
+    from densenets.models.densenet import DenseNet
+
+    for case in CASES:
+        for execution in ("fused", "fused-lean"):
+            for training in (True, False):
+                model = DenseNet(case_config(case), execution).train(training)
+                x = case_images(model.config).float()
+                for bfloat16 in (False, True):
+                    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                        step(model, x)
+    print(f"{name}: steps of {len(CASES)} networks ran", flush=True)
 
 
 if __name__ == "__main__":

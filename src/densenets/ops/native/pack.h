@@ -235,15 +235,16 @@ struct Affine {
     shift = scale + padded;
     mean = shift + padded;
     std::fill(memory, memory + size(channels), Real(0));
-#pragma GCC ivdep
+    const auto *means = static_cast<const Real*>(unit.mean), *variances = static_cast<const Real*>(unit.variance);
+    const auto *gammas = static_cast<const Real*>(unit.scale), *betas = static_cast<const Real*>(unit.shift);
+    // In vectors, for square roots and quotients take long one by one.
+    Real *__restrict scales = scale, *__restrict shifts = shift;
     for (int64_t c = 0; c < channels; c++) {
-      const double center = static_cast<const Real*>(unit.mean)[c];
-      const double factor = static_cast<const Real*>(unit.scale)[c] /
-                            __builtin_sqrt(static_cast<const Real*>(unit.variance)[c] + unit.epsilon);
-      scale[c] = static_cast<Real>(factor);
-      shift[c] = static_cast<Real>(static_cast<const Real*>(unit.shift)[c] - center * factor);
-      mean[c] = static_cast<Real>(center);
+      const double factor = gammas[c] / __builtin_sqrt(variances[c] + unit.epsilon);
+      scales[c] = static_cast<Real>(factor);
+      shifts[c] = static_cast<Real>(betas[c] - means[c] * factor);
     }
+    std::copy_n(means, channels, mean);
   }
 };
 
