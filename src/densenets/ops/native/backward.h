@@ -120,7 +120,7 @@ void add_weight_gradient_in_matrices([[maybe_unused]] const Unit& unit, [[maybe_
                                      [[maybe_unused]] const typename K::Packed* activations,
                                      [[maybe_unused]] typename K::Real* sums, [[maybe_unused]] int64_t sums_stride,
                                      [[maybe_unused]] Between&& between) {
-#if defined(__AMX_BF16__)
+#if defined(DENSENETS_MATRICES)
   const int64_t halo_height = geometry.halo(box.size, 1), halo_width = geometry.halo(box.size, 2);
   const int64_t line = pixel_line(geometry.halo_pixels(box)), steps = pixel_steps<K>(box.size[2]);
   const int64_t activation_block = box.size[0] * box.size[1] * steps * kBlock<K>;

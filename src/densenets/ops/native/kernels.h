@@ -117,7 +117,7 @@ constexpr densenets::DataTypeKernels kernels_of() {
           stem_backward<K>, peak_of<K>};
 }
 
-#if defined(__AMX_BF16__)
+#if defined(DENSENETS_MATRICES)
 using FastBFloat16 = BFloat16Matrices;
 #elif defined(__AVX512BF16__)
 using FastBFloat16 = BFloat16Pairs;

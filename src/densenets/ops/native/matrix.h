@@ -10,7 +10,7 @@ namespace DENSENETS_ISA {
 
 constexpr int kMatrixSide = 16;
 
-#if defined(__AMX_BF16__)
+#if defined(DENSENETS_MATRICES)
 
 // Number of a register in which two rows and two columns of matrices lie: sums, rows, columns.
 constexpr int kSums = 0, kMatrixRows = 4, kMatrixColumns = 6;
@@ -164,7 +164,7 @@ constexpr int64_t pixel_line(int64_t pixels) { return (divide_up(pixels + 2 * kM
 inline void transpose_pixels([[maybe_unused]] const uint32_t* blocks, [[maybe_unused]] int64_t block_step,
                              [[maybe_unused]] int64_t channels, [[maybe_unused]] int64_t pixels,
                              [[maybe_unused]] bfloat16* lines) {
-#if defined(__AMX_BF16__)
+#if defined(DENSENETS_MATRICES)
   const int64_t line = pixel_line(pixels);
   for (int64_t first = 0; first < channels; first += kMatrixSide, lines += kMatrixSide * line) {
     const uint32_t* half = blocks + first / 32 * block_step + first % 32 / 2;
@@ -188,7 +188,7 @@ inline void transpose_pixels([[maybe_unused]] const uint32_t* blocks, [[maybe_un
 // The products of `rows` rows and `vectors` vectors of columns: a function, or registers set up for them.
 template <class K>
 auto products_of(int vectors, int rows) {
-#if defined(__AMX_BF16__)
+#if defined(DENSENETS_MATRICES)
   if constexpr (K::in_matrices) {
     return MatrixProducts(vectors, rows);
   } else
@@ -206,7 +206,7 @@ int most_rows(int vectors) {
 // At the end of a thread's part.
 template <class K>
 void release_registers() {
-#if defined(__AMX_BF16__)
+#if defined(DENSENETS_MATRICES)
   if constexpr (K::in_matrices) MatrixProducts::release();
 #endif
 }

@@ -12,6 +12,11 @@
 
 namespace DENSENETS_ISA {
 
+// GCC's and Clang's names for AMX on bfloat16.
+#if defined(__AMX_BF16__) || defined(__AMXBF16__)
+#define DENSENETS_MATRICES
+#endif
+
 #define DENSENETS_INLINE inline __attribute__((always_inline))
 
 #if defined(__AVX512F__) || defined(__aarch64__)
