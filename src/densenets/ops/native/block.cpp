@@ -22,7 +22,8 @@ class BlockRun {
  public:
   BlockRun(const DataTypeKernels& kernels, const Block& block)
       : kernels_(kernels), block_(block), bytes_(bytes_of(block.data_type)),
-        real_bytes_(block.data_type == kFloat64 ? 8 : 4), pixels_(block.batch * block.sides[0] * block.sides[1] * block.sides[2]),
+        real_bytes_(block.data_type == kFloat64 ? 8 : 4),
+        pixels_(block.batch * block.sides[0] * block.sides[1] * block.sides[2]),
         width_(block.units == 2 ? block.parts[0].out_channels : 0) {}
 
   void forward() const {

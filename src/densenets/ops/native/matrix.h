@@ -134,7 +134,8 @@ class MatrixProducts {
     const bool lower = rows_ > kMatrixSide;
     for (int64_t vector = 0; vector < vectors_; vector += 2) {
       if (vector + 1 < vectors_) {
-        lower ? multiply(std::true_type{}, std::true_type{}, vector) : multiply(std::false_type{}, std::true_type{}, vector);
+        lower ? multiply(std::true_type{}, std::true_type{}, vector)
+              : multiply(std::false_type{}, std::true_type{}, vector);
       } else {
         lower ? multiply(std::true_type{}, std::false_type{}, vector)
               : multiply(std::false_type{}, std::false_type{}, vector);
