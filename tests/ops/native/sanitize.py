@@ -69,13 +69,19 @@ def build(folder: Path) -> Path:
 
 
 def run_child(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Python knows nothing of the sanitizer: its runtime has to be there before everything else."""
-    runtime = subprocess.run(
-        ["gcc", "-print-file-name=libasan.so"], check=True, capture_output=True, text=True
-    ).stdout.strip()
+    """Python knows nothing of the sanitizer: its runtime has to be there before everything else.
+
+    So has C++'s, whose exceptions it follows.
+    """
+    runtimes = [
+        subprocess.run(
+            ["gcc", f"-print-file-name={name}"], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        for name in ("libasan.so", "libstdc++.so.6")
+    ]
     environment = {
         **os.environ,
-        "LD_PRELOAD": runtime,
+        "LD_PRELOAD": " ".join(runtimes),
         "ASAN_OPTIONS": "detect_leaks=0",  # Python leaks on purpose
         "UBSAN_OPTIONS": "print_stacktrace=1",
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests/helpers")]),
