@@ -126,6 +126,20 @@ def test_one_call_gives_the_bits_of_many(
 
 @pytest.mark.usefixtures("native")
 @EXECUTION
+def test_kernels_of_other_sides(execution: Any):
+    reference, fused = pair(case_config(), execution)
+    for model in (reference, fused):
+        torch.manual_seed(1)
+        first, second, _ = first_pair(model)[0].layers()
+        first.conv1 = nn.Conv2d(first.conv1.in_channels, first.conv1.out_channels, 3, padding=1, bias=False)
+        second.conv2 = nn.Conv2d(second.conv2.in_channels, second.conv2.out_channels, 1, bias=False)
+        model.double()
+    x = case_images(fused.config)
+    assert_equal(step(fused, x), step(reference, x))
+
+
+@pytest.mark.usefixtures("native")
+@EXECUTION
 @pytest.mark.parametrize("name", ["denseblock1", "transition1", "denseblock2", "transition2"])
 def test_hooks_of_either_are_called(name: str, execution: Any):
     reference, fused = pair(case_config(), execution)

@@ -77,7 +77,7 @@ class BlockRun {
     unit.threads = block_.threads;
     unit.batch = block_.batch;
     std::copy_n(block_.sides, 3, unit.sides);
-    std::fill_n(unit.taps, 3, 1);
+    std::copy_n(part.taps, 3, unit.taps);
     unit.out_channels = part.out_channels;
     unit.mean = part.mean;
     unit.variance = part.variance;
@@ -118,9 +118,7 @@ class BlockRun {
   }
 
   Unit last_unit(int64_t layer, int64_t channels) const {
-    Unit unit = block_.units == 2 ? bottleneck_unit(layer) : feature_unit(part(layer, 0), channels);
-    std::copy_n(block_.taps, 3, unit.taps);
-    return unit;
+    return block_.units == 2 ? bottleneck_unit(layer) : feature_unit(part(layer, 0), channels);
   }
 
   static void write_to(Unit& unit, void* output, int64_t stride) {

@@ -34,7 +34,6 @@ class NativeBlock:
             threads=torch.get_num_threads(),
             batch=batch,
             sides=three_sides(sides),
-            taps=three_sides(tensors.parameters[plan.units - 1].weight.shape[2:]),
             units=plan.units,
             layers=len(made) // plan.units,
             in_channels=channels - sum(made[plan.units - 1 :: plan.units]),
@@ -82,7 +81,8 @@ class NativeBlock:
 
     def _describe_unit(self, part: library.BlockUnit, index: int) -> None:
         scale, shift, weight = self._tensors.parameters[index]
-        part.out_channels, part.epsilon = weight.shape[0], self._plan.epsilons[index]
+        part.taps, part.out_channels = three_sides(weight.shape[2:]), weight.shape[0]
+        part.epsilon = self._plan.epsilons[index]
         part.scale, part.shift, part.weight = scale.data_ptr(), shift.data_ptr(), weight.data_ptr()
         if self._tensors.running:
             mean, variance = self._tensors.running[index]

@@ -65,6 +65,7 @@ struct Unit {
 
 // A unit of a dense block: what differs from one to the next.
 struct BlockUnit {
+  int32_t taps[3];
   int64_t out_channels;
   double epsilon;
   const void* scale;
@@ -85,8 +86,7 @@ struct Block {
   int32_t threads;
   int64_t batch;
   int64_t sides[3];
-  int32_t taps[3];  // of a layer's last unit; the first of two has one tap
-  int32_t units;    // of a layer: 1, or 2 with a bottleneck
+  int32_t units;  // of a layer: 1, or 2 with a bottleneck
   int64_t layers;
   int64_t in_channels;
   int64_t channels;

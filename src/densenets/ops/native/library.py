@@ -65,6 +65,7 @@ class BlockUnit(ctypes.Structure):
     """`BlockUnit` of interface.h."""
 
     _fields_ = [
+        ("taps", ctypes.c_int32 * 3),
         ("out_channels", ctypes.c_int64),
         ("epsilon", ctypes.c_double),
         ("scale", ctypes.c_void_p),
@@ -87,7 +88,6 @@ class Block(ctypes.Structure):
         ("threads", ctypes.c_int32),
         ("batch", ctypes.c_int64),
         ("sides", ctypes.c_int64 * 3),
-        ("taps", ctypes.c_int32 * 3),
         ("units", ctypes.c_int32),
         ("layers", ctypes.c_int64),
         ("in_channels", ctypes.c_int64),
