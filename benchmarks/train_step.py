@@ -15,6 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from densenets.analysis.architecture import network_facts
 from densenets.benchmark.config import BenchmarkConfig
 from densenets.benchmark.results import line_residual
 from densenets.benchmark.runner import run_benchmarks
@@ -25,7 +26,7 @@ from densenets.ops.execution import EXECUTIONS
 from densenets.report.tables import print_benchmark, print_depths
 
 _CASES = ("bc-100-12", "densenet121", "densenet121-3d", "depth")
-_DEPTHS = range(40, 251, 30)
+_DEPTHS, _DEPTH_SIDES = range(40, 251, 30), (32, 32)
 
 
 def main() -> None:
@@ -86,9 +87,9 @@ def timed_case(name: str, arguments: argparse.Namespace) -> BenchmarkConfig:
 def depth_cases(arguments: argparse.Namespace) -> dict[str, BenchmarkConfig]:
     return {
         f"depth-{depth}": BenchmarkConfig(
-            model=f"densenet-bc-{depth}-12",
+            model=depth_model(depth),
             batch=16,
-            sides=(32, 32),
+            sides=_DEPTH_SIDES,
             variants=tuple(name for name in EXECUTIONS if name != "auto"),
             steps=1,
             warmup=1,
@@ -101,7 +102,10 @@ def depth_cases(arguments: argparse.Namespace) -> dict[str, BenchmarkConfig]:
 
 
 def depth_lines(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each execution the memory at each depth, and how far from a straight line it is."""
+    """Of each execution the memory at each depth, and how far from a straight line it is.
+
+    Also without weights and their gradients, which grow with the square of the depth.
+    """
     lines = []
     for variant in cases[0]["variants"]:
         in_use: dict[int, int | None] = {}
@@ -109,9 +113,27 @@ def depth_lines(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
             (row,) = (row for row in case["rows"] if row["variant"] == variant)
             in_use[depth] = row.get("in_use_bytes")
         known = {depth: number for depth, number in in_use.items() if number is not None}
-        residual = line_residual(list(known), list(known.values())) if len(known) > 2 else None
-        lines.append({"variant": variant, "in_use_bytes": in_use, "residual": residual})
+        activations = [number - weight_bytes(depth) for depth, number in known.items()]
+        enough = len(known) > 2
+        lines.append(
+            {
+                "variant": variant,
+                "in_use_bytes": in_use,
+                "residual": line_residual(list(known), list(known.values())) if enough else None,
+                "activations_residual": line_residual(list(known), activations) if enough else None,
+            }
+        )
     return lines
+
+
+def weight_bytes(depth: int) -> int:
+    """Of the network's parameters and their gradients, in float32."""
+    name = depth_model(depth)
+    return 8 * network_facts(name, named_config(name), _DEPTH_SIDES).total("parameters")
+
+
+def depth_model(depth: int) -> str:
+    return f"densenet-bc-{depth}-12"
 
 
 if __name__ == "__main__":

@@ -90,7 +90,9 @@ def test_memory_alone(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_memory_against_depth(capsys: pytest.CaptureFixture[str]) -> None:
     in_use = {40: 2**20, 70: None}
-    print_depths([{"variant": "reference", "in_use_bytes": in_use, "residual": 0.012}])
+    print_depths(
+        [{"variant": "reference", "in_use_bytes": in_use, "residual": 0.034, "activations_residual": 0.012}]
+    )
     printed = lines(capsys.readouterr().out)
     assert ["40", "1.00", "MiB"] in printed
     assert ["70", "-"] in printed

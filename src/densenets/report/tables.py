@@ -195,8 +195,9 @@ def print_depths(lines: list[dict[str, Any]], *, stderr: bool = False) -> None:
     """Print memory in use against depth.
 
     Args:
-        lines: each the name of a variant, in_use_bytes (depth -> bytes, None if it failed), and residual (of
-            the straight line that fits best, as a share of the value; None without three values).
+        lines: each the name of a variant, in_use_bytes (depth -> bytes, None if it failed), and residual and
+            activations_residual (of the straight line that fits best, as a share of the value, and the same
+            without weights and their gradients; None without three values).
         stderr: print to standard error, where standard output is for JSON.
     """
     table = Table(title="memory in use against depth", box=None)
@@ -207,6 +208,9 @@ def print_depths(lines: list[dict[str, Any]], *, stderr: bool = False) -> None:
         table.add_row(f"{depth}", *(_bytes(line["in_use_bytes"][depth]) for line in lines))
     table.add_section()
     table.add_row("off a line by", *(_percent(line["residual"]) for line in lines))
+    table.add_row(
+        "without weights and gradients", *(_percent(line["activations_residual"]) for line in lines)
+    )
     _console(stderr=stderr).print(table)
 
 
