@@ -96,4 +96,5 @@ def test_memory_against_depth(capsys: pytest.CaptureFixture[str]) -> None:
     printed = lines(capsys.readouterr().out)
     assert ["40", "1.00", "MiB"] in printed
     assert ["70", "-"] in printed
-    assert printed[-1] == ["off", "a", "line", "by", "1.2%"]
+    assert printed[-2] == ["off", "a", "line", "by", "3.4%"]
+    assert printed[-1] == ["without", "weights", "and", "gradients", "1.2%"]
