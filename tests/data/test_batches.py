@@ -328,7 +328,6 @@ def test_a_broken_file_ends_in_one_line_that_names_it(
 
 
 def test_the_papers_lighting_is_the_same_for_a_part_of_a_batch(memory_images: MemoryImages) -> None:
-    # A matrix product may add in another order for another number of rows; the draws must not show it.
     strengths = draw(23, seeded(3)).lighting
     whole = light(memory_images.pixels, strengths)
     alone = [light(memory_images.pixels[i : i + 1], strengths[i : i + 1]) for i in range(23)]

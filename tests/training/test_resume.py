@@ -11,7 +11,7 @@ import pytest
 import torch
 from training_runs import SMALL, command, environment, run, weights
 
-from densenets.training.run import read_metrics
+from densenets.training.run import RunFolder, read_metrics
 
 # Six epochs of a tiny network, saved after every step: enough moments to be hit at.
 RUN = (*SMALL, "--training.epochs", "6", "--training.checkpoint-minutes", "0", "--training.ema-decay", "0.9")
@@ -82,3 +82,17 @@ def test_a_polite_signal_stops_after_the_step(number, uninterrupted, tmp_path):
     done = run("train", "digits", *RUN, "--out", str(out), "--resume")
     assert done.returncode == 0, done.stderr
     assert_same(out, uninterrupted)
+
+
+def test_an_epoch_that_the_state_does_not_know_is_told_once(tmp_path):
+    # Killed after the line of an epoch was written, with a state of the epoch's last step.
+    folder = RunFolder(tmp_path)
+    step = {"kind": "step", "run_step": 4, "epoch": 0}
+    epoch = {"kind": "epoch", "run_step": 4, "epoch": 1}
+    later = {"kind": "step", "run_step": 5, "epoch": 1}
+    for line in (step, epoch, later):
+        folder.add_metrics(line)
+    folder.forget_metrics_after(4, epochs=1)
+    assert read_metrics(folder.metrics) == [step, epoch]
+    folder.forget_metrics_after(4, epochs=0)
+    assert read_metrics(folder.metrics) == [step]

@@ -119,7 +119,9 @@ def padded_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
 def light(images: Tensor, strengths: Tensor) -> Tensor:
     """Shift colours along the principal components (PCA lighting): -> float32 in about 0 ... 1."""
     vectors = torch.tensor(_LIGHTING_EIGENVECTORS)
-    shift = (strengths * torch.tensor(_LIGHTING_EIGENVALUES)) @ vectors.T  # B x 3
+    # Term by term: a matrix product may add in another order for another number of images.
+    first, second, third = (strengths * torch.tensor(_LIGHTING_EIGENVALUES)).split(1, dim=1)
+    shift = first * vectors[:, 0] + second * vectors[:, 1] + third * vectors[:, 2]  # B x 3
     if images.shape[1] == 1:
         shift = shift.mean(dim=1, keepdim=True)
     return _unit(images) + shift.to(images.device)[:, :, None, None]

@@ -113,7 +113,7 @@ class _Run:
         with contextlib.ExitStack() as stack:
             log: Log = SilentLog()
             if self.ranks.is_first:
-                self.folder.forget_metrics_after(self.run_step)
+                self.folder.forget_metrics_after(self.run_step, self.progress.epoch)
                 log = stack.enter_context(
                     run_log(
                         self.folder,

@@ -126,9 +126,19 @@ class RunFolder:
         with disk_errors(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def forget_metrics_after(self, run_step: int) -> None:
-        """Drop what was measured beyond the state that the run goes on from, and a half-written line."""
-        kept = [line for line in read_metrics(self.metrics) if line["run_step"] <= run_step]
+    def forget_metrics_after(self, run_step: int, epochs: int) -> None:
+        """Drop what was measured beyond the state that the run goes on from, and a half-written line.
+
+        Args:
+            run_step: steps that are done.
+            epochs: that are finished. After the last step of an epoch its line may be there although the
+                state doesn't know of it.
+        """
+        kept = [
+            line
+            for line in read_metrics(self.metrics)
+            if line["run_step"] <= run_step and (line["kind"] != "epoch" or line["epoch"] <= epochs)
+        ]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         write_bytes(self.metrics, text.encode())
 
