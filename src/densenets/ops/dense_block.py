@@ -17,7 +17,7 @@ from torch.nn.modules.conv import _ConvNd
 from densenets.ops.execution import Choice, Execution, NativeState, choose_execution
 from densenets.ops.fused import fused_dense_block, fused_lean_stem, fused_stem, fused_transition
 from densenets.ops.kernels import compute_type
-from densenets.ops.layers import DenseLayerModules, TransitionModules
+from densenets.ops.layers import DenseLayerModules, TransitionModules, UnitModules
 from densenets.ops.native.library import native_state
 from densenets.ops.obstacles import (
     block_obstacle,
@@ -41,7 +41,7 @@ def dense_block(x: Tensor, layers: Sequence[DenseLayerModules], execution: Execu
     Raises:
         InputError: no execution has this name, or the fused one was asked for and cannot run.
     """
-    chains = [layer.units() if hasattr(layer, "units") else [] for layer in layers]
+    chains = _chains(layers)
     obstacle = None if execution in _AS_ASKED_FOR else block_obstacle(x, layers, chains)
     choice = _choose(execution, x.device, compute_type(x), obstacle)
     if choice.execution == "reference":
@@ -64,7 +64,7 @@ def dense_block_and_transition(
     Raises:
         InputError: no execution has this name, or the fused one was asked for and cannot run.
     """
-    chains = [layer.units() if hasattr(layer, "units") else [] for layer in layers]
+    chains = _chains(layers)
     units = modules.units()
     obstacle = (
         "as asked for" if execution in _AS_ASKED_FOR else joint_obstacle(x, layers, chains, modules, units)
@@ -82,7 +82,7 @@ def dense_block_and_transition(
                 keep_bottlenecks=choice.execution == "fused",
                 pool=pools,
             )
-            return reduced if pools else modules.pool(modules.dropout(reduced))
+            return _behind(reduced, modules, pools)
     return transition(dense_block(x, layers, execution), modules, execution)
 
 
@@ -100,10 +100,8 @@ def transition(x: Tensor, modules: TransitionModules, execution: Execution) -> T
     if choice.execution == "recompute":
         return modules.pool(modules.dropout(recomputed_norm_relu_conv([x], modules.norm, modules.conv)))
     (unit,) = units
-    # Dropout stands between convolution and pooling, which then do not commute.
     pools = unit.drop == 0
-    reduced = fused_transition(x, unit, native=choice.native, pool=pools)
-    return reduced if pools else modules.pool(modules.dropout(reduced))
+    return _behind(fused_transition(x, unit, native=choice.native, pool=pools), modules, pools)
 
 
 def stem(
@@ -132,6 +130,16 @@ def explain_execution(requested: Execution, device: torch.device, dtype: torch.d
         InputError: no execution has this name, or the fused one was asked for and cannot run.
     """
     return _choose(requested, device, dtype, None)
+
+
+def _chains(layers: Sequence[DenseLayerModules]) -> list[Sequence[UnitModules]]:
+    """The units of each layer; none of one that doesn't say what it computes."""
+    return [layer.units() if hasattr(layer, "units") else [] for layer in layers]
+
+
+def _behind(reduced: Tensor, modules: TransitionModules, pools: bool) -> Tensor:
+    """What follows a fused transition: dropout between convolution and pooling, which then do not commute."""
+    return reduced if pools else modules.pool(modules.dropout(reduced))
 
 
 def _fuses_stem(x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module) -> bool:

@@ -124,7 +124,7 @@ def _running_of_stem(norm: _BatchNorm) -> list[Tensor]:
 
 def _update_stem(norm: _BatchNorm, pixels: int, moments: Tensor) -> None:
     if norm.training:
-        update_running_statistics(norm, *_unbiased(moments, pixels / max(pixels - 1, 1)))
+        update_running_statistics(norm, *_unbiased(moments, _unbiased_by(pixels)))
 
 
 def _parameters(units: Sequence[UnitModules]) -> list[Tensor]:
@@ -149,10 +149,14 @@ def _dropout_masks(x: Tensor, units: Sequence[UnitModules], drop: float) -> list
 
 
 def _unbiased_factor(x: Tensor, *, synchronized: bool) -> float:
-    """What makes a variance divided by P one divided by P - 1; of a single pixel it is 0 as it is."""
+    """Of the variance of N x C x *sides, whose pixels may be those of all ranks; see `_unbiased_by`."""
     pixels = x.numel() // x.shape[1]
-    total = pixels_of_all_ranks(x, pixels) if synchronized else pixels
-    return total / max(total - 1, 1)
+    return _unbiased_by(pixels_of_all_ranks(x, pixels) if synchronized else pixels)
+
+
+def _unbiased_by(pixels: float) -> float:
+    """What makes a variance divided by P one divided by P - 1; of a single pixel it is 0 as it is."""
+    return pixels / max(pixels - 1, 1)
 
 
 def _unbiased(moments: Tensor, factor: float) -> Tensor:

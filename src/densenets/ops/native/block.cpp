@@ -1,7 +1,6 @@
 // All layers of a dense block in one call: what `fused_block.py` does unit by unit.
 #include <algorithm>
 #include <cstring>
-#include <type_traits>
 
 #include "dispatch.h"
 
@@ -12,10 +11,8 @@ namespace {
 int64_t bytes_of(int32_t data_type) { return data_type == kFloat64 ? 8 : data_type == kFloat32 ? 4 : 2; }
 
 // An array of the data type, or of its accumulation type, from an element on; null stays null.
-template <class T>
-T* at(T* array, int64_t element, int64_t bytes) {
-  using Bytes = std::conditional_t<std::is_const_v<T>, const char, char>;
-  return array ? static_cast<Bytes*>(array) + element * bytes : nullptr;
+void* at(void* array, int64_t element, int64_t bytes) {
+  return array ? static_cast<char*>(array) + element * bytes : nullptr;
 }
 
 class BlockRun {
