@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from densenets.benchmark.config import BenchmarkConfig
-from densenets.benchmark.networks import build_network, make_batch
+from densenets.benchmark.networks import make_batch, variant_network
 from densenets.benchmark.variants import named_variant
 from densenets.machine import environment, keep_freed_memory
 from densenets.ops import fused_operators, fused_stem
@@ -114,7 +114,7 @@ def profile(config: BenchmarkConfig, steps: int) -> dict[str, object]:
     fused_operators.NativeKernels = fused_stem.NativeKernels = TimedKernels  # type: ignore[misc]
     (name,) = config.variants
     variant = named_variant(name)
-    network, (images, labels) = build_network(config, variant), make_batch(config, variant)
+    network, (images, labels) = variant_network(config, variant), make_batch(config, variant)
     measured: dict[str, list[float]] = defaultdict(list)
     for step in range(_WARMUP + steps):
         _seconds.clear()

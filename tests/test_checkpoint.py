@@ -16,7 +16,7 @@ from densenets.checkpoint import checkpoint_path, read_checkpoint, save_checkpoi
 from densenets.data.preprocessing import Preprocessing, imagenet_preprocessing
 from densenets.errors import InputError
 from densenets.interop.weights import infer_config, read_weights
-from densenets.models.config import DenseNetConfig
+from densenets.models.configs.densenet import DenseNetConfig
 from densenets.models.densenet import DenseNet
 from densenets.models.zoo import named_config
 from densenets.ops.execution import EXECUTIONS

@@ -16,7 +16,7 @@ from densenets.errors import InputError
 
 if TYPE_CHECKING:
     from densenets.checkpoint import Checkpoint, load
-    from densenets.models.config import DenseNetConfig
+    from densenets.models.configs.densenet import DenseNetConfig
     from densenets.models.create import create_model
     from densenets.models.densenet import DenseNet
 
@@ -35,7 +35,7 @@ __all__ = [
 _HOMES = {
     "Checkpoint": "densenets.checkpoint",
     "DenseNet": "densenets.models.densenet",
-    "DenseNetConfig": "densenets.models.config",
+    "DenseNetConfig": "densenets.models.configs.densenet",
     "create_model": "densenets.models.create",
     "load": "densenets.checkpoint",
 }

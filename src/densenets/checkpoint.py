@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file that rebuilds its model, classes and preprocessing by itself.
 
-The tensors carry torchvision's key names and nothing else, so other programs read them too; what the
-network is stands as JSON in the file's metadata. Reading one executes no code.
+DenseNets and ImageNet's ResNets carry torchvision's key names and nothing else, so other programs read them
+too; what a network is stands as JSON in the file's metadata. Reading one executes no code.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from torch import Tensor
 from densenets.data.preprocessing import Preprocessing
 from densenets.errors import InputError
 from densenets.files import read_json, write_bytes
-from densenets.models.config import DenseNetConfig
-from densenets.models.densenet import DenseNet
+from densenets.models.configs.base import NetworkConfig
+from densenets.models.configs.families import config_from_dict
+from densenets.models.create import build_network
+from densenets.models.network import Network
 from densenets.ops.execution import Execution
 
 _FORMAT = "densenets-1"
@@ -38,7 +40,7 @@ class Checkpoint:
         details: where it comes from (recipe, epoch, errors), for people to read.
     """
 
-    model: DenseNet
+    model: Network
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     details: dict[str, Any]
@@ -47,7 +49,7 @@ class Checkpoint:
 def save_checkpoint(
     path: Path,
     weights: Mapping[str, Tensor],
-    config: DenseNetConfig,
+    config: NetworkConfig,
     classes: tuple[str, ...],
     preprocessing: Preprocessing,
     details: dict[str, Any],
@@ -103,9 +105,9 @@ def read_checkpoint(path: str | Path, execution: Execution = "auto") -> Checkpoi
             f"{file} was not written by densenets (no network is described in it); weights of other "
             "programs come in with: densenets train finetune --model.weights FILE"
         )
-    config = DenseNetConfig.from_dict(json.loads(metadata["model"]))
+    config = config_from_dict(json.loads(metadata["model"]))
     with torch.device("meta"):
-        model = DenseNet(config, execution)
+        model = build_network(config, execution)
     described = {key: value.shape for key, value in model.state_dict().items()}
     found = {key: value.shape for key, value in weights.items()}
     if differing := [key for key in described | found if described.get(key) != found.get(key)]:
@@ -119,7 +121,7 @@ def read_checkpoint(path: str | Path, execution: Execution = "auto") -> Checkpoi
     )
 
 
-def load(path: str | Path, execution: Execution = "auto") -> DenseNet:
+def load(path: str | Path, execution: Execution = "auto") -> Network:
     """The trained network of a run's folder or a checkpoint file, in evaluation mode.
 
     Raises:

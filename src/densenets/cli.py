@@ -22,7 +22,7 @@ from densenets.errors import InputError, Interrupted, unknown_name
 from densenets.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from densenets.models.config import DenseNetConfig
+    from densenets.models.configs.base import NetworkConfig
 
 _HELP = """usage: densenets VERB [...]
 
@@ -236,7 +236,8 @@ class _SummaryOptions:
 
 def _summary(arguments: list[str]) -> None:
     options = _parse(_SummaryOptions, arguments, "summary")
-    from densenets.analysis.architecture import block_facts, network_facts
+    from densenets.analysis.architecture import network_facts
+    from densenets.analysis.densenet_facts import block_facts
     from densenets.ops.execution import choose_execution
     from densenets.ops.native.library import native_state
     from densenets.report.tables import print_summary
@@ -267,7 +268,7 @@ def _summary(arguments: list[str]) -> None:
         print_summary(facts, execution)
 
 
-def _summarized_config(model: str) -> DenseNetConfig:
+def _summarized_config(model: str) -> NetworkConfig:
     from densenets.models.zoo import named_config
 
     if not Path(model).exists():
@@ -277,9 +278,8 @@ def _summarized_config(model: str) -> DenseNetConfig:
     return read_checkpoint(model).model.config
 
 
-def _default_shape(config: DenseNetConfig) -> list[int]:
-    side = 224 if config.stem == "imagenet" else 32
-    return [config.in_channels] + [side] * config.spatial_dims
+def _default_shape(config: NetworkConfig) -> list[int]:
+    return [config.in_channels] + [config.default_size] * config.spatial_dims
 
 
 def _shape(text: str) -> list[int]:

@@ -10,6 +10,10 @@ class InputError(ValueError):
     """What the user gave cannot be used. The command line prints it as one line and exits with 2."""
 
 
+class UnknownName(InputError):  # noqa: N818 - it is an InputError, and reads as one
+    """Nothing has the name that the user gave."""
+
+
 class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to stop and has been saved
     """A run was stopped by a signal, after its state was saved.
 
@@ -22,9 +26,9 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to
         self.signal_number = signal_number
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     """The error for a name that nothing has, with the nearest names that something has."""
     names = list(known)
     nearest = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {', '.join(names[:20])}"
-    return InputError(f"unknown {kind} '{name}'; {hint}")
+    return UnknownName(f"unknown {kind} '{name}'; {hint}")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from densenets.benchmark.config import BenchmarkConfig
-from densenets.benchmark.networks import build_network, make_batch
+from densenets.benchmark.networks import make_batch, variant_network
 from densenets.benchmark.variants import named_variant
 
 
@@ -22,7 +22,7 @@ def test_every_variant_computes_the_same(model: str, in_channels: int, side: int
     )
     logits = []
     for variant in map(named_variant, config.variants):
-        network = build_network(config, variant).eval()
+        network = variant_network(config, variant).eval()
         assert all(parameter.requires_grad for parameter in network.parameters())
         with torch.no_grad():
             logits.append(network(make_batch(config, variant)[0]))
@@ -34,6 +34,6 @@ def test_every_variant_computes_the_same(model: str, in_channels: int, side: int
 def test_channels_last_is_how_weights_and_images_lie() -> None:
     config = BenchmarkConfig(model="densenet121", batch=2, sides=(32, 32), variants=("torchvision",))
     variant = named_variant("torchvision-channels-last")
-    weight = build_network(config, variant).features.conv0.weight
+    weight = variant_network(config, variant).features.conv0.weight
     for tensor in (weight, make_batch(config, variant)[0]):
         assert tensor.is_contiguous(memory_format=torch.channels_last)

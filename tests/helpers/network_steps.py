@@ -11,7 +11,7 @@ from small_networks import small_config
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from densenets.models.config import DenseNetConfig
+from densenets.models.configs.densenet import DenseNetConfig
 from densenets.models.densenet import DenseNet
 
 Model = TypeVar("Model", bound=nn.Module)

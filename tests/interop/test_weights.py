@@ -12,9 +12,9 @@ from torch import Tensor
 
 from densenets.errors import InputError
 from densenets.interop.weights import infer_config, read_weights
-from densenets.models.config import DenseNetConfig
+from densenets.models.configs.densenet import DenseNetConfig
 from densenets.models.densenet import DenseNet
-from densenets.models.zoo import ZOO, named_config
+from densenets.models.zoo import DENSENETS, named_config
 
 SMALL = small_config(stem="imagenet")
 
@@ -40,9 +40,9 @@ def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 # What network it is
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", DENSENETS)
 def test_every_network_of_the_zoo_is_known_by_its_weights(name: str):
-    config = ZOO[name].config
+    config = DENSENETS[name].config
     assert infer_config(meta_weights(config)) == config
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from densenets.errors import InputError
-from densenets.models.config import DenseNetConfig
+from densenets.models.configs.densenet import DenseNetConfig
 from densenets.models.create import create_model
 from densenets.models.densenet import DenseNet, Transition
 from densenets.models.zoo import named_config

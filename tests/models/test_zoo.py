@@ -6,7 +6,7 @@ from paper_counts import CIFAR_PARAMETERS, IMAGENET_PARAMETERS
 
 from densenets.errors import InputError
 from densenets.models.create import create_model
-from densenets.models.zoo import ZOO, named_config
+from densenets.models.zoo import DENSENETS, ZOO, named_config
 
 # Table 2 of the paper: C10, C10+, C100, C100+, SVHN, in percent.
 CIFAR_ERRORS = {
@@ -36,7 +36,7 @@ def parameters(name: str, num_classes: int | None = None) -> int:
 
 
 def test_zoo_is_the_networks_of_the_paper_and_its_authors():
-    assert list(ZOO) == [*CIFAR_PARAMETERS, *IMAGENET_PARAMETERS]
+    assert list(DENSENETS) == [*CIFAR_PARAMETERS, *IMAGENET_PARAMETERS]
 
 
 @pytest.mark.parametrize("name", CIFAR_PARAMETERS)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from densenets.models.config import DenseNetConfig
+from densenets.models.configs.densenet import DenseNetConfig
 from densenets.models.densenet import DenseNet
 from densenets.ops.execution import Execution
 

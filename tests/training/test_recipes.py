@@ -9,7 +9,8 @@ import pytest
 
 from densenets.data.config import DataConfig
 from densenets.errors import InputError
-from densenets.models.zoo import ZOO, named_config
+from densenets.models.configs.densenet import DenseNetConfig
+from densenets.models.zoo import DENSENETS, ZOO, named_config
 from densenets.training.recipe import (
     ModelRecipe,
     OptimizerRecipe,
@@ -25,18 +26,21 @@ from densenets.training.recipes import named_recipe, recipe_names
 def test_every_recipe_has_its_name_and_a_network(name: str) -> None:
     recipe = named_recipe(name)
     assert recipe.name == name
-    assert recipe.model.config.dropout == recipe.model.dropout
+    if isinstance(recipe.model.config, DenseNetConfig):
+        assert recipe.model.config.dropout == recipe.model.dropout
 
 
 def test_the_paper_has_a_recipe_for_every_network_and_set() -> None:
     names = recipe_names()
     assert len(names) == len(set(names))
     for network, entry in ZOO.items():
-        if entry.config.stem == "imagenet":
+        if entry.config.default_size == 224:
             assert f"imagenet-{network}" in names
-        else:
+        elif network in DENSENETS:
             for data in ("cifar10", "cifar10-plain", "cifar100", "cifar100-plain", "svhn"):
                 assert f"{data}-{network}" in names
+        else:
+            assert {f"cifar10-{network}", f"cifar10-own-{network}"} <= set(names)
 
 
 @pytest.mark.parametrize("name", [name for name in recipe_names() if "-densenet" in name])
@@ -130,7 +134,7 @@ def test_recipes_are_named_by_rule(name: str, data: str, network: str) -> None:
         ("cifar10-densenet121", "unknown recipe"),
         ("cifar10-densenet-bc-101-12", "depth 101 cannot be"),
         ("cifar10-densenet", "unknown recipe"),
-        ("cifar10-densenet-x-40-12", "unknown model"),
+        ("cifar10-densenet-x-40-12", "unknown recipe"),
         ("mnist-densenet-40-12", "did you mean fashion-mnist|unknown recipe"),
         ("digit", "did you mean digits"),
         ("nonsense", "unknown recipe 'nonsense'"),

@@ -15,18 +15,23 @@ _TRAINING_COST = 3  # a training step in forward passes: the backward pass takes
 
 
 def model_rows() -> list[dict[str, Any]]:
-    """Every network of the zoo: its facts, and the errors that its authors report, in percent."""
+    """Every network of the zoo: its facts, and what the papers print of it.
+
+    Of the parameters that a paper prints, in millions, some are not what its own rules give.
+    """
     rows = []
     for name, entry in ZOO.items():
-        side = 224 if entry.config.stem == "imagenet" else 32
+        side = entry.config.default_size
         facts = network_facts(name, entry.config, (side, side))
         rows.append(
             {
                 "name": name,
+                "family": entry.config.family,
                 "depth": entry.config.depth,
-                "growth_rate": entry.config.growth_rate,
+                "growth_rate": getattr(entry.config, "growth_rate", None),
                 "input": list(facts.input_shape),
                 "parameters": facts.total("parameters"),
+                "printed_parameters": entry.printed_parameters or None,
                 "multiply_adds": facts.total("multiply_adds"),
                 "published_errors": entry.published.top1,
                 "source": entry.published.source,

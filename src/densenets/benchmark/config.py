@@ -11,10 +11,10 @@ from densenets.benchmark.variants import (
     Precision,
     default_variants,
     named_variant,
-    torchvision_refusal,
+    refusal,
 )
 from densenets.errors import InputError
-from densenets.models.config import DenseNetConfig
+from densenets.models.configs.base import NetworkConfig
 from densenets.models.zoo import named_config
 
 Mode = Literal["train", "inference"]
@@ -68,15 +68,14 @@ class BenchmarkConfig:
         self.network.check_input((self.in_channels, *self.sides))
         if not self.variants:
             raise InputError("variants () cannot be: at least 1 is needed")
-        refusal = torchvision_refusal(self.network)
         for name in self.variants:
-            if named_variant(name).is_torchvision and refusal:
-                raise InputError(f"variant '{name}' cannot be: {refusal}")
+            if reason := refusal(self.network, named_variant(name)):
+                raise InputError(f"variant '{name}' cannot be: {reason}")
         if len(set(self.variants)) < len(self.variants):
             raise InputError(f"variants {' '.join(self.variants)} cannot be: one is named twice")
 
     @property
-    def network(self) -> DenseNetConfig:
+    def network(self) -> NetworkConfig:
         """The network of the model's name for these images."""
         return dataclasses.replace(
             named_config(self.model), in_channels=self.in_channels, spatial_dims=len(self.sides)

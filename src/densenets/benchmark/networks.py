@@ -13,17 +13,19 @@ from torch import Tensor, nn
 
 from densenets.benchmark.config import BenchmarkConfig
 from densenets.benchmark.variants import Variant
-from densenets.models.config import BOTTLENECK_WIDTH, DenseNetConfig
+from densenets.models.configs.densenet import BOTTLENECK_WIDTH, DenseNetConfig
+from densenets.models.create import build_network
 from densenets.models.densenet import DenseNet
 
 _WEIGHTS_SEED, _BATCH_SEED = 0, 1
 
 
-def build_network(config: BenchmarkConfig, variant: Variant) -> nn.Module:
+def variant_network(config: BenchmarkConfig, variant: Variant) -> nn.Module:
     """The network of a variant, in training mode."""
     generator = torch.Generator().manual_seed(_WEIGHTS_SEED)
     if not variant.is_torchvision:
-        return DenseNet(config.network, variant.execution, generator)
+        return build_network(config.network, variant.execution, generator)
+    assert isinstance(config.network, DenseNetConfig)
     weights = DenseNet(config.network, "reference", generator).state_dict()
     # Without memory of its own: it takes the tensors over, so that none of them is counted twice.
     with torch.device("meta"):

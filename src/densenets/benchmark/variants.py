@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from densenets.errors import unknown_name
-from densenets.models.config import DenseNetConfig
+from densenets.models.configs.base import NetworkConfig
+from densenets.models.configs.densenet import DenseNetConfig
 from densenets.ops.execution import EXECUTIONS, Execution
 
 Precision = Literal["float32", "bfloat16"]
@@ -75,7 +76,7 @@ def named_variant(name: str) -> Variant:
 
 
 def default_variants(
-    network: DenseNetConfig, precisions: tuple[Precision, ...], *, compiled: bool
+    network: NetworkConfig, precisions: tuple[Precision, ...], *, compiled: bool
 ) -> tuple[str, ...]:
     """The names of all variants that a network has, precision by precision.
 
@@ -84,13 +85,28 @@ def default_variants(
         precisions: which are measured.
         compiled: whether torch.compile, which can take minutes, is among them.
     """
-    theirs = () if torchvision_refusal(network) else _TORCHVISION if compiled else _TORCHVISION[:-1]
-    bases = (*theirs, *_our_executions())
-    return tuple(Variant(base=base, precision=precision).name for precision in precisions for base in bases)
+    theirs = _TORCHVISION if compiled else _TORCHVISION[:-1]
+    variants = [
+        Variant(base=base, precision=precision)
+        for precision in precisions
+        for base in (*theirs, *_our_executions())
+    ]
+    return tuple(variant.name for variant in variants if not refusal(network, variant))
 
 
-def torchvision_refusal(network: DenseNetConfig) -> str:
-    """Why torchvision has no such network, in one line; empty if it has."""
+def refusal(network: NetworkConfig, variant: Variant) -> str:
+    """Why a network cannot run as a variant, in one line; empty if it can."""
+    if variant.is_torchvision:
+        return torchvision_refusal(network)
+    if variant.base == "reference" or isinstance(network, DenseNetConfig):
+        return ""
+    return f"a {network.title} has no dense blocks; only reference runs it"
+
+
+def torchvision_refusal(network: NetworkConfig) -> str:
+    """Why torchvision has no such network to compare with, in one line; empty if it has."""
+    if not isinstance(network, DenseNetConfig):
+        return f"of torchvision's networks DenseNets alone are compared, and this is a {network.title}"
     if network.spatial_dims != 2:
         return f"torchvision's DenseNet has 2 spatial dimensions, not {network.spatial_dims}"
     if not network.bottleneck:

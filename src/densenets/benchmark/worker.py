@@ -20,9 +20,10 @@ from torch.nn.functional import cross_entropy
 
 from densenets.benchmark.config import BenchmarkConfig
 from densenets.benchmark.memory import PeakMemory, give_back_freed_memory
-from densenets.benchmark.networks import build_network, make_batch
+from densenets.benchmark.networks import make_batch, variant_network
 from densenets.benchmark.variants import Variant, named_variant
 from densenets.machine import device_name, keep_freed_memory
+from densenets.models.network import all_logits
 from densenets.ops.native.kernels import NativeKernels
 from densenets.ops.native.library import native_state
 
@@ -117,7 +118,7 @@ def _load_libraries(config: BenchmarkConfig, variant: Variant) -> None:
 
 def _make_step(config: BenchmarkConfig, variant: Variant) -> Callable[[], Tensor]:
     """What is timed; it returns the loss."""
-    network = build_network(config, variant)
+    network = variant_network(config, variant)
     images, labels = make_batch(config, variant)
     is_bfloat16 = variant.precision == "bfloat16"
     return (
@@ -135,7 +136,9 @@ def _training_step(
     def step() -> Tensor:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, is_bfloat16):
-            loss = cross_entropy(network(images).float(), labels)
+            # A network with companion classifiers trains them too.
+            outputs = all_logits(network(images))
+            loss = torch.stack([cross_entropy(logits.float(), labels) for logits in outputs]).sum()
         loss.backward()
         optimizer.step()
         return loss.detach()

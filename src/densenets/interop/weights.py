@@ -1,11 +1,14 @@
-"""DenseNet weights from any file: what network they are of is read off the weights themselves.
+"""Weights from any file, and the network that they are of.
 
-Understood are torchvision's keys, the older form of its published files (`norm.1.weight` for
-`norm1.weight`), the prefixes that wrappers leave, and our own checkpoints, in safetensors or PyTorch files.
+A DenseNet is read off the weights themselves, our own checkpoints say what they hold, and any other network
+has to be named. Understood are torchvision's keys, the older form of its published DenseNets
+(`norm.1.weight` for `norm1.weight`) and the prefixes that wrappers leave, in safetensors or PyTorch files.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 import pickle
 import re
@@ -19,8 +22,11 @@ from torch import Tensor
 
 from densenets.checkpoint import checkpoint_path, read_safetensors
 from densenets.errors import InputError
-from densenets.models.config import BOTTLENECK_WIDTH, DenseNetConfig, Stem
+from densenets.models.configs.base import NetworkConfig
+from densenets.models.configs.densenet import BOTTLENECK_WIDTH, DenseNetConfig, Stem
+from densenets.models.configs.families import config_from_dict
 
+_FIRST_OF_DENSENET = "features.conv0.weight"
 _OLD_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 _LAYER = re.compile(r"features\.denseblock(\d+)\.denselayer(\d+)\.conv1\.weight")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "weights")
@@ -28,20 +34,43 @@ _PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "backbone.")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file, with torchvision's key names.
+    """The state dict of a DenseNet in a file, with torchvision's key names.
 
     Raises:
         InputError: there is no such file, it is broken, holds no DenseNet, or would need code to be run.
     """
-    if path.suffix == ".safetensors" or path.is_dir():
-        weights, _ = read_safetensors(checkpoint_path(path))
-    else:
-        weights = _read_pytorch(path)
-    weights = {_current_key(key): value for key, value in weights.items()}
-    if "features.conv0.weight" not in weights:
-        found = ", ".join(list(weights)[:3])
-        raise InputError(f"{path} holds no DenseNet in torchvision's key names; its keys begin {found}")
+    weights, _ = _read_file(path)
+    if _FIRST_OF_DENSENET not in weights:
+        raise _no_densenet(path, weights)
     return weights
+
+
+def read_network(
+    path: Path, named: NetworkConfig, dropout: float = 0.0
+) -> tuple[dict[str, Tensor], NetworkConfig]:
+    """The state dict in a file, and the network that it is of.
+
+    Args:
+        path: the file, or a run's folder.
+        named: what the weights are of if neither they nor the file say so.
+        dropout: leaves no trace in a DenseNet's weights; to train on with.
+
+    Raises:
+        InputError: there is no such file, it is broken, or would need code to be run; or the weights are of
+            no DenseNet although one was named, or not of the network that was.
+    """
+    weights, metadata = _read_file(path)
+    if _FIRST_OF_DENSENET in weights:
+        return weights, infer_config(weights, dropout)
+    if "model" in metadata:
+        return weights, config_from_dict(json.loads(metadata["model"]))
+    if isinstance(named, DenseNetConfig):
+        raise _no_densenet(path, weights)
+    head = weights.get(f"{named.head}.weight")
+    images = [value.shape[1] for value in weights.values() if value.dim() == 4]
+    if head is None or not images:
+        raise InputError(f"{path} holds no {named.title}: {named.head}.weight or a convolution is missing")
+    return weights, dataclasses.replace(named, num_classes=head.shape[0], in_channels=images[0])
 
 
 def infer_config(weights: Mapping[str, Tensor], dropout: float = 0.0) -> DenseNetConfig:
@@ -110,6 +139,24 @@ def _compression(transitions: list[tuple[int, ...]]) -> float:
         if all(math.floor(theta * read) == handed_on for handed_on, read in transitions):
             return theta
     raise KeyError("one compression for all transitions")
+
+
+def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by today's key names, and what the file says beside them."""
+    metadata: dict[str, str] = {}
+    if path.suffix == ".safetensors" or path.is_dir():
+        weights, metadata = read_safetensors(checkpoint_path(path))
+    else:
+        weights = _read_pytorch(path)
+    return {_current_key(key): value for key, value in weights.items()}, metadata
+
+
+def _no_densenet(path: Path, weights: Mapping[str, Tensor]) -> InputError:
+    found = ", ".join(list(weights)[:3])
+    return InputError(
+        f"{path} holds no DenseNet in torchvision's key names; its keys begin {found}; "
+        "another network is named by --model.name"
+    )
 
 
 def _read_pytorch(path: Path) -> dict[str, Tensor]:

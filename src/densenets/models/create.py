@@ -7,10 +7,48 @@ from typing import Any
 
 import torch
 
-from densenets.models.config import Stem
+from densenets.errors import InputError
+from densenets.models.configs.base import NetworkConfig
+from densenets.models.configs.convnet import ConvNetConfig
+from densenets.models.configs.densenet import DenseNetConfig, Stem
+from densenets.models.configs.fractalnet import FractalNetConfig
+from densenets.models.configs.highway import HighwayConfig
+from densenets.models.configs.resnet import ResNetConfig
+from densenets.models.convnet import ConvNet
 from densenets.models.densenet import DenseNet
+from densenets.models.fractalnet import FractalNet
+from densenets.models.highway import HighwayNetwork
+from densenets.models.network import Network
+from densenets.models.resnet import ResNet
 from densenets.models.zoo import named_config
 from densenets.ops.execution import Execution
+
+
+def build_network(
+    config: NetworkConfig, execution: Execution = "auto", generator: torch.Generator | None = None
+) -> Network:
+    """A freshly initialised network of any family.
+
+    Args:
+        config: what it is.
+        execution: how dense blocks run; other networks know only "auto" and "reference".
+        generator: where the initial weights are drawn from; PyTorch's own without one.
+
+    Raises:
+        InputError: an execution that the network does not have.
+    """
+    if isinstance(config, DenseNetConfig):
+        return DenseNet(config, execution, generator)
+    if execution not in ("auto", "reference"):
+        raise InputError(f"execution '{execution}' is for dense blocks, and a {config.title} has none")
+    if isinstance(config, ResNetConfig):
+        return ResNet(config, generator)
+    if isinstance(config, ConvNetConfig):
+        return ConvNet(config, generator)
+    if isinstance(config, HighwayConfig):
+        return HighwayNetwork(config, generator)
+    assert isinstance(config, FractalNetConfig)
+    return FractalNet(config, generator)
 
 
 def create_model(
@@ -28,20 +66,20 @@ def create_model(
     dropout: float | None = None,
     spatial_dims: int | None = None,
     generator: torch.Generator | None = None,
-) -> DenseNet:
-    """A freshly initialised network of the zoo, such as "densenet121" or "densenet-bc-100-12".
+) -> Network:
+    """A freshly initialised network of the zoo, such as "densenet121", "densenet-bc-100-12" or "resnet50".
 
-    Any other field of `DenseNetConfig` can be given; None keeps the named network's own.
+    Any other field of a `DenseNetConfig` can be given; None keeps the named network's own.
 
     Args:
-        name: a name of the zoo, or densenet[-b|-c|-bc]-DEPTH-GROWTH.
+        name: a name of the zoo, or one by its rules, such as densenet[-b|-c|-bc]-DEPTH-GROWTH.
         num_classes: 10 for CIFAR's networks and 1000 for ImageNet's unless given.
         in_channels: 3 unless given; 1 for X-rays and most volumes.
         execution: how the dense blocks run; the weights never show it.
         generator: where the initial weights are drawn from.
 
     Raises:
-        InputError: the name or the execution is unknown, or the network cannot be.
+        InputError: the name or the execution is unknown, the network has no such field, or it cannot be.
     """
     fields = {
         "num_classes": num_classes,
@@ -56,4 +94,7 @@ def create_model(
         "spatial_dims": spatial_dims,
     }
     given: dict[str, Any] = {field: value for field, value in fields.items() if value is not None}
-    return DenseNet(dataclasses.replace(named_config(name), **given), execution, generator)
+    config = named_config(name)
+    if unknown := given.keys() - {field.name for field in dataclasses.fields(config)}:
+        raise InputError(f"{name} is a {config.title}, which has no {min(unknown)}")
+    return build_network(dataclasses.replace(config, **given), execution, generator)

@@ -11,8 +11,6 @@ Shapes: N batch, C channels, *sides the spatial sides, k growth rate, L layers o
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import cast
@@ -23,7 +21,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.module import _has_any_global_hook
 
-from densenets.models.config import DenseNetConfig
+from densenets.models.configs.densenet import DenseNetConfig
+from densenets.models.initialization import he_normal_, linear_uniform_
+from densenets.models.network import Network
 from densenets.ops.dense_block import (
     dense_block,
     dense_block_and_transition,
@@ -42,7 +42,7 @@ _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
-class DenseNet(nn.Module):
+class DenseNet(Network):
     """A densely connected network: N x C x *sides -> N x classes logits.
 
     Args:
@@ -60,14 +60,15 @@ class DenseNet(nn.Module):
         InputError: no execution has this name.
     """
 
+    config: DenseNetConfig
+
     def __init__(
         self,
         config: DenseNetConfig,
         execution: Execution = "auto",
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.features = Features(OrderedDict(_feature_modules(config)))
         self.classifier: nn.Module = nn.Linear(config.num_features, config.num_classes)
         self.execution = execution
@@ -95,26 +96,11 @@ class DenseNet(nn.Module):
         """
         for module in self.modules():
             if isinstance(module, _ConvNd):
-                nn.init.kaiming_normal_(
-                    module.weight, mode="fan_out", nonlinearity="relu", generator=generator
-                )
+                he_normal_(module.weight, "fan_out", generator)
             elif isinstance(module, _BatchNorm):
                 module.reset_parameters()
             elif isinstance(module, nn.Linear):
-                _initialize_linear(module, generator)
-
-    def reset_classifier(self, num_classes: int, generator: torch.Generator | None = None) -> None:
-        """Put a fresh linear layer of `num_classes` in the classifier's place."""
-        weight = next(self.features.parameters())
-        linear = nn.Linear(self.config.num_features, num_classes, device=weight.device, dtype=weight.dtype)
-        _initialize_linear(linear, generator)
-        self.classifier = linear
-        self.config = dataclasses.replace(self.config, num_classes=num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """N x C x *sides -> N x classes."""
-        features = self.forward_features(x)
-        return self.classifier(features.flatten(start_dim=2).mean(dim=2))
+                linear_uniform_(module, generator)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last maps, after the last BN and ReLU: N x C x *sides -> N x num_features x *sides / stride.
@@ -337,9 +323,3 @@ def _convolution(
 def _batch_norm(dims: int, channels: int) -> _BatchNorm:
     norm: _BatchNorm = _BATCH_NORM[dims](channels)
     return norm
-
-
-def _initialize_linear(linear: nn.Linear, generator: torch.Generator | None) -> None:
-    bound = 1 / math.sqrt(linear.in_features)
-    nn.init.uniform_(linear.weight, -bound, bound, generator=generator)
-    nn.init.zeros_(linear.bias)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from densenets.analysis.architecture import NetworkFacts
+from densenets.analysis.facts import NetworkFacts
+from densenets.models.zoo import NAME_FORMS
 from densenets.ops.execution import Choice
 
 _PLAIN_WIDTH = 150  # columns where no terminal says how wide it is
@@ -17,40 +20,27 @@ _UNITS = ((10**18, "E"), (10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"
 
 def print_summary(facts: NetworkFacts, execution: Choice) -> None:
     """Print a network layer by layer, and how its blocks would run on this machine's CPU."""
+    has_blocks = facts.knows_stored_bytes
     table = Table(title=f"{facts.name} for {_times(facts.input_shape)} inputs", box=None)
     for column in ("layer", "maps"):
         table.add_column(column)
-    for column in ("reads", "adds", "hands on", "connections", "parameters", "multiply-adds"):
-        table.add_column(column, justify="right")
-    for column in ("stored", "recompute", "fused", "lean"):
+    counts = ("reads", "adds", "hands on", "connections") if has_blocks else ("reads", "makes")
+    stored = ("stored", "recompute", "fused", "lean") if has_blocks else ()
+    for column in (*counts, "parameters", "multiply-adds", *stored):
         table.add_column(column, justify="right")
     for layer in facts.layers:
+        links = [f"{layer.hands_on}", f"{layer.connections or ''}"] if has_blocks else []
         table.add_row(
             layer.name,
             _times(layer.size),
             f"{layer.reads}",
             f"{layer.adds}",
-            f"{layer.hands_on}",
-            f"{layer.connections or ''}",
-            f"{layer.parameters:,}",
-            f"{layer.multiply_adds:,}",
-            _bytes(layer.stored_reference),
-            _bytes(layer.stored_recompute),
-            _bytes(layer.stored_fused),
-            _bytes(layer.stored_fused_lean),
+            *links,
+            *_quantities(facts, partial(getattr, layer)),
         )
     table.add_section()
-    table.add_row(
-        "total",
-        *[""] * 4,
-        f"{facts.total('connections')}",
-        f"{facts.total('parameters'):,}",
-        f"{facts.total('multiply_adds'):,}",
-        _bytes(facts.total("stored_reference")),
-        _bytes(facts.total("stored_recompute")),
-        _bytes(facts.total("stored_fused")),
-        _bytes(facts.total("stored_fused_lean")),
-    )
+    connections = ["", f"{facts.total('connections')}"] if has_blocks else []
+    table.add_row("total", *[""] * 3, *connections, *_quantities(facts, facts.total))
     console = _console()
     console.print(table)
     if facts.name == "dense-block":
@@ -59,6 +49,9 @@ def print_summary(facts: NetworkFacts, execution: Choice) -> None:
             f"the layers read {', '.join(str(layer.reads) for layer in layers)} and the transition "
             f"reads {transition.reads}; {facts.total('connections')} connections"
         )
+    if not has_blocks:
+        console.print("makes: channels of the maps that a layer hands on", style="dim")
+        return
     console.print(
         "stored, recompute, fused, lean: float32 activations that training keeps for the backward pass, one "
         "image, in the executions reference, recompute, fused and fused-lean; multiply-adds in the paper's "
@@ -68,37 +61,55 @@ def print_summary(facts: NetworkFacts, execution: Choice) -> None:
     console.print(f"execution on this machine's CPU: {execution}", style="dim")
 
 
+def _quantities(facts: NetworkFacts, value: Callable[[str], int]) -> list[str]:
+    """The cells of a row that can be summed, but for the connections."""
+    _, parameters, multiply_adds, *stored = facts.quantities
+    return [f"{value(parameters):,}", f"{value(multiply_adds):,}", *(_bytes(value(name)) for name in stored)]
+
+
 def print_models(rows: list[dict[str, Any]]) -> None:
     """Print the networks that have a name."""
     table = Table(box=None)
+    left = ("model", "input")
     for column in (
         "model",
         "L",
         "k",
         "input",
         "parameters",
+        "printed",
         "multiply-adds",
         "published top-1 error (%)",
     ):
-        table.add_column(column, justify="left" if column in ("model", "input") else "right")
+        table.add_column(column, justify="left" if column in left else "right")
     for row in rows:
         errors = ", ".join(f"{data} {error:g}" for data, error in row["published_errors"].items())
         table.add_row(
             row["name"],
             f"{row['depth']}",
-            f"{row['growth_rate']}",
+            f"{row['growth_rate'] or ''}",
             _times(row["input"]),
             f"{row['parameters']:,}",
+            _printed(row),
             _short(row["multiply_adds"]),
-            errors,
+            errors or "-",
         )
     console = _console()
     console.print(table)
     console.print(
-        "and densenet[-b|-c|-bc]-DEPTH-GROWTH for any depth of 3n+4 (6n+4 with a bottleneck); "
-        "+ is with standard augmentation",
+        f"and any of {', '.join(NAME_FORMS)}; + is with standard augmentation; L is the longest path (a Wide "
+        "ResNet's name counts two more); printed: parameters as the paper prints them, ! where its own rules "
+        "give others",
         style="dim",
+        markup=False,
     )
+
+
+def _printed(row: dict[str, Any]) -> str:
+    millions = row["printed_parameters"]
+    if millions is None:
+        return ""
+    return f"{millions:g}M" + ("" if abs(row["parameters"] / (1e6 * millions) - 1) < 0.05 else " !")
 
 
 def print_recipes(rows: list[dict[str, Any]]) -> None:
@@ -128,7 +139,9 @@ def print_recipes(rows: list[dict[str, Any]]) -> None:
     console.print(table)
     console.print(
         "multiply-adds of one image's forward pass, and of the whole training (3 forward passes an image "
-        "and epoch); the published error is the authors', not measured here",
+        "and epoch); the published error is the authors', not measured here. A recipe is DATA-NETWORK or, "
+        "for the peers' own training, DATA-own-NETWORK; DATA is cifar10, cifar100, cifar10-plain, "
+        "cifar100-plain (without augmentation), svhn, fashion-mnist or imagenet",
         style="dim",
     )
 

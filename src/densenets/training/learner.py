@@ -15,11 +15,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from densenets.data.batches import Batch, mixed_seed
 from densenets.distributed import Ranks
-from densenets.models.densenet import DenseNet
+from densenets.models.network import Network, all_logits
 from densenets.ops.sync_batch_norm import synchronize
 from densenets.training.recipe import OptimizerRecipe, Recipe
 
-_MIXUP_STREAM, _DROPOUT_STREAM = 1, 2  # keep a step's random streams apart
+_MIXUP_STREAM, _DROPOUT_STREAM, _PATHS_STREAM = 1, 2, 3  # keep a step's random streams apart
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Learner:
         ranks: this process's place; several are wrapped in DistributedDataParallel.
     """
 
-    def __init__(self, model: DenseNet, recipe: Recipe, ranks: Ranks) -> None:
+    def __init__(self, model: Network, recipe: Recipe, ranks: Ranks) -> None:
         self.recipe, self.ranks = recipe, ranks
         training = recipe.training
         if training.channels_last:
@@ -66,6 +66,7 @@ class Learner:
                 model,
                 device_ids=[ranks.device] if ranks.device.type == "cuda" else None,
                 broadcast_buffers=not synchronized,
+                find_unused_parameters=model.config.skips_layers,
             )
             if ranks.is_many
             else None
@@ -89,6 +90,8 @@ class Learner:
             step: of the epoch.
         """
         torch.manual_seed(self._seed(epoch, step, _DROPOUT_STREAM, self.ranks.shard.rank))
+        self.model.paths.seed(self._seed(epoch, step, _PATHS_STREAM))
+        companion_weight = self.companion_weight(epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         share = self._mixup_share(epoch, step)
@@ -98,7 +101,7 @@ class Learner:
         images = batch.images.tensor_split(parts)
         labels = batch.labels.tensor_split(parts)
         results = [
-            self._backward(x, y, batch.global_count, share, is_last=part == parts)
+            self._backward(x, y, batch.global_count, share, companion_weight, is_last=part == parts)
             for part, (x, y) in enumerate(zip(images, labels, strict=True), start=1)
         ]
         if self.recipe.optimizer.gradient_clip:
@@ -109,6 +112,11 @@ class Learner:
             self.averaged.update_parameters(self.model)
         losses, wrongs = zip(*results, strict=True)
         return StepSums(sum(losses, torch.zeros(())), sum(wrongs, torch.zeros(())), len(batch.labels))
+
+    def companion_weight(self, epoch: int) -> float:
+        """Of companion classifiers' losses: it decays linearly over the epochs (Lee et al. 2015, eq. 3)."""
+        training = self.recipe.training
+        return training.companion_weight * (1 - epoch / training.epochs)
 
     def weights_are_finite(self) -> bool:
         """Whether every weight and statistic is a number."""
@@ -134,7 +142,14 @@ class Learner:
             self.averaged.load_state_dict(state["averaged"])
 
     def _backward(
-        self, images: Tensor, labels: Tensor, global_count: int, share: float, *, is_last: bool
+        self,
+        images: Tensor,
+        labels: Tensor,
+        global_count: int,
+        share: float,
+        companion_weight: float,
+        *,
+        is_last: bool,
     ) -> tuple[Tensor, Tensor]:
         """Add a part's gradient; returns the part's (summed loss, wrong first guesses)."""
         if self.recipe.training.channels_last:
@@ -145,13 +160,17 @@ class Learner:
         device = self.ranks.device.type
         with self._parallel.no_sync() if waiting and self._parallel else contextlib.nullcontext():
             with torch.autocast(device, self._precision, self._precision != torch.float32):
-                logits = self._forward(mixed)
-                loss = self._loss(logits.float(), labels) * share
-                if share != 1:
-                    loss = loss + self._loss(logits.float(), labels.flip(0)) * (1 - share)
+                logits, *companions = all_logits(self._forward(mixed))
+                loss = self._mixed_loss(logits.float(), labels, share)
+                for companion in companions:
+                    loss = loss + companion_weight * self._mixed_loss(companion.float(), labels, share)
             # DistributedDataParallel takes the mean over ranks; this makes it that over images.
             (loss * (self.ranks.shard.world_size / global_count)).backward()
         return loss.detach(), (logits.detach().argmax(dim=1) != labels).sum()
+
+    def _mixed_loss(self, logits: Tensor, labels: Tensor, share: float) -> Tensor:
+        loss = self._loss(logits, labels) * share
+        return loss if share == 1 else loss + self._loss(logits, labels.flip(0)) * (1 - share)
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         smoothing = self.recipe.training.label_smoothing

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from densenets.data.config import DataConfig
 from densenets.errors import InputError
-from densenets.models.config import DenseNetConfig
+from densenets.models.configs.base import NetworkConfig
+from densenets.models.configs.densenet import DenseNetConfig
 from densenets.models.zoo import named_config
 from densenets.ops.execution import Execution
 
@@ -22,26 +23,29 @@ class ModelRecipe:
     """Which network is trained, from which weights."""
 
     name: str = "densenet-bc-100-12"
-    """A name of the zoo, or densenet[-b|-c|-bc]-DEPTH-GROWTH."""
+    """A name of the zoo, or one by its rules, such as densenet[-b|-c|-bc]-DEPTH-GROWTH."""
     block_layers: tuple[int, ...] = ()
-    """Layers of each block, where they shall not be those of the name."""
+    """Layers of each dense block, where they shall not be those of the name."""
     dropout: float = 0.0
-    """Probability after every convolution but the first; the paper takes 0.2 without augmentation."""
+    """Of a DenseNet after every convolution but the first (0.2 without augmentation); 0: the name's own."""
     execution: Execution = "auto"
     """How dense blocks run: reference, recompute (less memory), or auto (the fastest)."""
     weights: Path | None = None
-    """Weights of any DenseNet to start from; they say which network, a head that does not fit is new."""
+    """Weights to start from; a DenseNet's say which network, a head that does not fit is new."""
 
     @property
-    def config(self) -> DenseNetConfig:
+    def config(self) -> NetworkConfig:
         """The network, for the name's own channels and classes.
 
         Raises:
             InputError: no network has this name, or it cannot be.
         """
         config = named_config(self.name)
-        layers = self.block_layers or config.block_layers
-        return dataclasses.replace(config, block_layers=layers, dropout=self.dropout)
+        if self.block_layers:
+            if not isinstance(config, DenseNetConfig):
+                raise InputError(f"block_layers are for DenseNets, and {self.name} is a {config.title}")
+            config = dataclasses.replace(config, block_layers=self.block_layers)
+        return config.with_dropout(self.dropout) if self.dropout else config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +114,8 @@ class TrainingRecipe:
     """Share of the target that is spread over all classes."""
     mixup: float = 0.0
     """Alpha of mixup's beta distribution; 0 mixes nothing."""
+    companion_weight: float = 0.1
+    """Of companion classifiers' losses, where the network has them; it decays linearly to 0."""
     ema_decay: float = 0.0
     """Decay of the running mean of the weights that is evaluated and kept; 0 keeps the weights themselves."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -137,8 +143,9 @@ class TrainingRecipe:
                 raise InputError(f"{name} {getattr(self, name)} cannot be: at least 1 is needed")
         if not 0 <= self.label_smoothing < 1 or not 0 <= self.ema_decay < 1:
             raise InputError("label_smoothing and ema_decay are in [0, 1)")
-        if self.mixup < 0 or self.checkpoint_minutes < 0 or self.seed < 0:
-            raise InputError("mixup, checkpoint_minutes and seed are at least 0")
+        for name in ("mixup", "companion_weight", "checkpoint_minutes", "seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} {getattr(self, name)} cannot be: at least 0 is needed")
 
 
 @dataclass(frozen=True, kw_only=True)

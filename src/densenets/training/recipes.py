@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from densenets.data.config import AugmentationStep, DataConfig
-from densenets.errors import unknown_name
-from densenets.models.zoo import ZOO, named_config
+from densenets.errors import UnknownName, unknown_name
+from densenets.models.configs.base import NetworkConfig
+from densenets.models.configs.densenet import DenseNetConfig
+from densenets.models.zoo import DENSENETS, PEERS, ZOO, named_config
+from densenets.training.peer_recipes import has_own_recipe, own_recipe
 from densenets.training.recipe import (
     ModelRecipe,
     OptimizerRecipe,
@@ -88,26 +91,26 @@ def finetune() -> Recipe:
 def cifar(data: str, network: str, *, augmented: bool) -> Recipe:
     """The paper's CIFAR protocol (section 4.2): 300 epochs, batch 64, rate / 10 at 50% and 75%.
 
-    Mirror and crop on the "+" sets; without them ("-plain") dropout of 0.2. All training images are
-    trained on and the last epoch's test error is the result; hold 5,000 out with --data.held-out 5000
-    while developing.
+    Mirror and crop on the "+" sets; without them ("-plain") DenseNets have dropout of 0.2. All training
+    images are trained on and the last epoch's test error is the result; hold 5,000 out with
+    --data.held-out 5000 while developing.
     """
     return Recipe(
         name=f"{data}{'' if augmented else '-plain'}-{network}",
-        model=ModelRecipe(name=network, dropout=0.0 if augmented else 0.2),
+        model=ModelRecipe(name=network, dropout=0.0 if augmented else _dropout(network)),
         data=DataConfig(name=data, augmentation=_STANDARD if augmented else ("normalize",)),
         training=TrainingRecipe(epochs=300, batch_size=64),
     )
 
 
 def svhn(network: str) -> Recipe:
-    """The paper's SVHN protocol: train + extra, pixels / 255, no augmentation, dropout 0.2, 40 epochs.
+    """The paper's SVHN protocol: train + extra, pixels / 255, no augmentation, 40 epochs.
 
-    6,000 images are held out, and the best model on them is the result.
+    DenseNets have dropout of 0.2. 6,000 images are held out, and the best model on them is the result.
     """
     return Recipe(
         name=f"svhn-{network}",
-        model=ModelRecipe(name=network, dropout=0.2),
+        model=ModelRecipe(name=network, dropout=_dropout(network)),
         data=DataConfig(name="svhn", normalization="scale", held_out=6000),
         training=TrainingRecipe(epochs=40, batch_size=64, report="best"),
     )
@@ -127,45 +130,86 @@ def imagenet(network: str) -> Recipe:
     )
 
 
-_OWN: dict[str, Callable[[], Recipe]] = {
+_UNRULED: dict[str, Callable[[], Recipe]] = {
     "digits": digits,
     "cifar10-quick": cifar10_quick,
     "finetune": finetune,
 }
+_SMALL_DATA = ("cifar10", "cifar100", "fashion-mnist", "svhn")
+_OWN, _UNAUGMENTED = "own-", "plain-"
 
 
 def recipe_names() -> list[str]:
-    """Our own recipes, then the paper's for every network of the zoo.
+    """Our own recipes, then the paper's for every network of the zoo, and the peers' own.
 
-    More can be named by the same rules, such as cifar10-densenet-bc-40-24 or
-    fashion-mnist-densenet-bc-100-12.
+    Of the peers only CIFAR-10's with augmentation and ImageNet's; more can be named by the same rules, such
+    as cifar100-plain-own-resnet110, cifar10-densenet-bc-40-24 or fashion-mnist-densenet-bc-100-12.
     """
-    small = [name for name, entry in ZOO.items() if entry.config.stem == "cifar"]
-    large = [name for name, entry in ZOO.items() if entry.config.stem == "imagenet"]
+    small = [name for name, entry in DENSENETS.items() if not _is_for_imagenet(entry.config)]
+    peers = [name for name, entry in PEERS.items() if not _is_for_imagenet(entry.config)]
     return [
-        *_OWN,
+        *_UNRULED,
         *(f"{data}-{name}" for data in ("cifar10", "cifar100") for name in small),
         *(f"{data}-plain-{name}" for data in ("cifar10", "cifar100") for name in small),
         *(f"svhn-{name}" for name in small),
-        *(f"imagenet-{name}" for name in large),
+        *(f"cifar10-{name}" for name in peers),
+        *(f"cifar10-own-{name}" for name in peers),
+        *(f"imagenet-{name}" for name, entry in ZOO.items() if _is_for_imagenet(entry.config)),
     ]
 
 
 def named_recipe(name: str) -> Recipe:
-    """The recipe of a name.
+    """The recipe of a name: one of our own, or DATA[-plain][-own]-NETWORK.
+
+    "-plain" is without augmentation; "-own" is the recipe of the network's paper instead of DenseNet's.
 
     Raises:
         InputError: no recipe has this name, or its network cannot be.
     """
-    if name in _OWN:
-        return _OWN[name]()
-    data, _, rest = name.partition("-densenet")
-    plain = data.endswith("-plain")
-    data, network = data.removesuffix("-plain"), f"densenet{rest}"
-    if rest and data in ("cifar10", "cifar100", "fashion-mnist", "svhn", "imagenet"):
-        stem = named_config(network).stem
-        if (stem == "imagenet") == (data == "imagenet") and not (plain and data in ("svhn", "imagenet")):
-            if data == "imagenet":
-                return imagenet(network)
-            return svhn(network) if data == "svhn" else cifar(data, network, augmented=not plain)
+    if name in _UNRULED:
+        return _UNRULED[name]()
+    if name.startswith("imagenet-"):
+        network = name.removeprefix("imagenet-")
+        if (config := _known(network)) and _is_for_imagenet(config):
+            return imagenet(network)
+    for data in _SMALL_DATA:
+        if not name.startswith(f"{data}-"):
+            continue
+        # A network may be called plain-110, so what a prefix would leave is looked at last.
+        for prefix in ("", _UNAUGMENTED, _OWN, _UNAUGMENTED + _OWN):
+            rest = name.removeprefix(f"{data}-")
+            network = rest.removeprefix(prefix)
+            if not rest.startswith(prefix) or (config := _known(network)) is None:
+                continue
+            recipe = _ruled(data, network, config, augmented=_UNAUGMENTED not in prefix, own=_OWN in prefix)
+            if recipe is not None:
+                return recipe
     raise unknown_name("recipe", name, recipe_names())
+
+
+def _ruled(data: str, network: str, config: NetworkConfig, *, augmented: bool, own: bool) -> Recipe | None:
+    """The recipe of a network on a small data set; None where there is none of the kind."""
+    if (
+        _is_for_imagenet(config)
+        or (own and not has_own_recipe(network))
+        or (data == "svhn" and not augmented)
+    ):
+        return None
+    recipe = svhn(network) if data == "svhn" else cifar(data, network, augmented=augmented)
+    return own_recipe(recipe) if own else recipe
+
+
+def _known(network: str) -> NetworkConfig | None:
+    try:
+        return named_config(network)
+    except UnknownName:
+        return None
+
+
+def _is_for_imagenet(config: NetworkConfig) -> bool:
+    return config.default_size == 224
+
+
+def _dropout(network: str) -> float:
+    """The paper's, on sets without augmentation; its peers keep what their own papers say."""
+    return 0.2 if isinstance(named_config(network), DenseNetConfig) else 0.0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from densenets.errors import InputError
+from densenets.models.configs.base import NetworkConfig
 
 Stem = Literal["cifar", "imagenet"]
 
@@ -15,8 +15,8 @@ BOTTLENECK_WIDTH = 4  # a bottleneck's 1x1 convolution makes 4k channels (paper,
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenseNetConfig:
-    """A DenseNet (Huang et al. 2017, section 3), stated whole and checked once.
+class DenseNetConfig(NetworkConfig):
+    """A DenseNet (Huang et al. 2017, section 3).
 
     Attributes:
         block_layers: dense layers in each block, L per block.
@@ -26,8 +26,6 @@ class DenseNetConfig:
         stem: "cifar" is a 3x3 convolution; "imagenet" a 7x7/2 one, BN-ReLU and a 3x3/2 max pool.
         stem_channels: channels that the stem hands to the first block.
         dropout: probability, after every convolution but the first (0.2 without augmentation).
-        num_classes: width of the classifier.
-        in_channels: channels of the image.
         spatial_dims: 1 for signals, 2 for images, 3 for volumes.
 
     Raises:
@@ -41,29 +39,26 @@ class DenseNetConfig:
     stem: Stem
     stem_channels: int
     dropout: float = 0.0
-    num_classes: int = 10
-    in_channels: int = 3
-    spatial_dims: int = 2
+
+    family: ClassVar[str] = "densenet"
+    title: ClassVar[str] = "DenseNet"
+    known_dims: ClassVar[tuple[int, ...]] = (1, 2, 3)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.block_layers or any(layers < 1 for layers in self.block_layers):
             raise InputError(
                 f"block_layers {self.block_layers} cannot be: every block needs at least 1 layer"
             )
-        for field in ("growth_rate", "stem_channels", "num_classes", "in_channels"):
-            if getattr(self, field) < 1:
-                raise InputError(f"{field} {getattr(self, field)} cannot be: at least 1 is needed")
+        self._check_at_least_1("growth_rate", "stem_channels")
         if not 0 < self.compression <= 1:
             raise InputError(
                 f"compression {self.compression} cannot be: a share in (0, 1] is needed, "
                 "0.5 in -C and -BC, 1 without"
             )
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout {self.dropout} cannot be: a probability in [0, 1) is needed")
+        self._check_probabilities(dropout=self.dropout)
         if self.stem not in ("cifar", "imagenet"):
             raise InputError(f"stem '{self.stem}' is unknown; known: cifar, imagenet")
-        if self.spatial_dims not in (1, 2, 3):
-            raise InputError(f"spatial_dims {self.spatial_dims} cannot be: 1, 2 or 3 is needed")
         for block in self.blocks():
             if block.handed_on < 1:
                 raise InputError(
@@ -112,41 +107,15 @@ class DenseNetConfig:
         return math.ceil(math.ceil(size / 2) / 2) if self.stem == "imagenet" else size
 
     @property
+    def default_size(self) -> int:
+        """The image side, in pixels, that the network was made for."""
+        return 224 if self.stem == "imagenet" else 32
+
+    @property
     def smallest_size(self) -> int:
         """The smallest image side, in pixels, that leaves the last block a pixel."""
         last_stem_size = 2 ** (len(self.block_layers) - 1)
         return last_stem_size if self.stem == "cifar" else 4 * (last_stem_size - 1) + 1
-
-    def check_input(self, shape: tuple[int, ...]) -> None:
-        """Check the shape of one image or batch, (..., channels, *sides).
-
-        Raises:
-            InputError: the channels differ, or a side is too small to leave a pixel.
-        """
-        channels, sides = shape[-self.spatial_dims - 1], shape[-self.spatial_dims :]
-        if channels == self.in_channels and min(sides) >= self.smallest_size:
-            return
-        got = "x".join(str(n) for n in (channels, *sides))
-        if channels != self.in_channels:
-            raise InputError(f"input {got} has {channels} channels; this network reads {self.in_channels}")
-        smallest = "x".join([str(self.smallest_size)] * self.spatial_dims)
-        raise InputError(f"input {got} is too small for this network; at least {smallest} pixels are needed")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON can hold them."""
-        return {**dataclasses.asdict(self), "block_layers": list(self.block_layers)}
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> DenseNetConfig:
-        """The config that `to_dict` was made from.
-
-        Raises:
-            InputError: a field is missing, unknown or out of its range.
-        """
-        try:
-            return cls(**{**fields, "block_layers": tuple(fields["block_layers"])})
-        except (KeyError, TypeError) as error:
-            raise InputError(f"not a DenseNet's config: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,133 @@
+"""What the configs of all networks share. Needs no PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from densenets.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig(ABC):
+    """A network, stated whole and checked once.
+
+    Attributes:
+        num_classes: width of the classifier.
+        in_channels: channels of the image.
+        spatial_dims: of the image, 2 for pictures.
+        family: the networks that share a config and a module; a checkpoint names it.
+        title: the family as people call it.
+        known_dims: the spatial dimensions that the family has.
+        head: name of the layer that makes the logits, in the state dict.
+
+    Raises:
+        InputError: a field is out of its range.
+    """
+
+    num_classes: int = 10
+    in_channels: int = 3
+    spatial_dims: int = 2
+
+    family: ClassVar[str]
+    title: ClassVar[str]
+    known_dims: ClassVar[tuple[int, ...]] = (2,)
+    head: ClassVar[str] = "classifier"
+
+    def __post_init__(self) -> None:
+        self._check_at_least_1("num_classes", "in_channels")
+        if self.spatial_dims not in self.known_dims:
+            known = " or ".join(", ".join(str(dims) for dims in self.known_dims).rsplit(", ", 1))
+            raise InputError(f"spatial_dims {self.spatial_dims} cannot be: {known} is needed")
+
+    @property
+    @abstractmethod
+    def depth(self) -> int:
+        """Layers with weights along the longest path, as the paper counts them."""
+
+    @property
+    @abstractmethod
+    def smallest_size(self) -> int:
+        """The smallest image side, in pixels, that leaves the last maps a pixel."""
+
+    @property
+    def default_size(self) -> int:
+        """The image side, in pixels, that the network was made for."""
+        return 32
+
+    @property
+    def skips_layers(self) -> bool:
+        """Whether a training step may leave some weights out, which then have no gradient."""
+        return False
+
+    def with_dropout(self, probability: float) -> Self:
+        """The same network with another dropout.
+
+        Raises:
+            InputError: it has none, or none that one number could set.
+        """
+        if "dropout" not in {field.name for field in dataclasses.fields(self)}:
+            raise InputError(f"a {self.title} has no dropout to set; leave dropout out")
+        return dataclasses.replace(self, dropout=probability)  # type: ignore[call-arg]
+
+    def for_images(self, num_classes: int, in_channels: int, size: int) -> Self:
+        """The same network for images of `size` pixels a side and so many classes and channels.
+
+        Raises:
+            InputError: the images are too small for it.
+        """
+        config = dataclasses.replace(self, num_classes=num_classes, in_channels=in_channels)
+        config.check_input((in_channels, *[size] * self.spatial_dims))
+        return config
+
+    def check_input(self, shape: tuple[int, ...]) -> None:
+        """Check the shape of one image or batch, (..., channels, *sides).
+
+        Raises:
+            InputError: the channels differ, or a side is too small to leave a pixel.
+        """
+        channels, sides = shape[-self.spatial_dims - 1], shape[-self.spatial_dims :]
+        if channels == self.in_channels and min(sides) >= self.smallest_size:
+            return
+        got = "x".join(str(n) for n in (channels, *sides))
+        if channels != self.in_channels:
+            raise InputError(f"input {got} has {channels} channels; this network reads {self.in_channels}")
+        smallest = "x".join([str(self.smallest_size)] * self.spatial_dims)
+        raise InputError(f"input {got} is too small for this network; at least {smallest} pixels are needed")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The family and the fields, as JSON can hold them."""
+        fields = {key: _as_json(value) for key, value in dataclasses.asdict(self).items()}
+        return {"family": self.family, **fields}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        """The config that `to_dict` was made from, without the family or with it.
+
+        Raises:
+            InputError: a field is missing, unknown or out of its range.
+        """
+        try:
+            return cls(**{key: _from_json(value) for key, value in fields.items() if key != "family"})
+        except (KeyError, TypeError) as error:
+            raise InputError(f"not a {cls.title}'s config: {error}") from error
+
+    def _check_at_least_1(self, *fields: str) -> None:
+        for field in fields:
+            if getattr(self, field) < 1:
+                raise InputError(f"{field} {getattr(self, field)} cannot be: at least 1 is needed")
+
+    def _check_probabilities(self, **fields: float) -> None:
+        for field, value in fields.items():
+            if not 0 <= value < 1:
+                raise InputError(f"{field} {value} cannot be: a probability in [0, 1) is needed")
+
+
+def _as_json(value: Any) -> Any:
+    return [_as_json(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _from_json(value: Any) -> Any:
+    return tuple(_from_json(item) for item in value) if isinstance(value, list) else value

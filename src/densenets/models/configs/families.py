@@ -1,0 +1,30 @@
+"""From what a checkpoint says of its network to the config. Needs no PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from densenets.errors import InputError
+from densenets.models.configs.base import NetworkConfig
+from densenets.models.configs.convnet import ConvNetConfig
+from densenets.models.configs.densenet import DenseNetConfig
+from densenets.models.configs.fractalnet import FractalNetConfig
+from densenets.models.configs.highway import HighwayConfig
+from densenets.models.configs.resnet import ResNetConfig
+
+FAMILIES: dict[str, type[NetworkConfig]] = {
+    config.family: config
+    for config in (DenseNetConfig, ResNetConfig, ConvNetConfig, HighwayConfig, FractalNetConfig)
+}
+
+
+def config_from_dict(fields: dict[str, Any]) -> NetworkConfig:
+    """The config that `to_dict` of any family was made from; without a family it is a DenseNet's.
+
+    Raises:
+        InputError: the family is unknown, or a field is missing, unknown or out of its range.
+    """
+    family = fields.get("family", DenseNetConfig.family)
+    if family not in FAMILIES:
+        raise InputError(f"network family '{family}' is unknown; known: {', '.join(FAMILIES)}")
+    return FAMILIES[family].from_dict(fields)

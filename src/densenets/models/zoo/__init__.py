@@ -1,0 +1,29 @@
+"""Names and what they stand for. Needs no PyTorch."""
+
+from __future__ import annotations
+
+from densenets.errors import unknown_name
+from densenets.models.configs.base import NetworkConfig
+from densenets.models.zoo.densenets import DENSENETS, densenet_config
+from densenets.models.zoo.entries import PublishedErrors, ZooEntry
+from densenets.models.zoo.peers import PEER_FORMS, PEERS, peer_config
+
+__all__ = ["DENSENETS", "NAME_FORMS", "PEERS", "ZOO", "PublishedErrors", "ZooEntry", "named_config"]
+
+ZOO: dict[str, ZooEntry] = DENSENETS | PEERS
+
+NAME_FORMS = ("densenet[-b|-c|-bc]-DEPTH-GROWTH", *PEER_FORMS)
+
+
+def named_config(name: str) -> NetworkConfig:
+    """The config of a name: one of `ZOO`, or one of `NAME_FORMS` by the papers' rules.
+
+    Raises:
+        InputError: no network has this name, or its depth cannot be.
+    """
+    if name in ZOO:
+        return ZOO[name].config
+    config = densenet_config(name) or peer_config(name)
+    if config is None:
+        raise unknown_name("model", name, [*ZOO, "densenet-bc-DEPTH-GROWTH"])
+    return config
