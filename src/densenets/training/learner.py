@@ -104,6 +104,8 @@ class Learner:
             self._backward(x, y, batch.global_count, share, companion_weight, is_last=part == parts)
             for part, (x, y) in enumerate(zip(images, labels, strict=True), start=1)
         ]
+        if self.model.config.skips_layers:
+            self._give_skipped_weights_no_gradient()
         if self.recipe.optimizer.gradient_clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.gradient_clip)
         self.optimizer.step()
@@ -175,6 +177,12 @@ class Learner:
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         smoothing = self.recipe.training.label_smoothing
         return cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+
+    def _give_skipped_weights_no_gradient(self) -> None:
+        """A gradient of 0 instead of none, so that momentum and weight decay act on all, as in the papers."""
+        for parameter in self.model.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
 
     def _mixup_share(self, epoch: int, step: int) -> float:
         """The share of each image in its mixture (Zhang et al. 2018); at least half, 1 without mixup."""
