@@ -99,6 +99,24 @@ def test_depths(name: str, depth: int) -> None:
     assert named_config(name).depth == depth
 
 
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("resnet50-16", (16, 32, 64)),  # a width is named: CIFAR's, not ImageNet's
+        ("resnet20-12", (12, 24, 48)),
+        ("plain-20-17", (17, 34, 68)),
+        ("stochastic-depth-20-8", (8, 16, 32)),
+        ("preact-resnet20-18", (72, 144, 288)),
+        ("preact-resnet32-8", (8, 16, 32)),
+        ("wrn-16-2", (32, 64, 128)),
+    ],
+)
+def test_a_width_is_the_first_stages(name: str, channels: tuple[int, ...]) -> None:
+    config = named_config(name)
+    assert isinstance(config, ResNetConfig)
+    assert (config.stage_channels, config.default_size) == (channels, 32)
+
+
 def test_units_of_the_preactivation_networks() -> None:
     for name, unit in (("110", "basic"), ("164", "bottleneck"), ("1001", "bottleneck"), ("32", "basic")):
         config = named_config(f"preact-resnet{name}")

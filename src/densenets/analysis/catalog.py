@@ -6,12 +6,12 @@ import dataclasses
 from typing import Any
 
 from densenets.analysis.architecture import network_facts
-from densenets.data.facts import DATA_FACTS
+from densenets.data.facts import DATA_FACTS, training_count
 from densenets.models.zoo import ZOO
 from densenets.training.recipe import Recipe
 from densenets.training.recipes import named_recipe, recipe_names
 
-_TRAINING_COST = 3  # a training step in forward passes: the backward pass takes two of them
+TRAINING_COST = 3  # a training step in forward passes: the backward pass takes two of them
 
 
 def model_rows() -> list[dict[str, Any]]:
@@ -66,8 +66,9 @@ def _recipe_row(recipe: Recipe) -> dict[str, Any]:
         return row
     config = dataclasses.replace(recipe.model.config, num_classes=data.classes, in_channels=data.channels)
     facts = network_facts(recipe.name, config, (data.side, data.side))
-    images = data.training - int(recipe.data.held_out)
-    passes = _TRAINING_COST * images * recipe.training.epochs
+    images = training_count(recipe.data)
+    assert images is not None
+    passes = TRAINING_COST * images * recipe.training.epochs
     return row | {
         "parameters": facts.total("parameters"),
         "multiply_adds": facts.total("multiply_adds"),

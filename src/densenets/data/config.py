@@ -34,8 +34,10 @@ class DataConfig:
     """channel: mean and deviation of the training images; scale: pixels / 255; imagenet: its constants."""
     held_out: float = 0.0
     """Training images held out for validation: a number, or a share below 1; 0 watches the test set."""
+    training_images: int = 0
+    """Train on so many of the images that are not held out, drawn at random; 0 for all."""
     split_seed: int = 0
-    """Which images are held out."""
+    """Which images are held out, and which of the others are trained on."""
     image_size: int = 224
     """Side in pixels that images of folders are brought to."""
     channels: int = 3
@@ -69,8 +71,10 @@ class DataConfig:
             )
         if self.channels not in (1, 3):
             raise InputError(f"channels {self.channels} cannot be: 1 (grey) or 3 (colour)")
-        if self.image_size < 1 or self.workers < 0 or self.padding < 0:
-            raise InputError("image_size is at least 1 pixel, workers and padding at least 0")
+        if self.image_size < 1 or min(self.workers, self.padding, self.training_images) < 0:
+            raise InputError(
+                "image_size is at least 1 pixel, workers, padding and training_images at least 0"
+            )
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> DataConfig:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from densenets.data.config import DataConfig
+
 
 @dataclass(frozen=True)
 class DataFacts:
@@ -22,6 +24,17 @@ class DataFacts:
     classes: int
     channels: int
     side: int
+
+
+def training_count(config: DataConfig) -> int | None:
+    """Images that a run trains on; None where the set's size is not known before it is read."""
+    facts = DATA_FACTS.get(config.name)
+    if facts is None:
+        return None
+    if config.training_images:
+        return config.training_images
+    share = config.held_out * facts.training if config.held_out < 1 else config.held_out
+    return facts.training - round(share)
 
 
 DATA_FACTS = {

@@ -122,6 +122,13 @@ def _hold_out(training: Images, config: DataConfig) -> tuple[Images, Images]:
         )
     if config.held_out and not len(held_out):
         raise InputError(f"held_out {config.held_out:g} of {len(training)} images is none; raise it")
+    number = config.training_images
+    if number > len(kept):
+        raise InputError(f"training_images {number} cannot be: there are {len(kept)} to train on")
+    if number:
+        # Drawn anew, so that the images held out stay the same.
+        _, drawn = held_out_split(len(kept), number, config.split_seed + 1)
+        kept = kept[drawn]
     return training.subset(kept), training.subset(held_out)
 
 

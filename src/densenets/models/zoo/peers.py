@@ -6,6 +6,7 @@ measured by this project.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 
@@ -17,7 +18,7 @@ from densenets.models.configs.highway import HighwayConfig
 from densenets.models.configs.resnet import ResidualUnit, ResNetConfig
 from densenets.models.zoo.entries import PublishedErrors, ZooEntry, table2
 
-_CIFAR_STAGE_CHANNELS = (16, 32, 64)
+_CIFAR_WIDTH = 16  # channels of the first stage; the others have twice and four times as many
 _IMAGENET_RESNETS: dict[int, tuple[ResidualUnit, tuple[int, ...]]] = {
     18: ("basic", (2, 2, 2, 2)),
     34: ("basic", (3, 4, 6, 3)),
@@ -47,9 +48,9 @@ def _units(depth: int, per_unit: int, added: int) -> int:
     return units
 
 
-def _resnet(depth: int) -> ResNetConfig:
-    """He et al. 2016: section 4.2 for CIFAR, table 1 for ImageNet's depths."""
-    if depth in _IMAGENET_RESNETS:
+def _resnet(depth: int, width: int | None = None) -> ResNetConfig:
+    """He et al. 2016: section 4.2 for CIFAR, table 1 for ImageNet's depths where no width is named."""
+    if depth in _IMAGENET_RESNETS and width is None:
         unit, stage_units = _IMAGENET_RESNETS[depth]
         widest = 4 if unit == "bottleneck" else 1
         return ResNetConfig(
@@ -62,50 +63,38 @@ def _resnet(depth: int) -> ResNetConfig:
             stem_channels=64,
             num_classes=1000,
         )
+    return _basic(depth, width or _CIFAR_WIDTH)
+
+
+def _basic(depth: int, width: int) -> ResNetConfig:
     return ResNetConfig(
         stage_units=(_units(depth, 2, 2),) * 3,
-        stage_channels=_CIFAR_STAGE_CHANNELS,
+        stage_channels=(width, 2 * width, 4 * width),
         unit="basic",
         pre_activation=False,
         shortcut="subsampled",
         stem="cifar",
-        stem_channels=16,
+        stem_channels=width,
     )
 
 
-def _plain(depth: int) -> ResNetConfig:
+def _plain(depth: int, width: int = _CIFAR_WIDTH) -> ResNetConfig:
     """He et al. 2016, section 4.2: the layers of a ResNet without its shortcuts."""
-    return ResNetConfig(
-        stage_units=(_units(depth, 2, 2),) * 3,
-        stage_channels=_CIFAR_STAGE_CHANNELS,
-        unit="basic",
-        pre_activation=False,
-        shortcut="none",
-        stem="cifar",
-        stem_channels=16,
-    )
+    return dataclasses.replace(_basic(depth, width), shortcut="none")
 
 
-def _preact_resnet(depth: int) -> ResNetConfig:
+def _preact_resnet(depth: int, width: int = _CIFAR_WIDTH) -> ResNetConfig:
     """He et al. 2016 (Identity Mappings): bottlenecks where the depth is 9n+2, but not in 110 layers."""
     if depth == _BASIC_PREACT or ((depth - 2) % 9 and (depth - 2) % 6 == 0):
-        return ResNetConfig(
-            stage_units=(_units(depth, 2, 2),) * 3,
-            stage_channels=_CIFAR_STAGE_CHANNELS,
-            unit="basic",
-            pre_activation=True,
-            shortcut="subsampled",
-            stem="cifar",
-            stem_channels=16,
-        )
+        return dataclasses.replace(_basic(depth, width), pre_activation=True)
     return ResNetConfig(
         stage_units=(_units(depth, 3, 2),) * 3,
-        stage_channels=(64, 128, 256),
+        stage_channels=(4 * width, 8 * width, 16 * width),
         unit="bottleneck",
         pre_activation=True,
         shortcut="projection",
         stem="cifar",
-        stem_channels=16,
+        stem_channels=width,
     )
 
 
@@ -113,27 +102,19 @@ def _wide_resnet(depth: int, widening: int) -> ResNetConfig:
     """Zagoruyko and Komodakis 2016, table 1. The depth in the name counts the three shortcut convolutions."""
     return ResNetConfig(
         stage_units=(_units(depth, 2, 4),) * 3,
-        stage_channels=tuple(widening * channels for channels in _CIFAR_STAGE_CHANNELS),
+        stage_channels=tuple(_CIFAR_WIDTH * factor * widening for factor in (1, 2, 4)),
         unit="basic",
         pre_activation=True,
         shortcut="projection",
         stem="cifar",
-        stem_channels=16,
+        stem_channels=_CIFAR_WIDTH,
     )
 
 
-def _stochastic_depth(depth: int) -> ResNetConfig:
+def _stochastic_depth(depth: int, width: int = _CIFAR_WIDTH) -> ResNetConfig:
     """Huang et al. 2016: a ResNet whose last unit survives half of the steps; shortcuts as in their code."""
-    return ResNetConfig(
-        stage_units=(_units(depth, 2, 2),) * 3,
-        stage_channels=_CIFAR_STAGE_CHANNELS,
-        unit="basic",
-        pre_activation=False,
-        shortcut="pooled",
-        stem="cifar",
-        stem_channels=16,
-        last_survival=0.5,
-        initialization="fan_in",
+    return dataclasses.replace(
+        _basic(depth, width), shortcut="pooled", last_survival=0.5, initialization="fan_in"
     )
 
 
@@ -271,12 +252,14 @@ PEERS: dict[str, ZooEntry] = {
     )
 }
 
+_DEPTH_WIDTH = r"(\d+)(?:-(\d+))?"
+
 # A form of names, what it builds from the numbers in the name, and how people are told of it.
 _RULES: tuple[tuple[str, Callable[..., NetworkConfig], str], ...] = (
-    (r"resnet(\d+)", _resnet, "resnetDEPTH"),
-    (r"plain-(\d+)", _plain, "plain-DEPTH"),
-    (r"preact-resnet(\d+)", _preact_resnet, "preact-resnetDEPTH"),
-    (r"stochastic-depth-(\d+)", _stochastic_depth, "stochastic-depth-DEPTH"),
+    (rf"resnet{_DEPTH_WIDTH}", _resnet, "resnetDEPTH[-WIDTH]"),
+    (rf"plain-{_DEPTH_WIDTH}", _plain, "plain-DEPTH[-WIDTH]"),
+    (rf"preact-resnet{_DEPTH_WIDTH}", _preact_resnet, "preact-resnetDEPTH[-WIDTH]"),
+    (rf"stochastic-depth-{_DEPTH_WIDTH}", _stochastic_depth, "stochastic-depth-DEPTH[-WIDTH]"),
     (r"wrn-(\d+)-(\d+)", _wide_resnet, "wrn-DEPTH-WIDENING"),
     (r"highway-(\d+)-(\d+)", _highway, "highway-DEPTH-WIDTH"),
 )
@@ -293,7 +276,7 @@ def peer_config(name: str) -> NetworkConfig | None:
     """
     for pattern, build, _ in _RULES:
         if match := re.fullmatch(pattern, name):
-            return build(*(int(number) for number in match.groups()))
+            return build(*(int(number) for number in match.groups() if number is not None))
     if match := _FRACTALNET.fullmatch(name):
         channels = int(match[2]) if match[2] else _FRACTAL_CHANNELS
         return _fractalnet(int(match[1]), channels, drop_path=bool(match[3]))
