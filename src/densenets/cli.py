@@ -15,10 +15,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from densenets import __version__
 from densenets.errors import InputError, Interrupted, unknown_name
+from densenets.options import EvaluateOptions, ListOptions, PredictOptions, SummaryOptions
 from densenets.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ Densely connected convolutional networks without their drawbacks.
   predict RUN FILE    what a trained network sees in pictures
   summary MODEL       a network layer by layer: channels, parameters, multiply-adds, memory
   benchmark MODEL     time and memory of a network on this machine, beside torchvision's
+  reproduce TARGET    a table or figure of the paper, run by run, the paper's figures beside ours
   recipes             the recipes, with what they cost
   models              the networks that have a name
 
@@ -109,34 +111,8 @@ def _fields(recipe: Recipe) -> dict[str, Any]:
     return {field.name: getattr(recipe, field.name) for field in dataclasses.fields(Recipe)}
 
 
-@dataclass(frozen=True)
-class _EvaluateOptions:
-    run: Path
-    """A run's folder or a checkpoint file."""
-    data: str = ""
-    """A named set, or a folder of class folders; without it what the network was trained on."""
-    root: Path | None = None
-    """Where a named set lies (imagenet: the folder that holds val/)."""
-    crops: Literal[1, 10] = 1
-    """Of folders: the central crop, or ten (corners, centre, mirrored) whose logits are averaged."""
-    out: Path | None = None
-    """Folder for evaluation.json and the confusion matrix as a picture."""
-    json: bool = False
-    """Print JSON."""
-    device: str = "auto"
-    """auto, cpu, cuda, ..."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 evaluates under autocast."""
-    batch_size: int = 100
-    """Images of a batch, on each process."""
-    workers: int = 2
-    """Processes that decode images of folders."""
-    skip_broken: bool = False
-    """Leave out images that cannot be decoded, naming them."""
-
-
 def _evaluate(arguments: list[str]) -> None:
-    options = _parse(_EvaluateOptions, arguments, "evaluate")
+    options = _parse(EvaluateOptions, arguments, "evaluate")
     from densenets.checkpoint import read_checkpoint
     from densenets.distributed import joined_ranks
     from densenets.evaluation import EvaluationOptions, evaluate_checkpoint
@@ -171,28 +147,8 @@ def _evaluate(arguments: list[str]) -> None:
         print(json.dumps(facts)) if options.json else print_evaluation(facts)
 
 
-@dataclass(frozen=True)
-class _PredictOptions:
-    run: Path
-    """A run's folder or a checkpoint file."""
-    files: tuple[Path, ...]
-    """Pictures, and folders of pictures."""
-    format: Literal["csv", "json"] = "csv"
-    """A table, or a JSON object a line."""
-    top: int = 5
-    """How many classes a row names."""
-    out: Path | None = None
-    """File for the rows; without it they are printed."""
-    device: str = "auto"
-    """auto, cpu, cuda, ..."""
-    batch_size: int = 32
-    """Pictures that are computed together."""
-    skip_broken: bool = False
-    """Leave out pictures that cannot be decoded, naming them."""
-
-
 def _predict(arguments: list[str]) -> None:
-    options = _parse(_PredictOptions, arguments, "predict")
+    options = _parse(PredictOptions, arguments, "predict")
     if options.top < 1 or options.batch_size < 1:
         raise InputError("--top and --batch-size are at least 1")
     from densenets.checkpoint import read_checkpoint
@@ -216,26 +172,8 @@ def _predict(arguments: list[str]) -> None:
     write_predictions(predictions, len(paths), options.format, options.out)
 
 
-@dataclass(frozen=True)
-class _SummaryOptions:
-    model: str
-    """A name of the zoo, a run's folder, a checkpoint, or dense-block for a bare block."""
-    input: str = ""
-    """Channels and sides, such as 3x32x32; by default those that the network was made for."""
-    layers: int = 5
-    """Of dense-block: its layers."""
-    growth_rate: int = 4
-    """Of dense-block: channels that a layer adds."""
-    bottleneck: bool = False
-    """Of dense-block: a 1x1 convolution before each 3x3."""
-    num_classes: int = 0
-    """Width of the classifier; 0 for the model's own."""
-    json: bool = False
-    """Print JSON."""
-
-
 def _summary(arguments: list[str]) -> None:
-    options = _parse(_SummaryOptions, arguments, "summary")
+    options = _parse(SummaryOptions, arguments, "summary")
     from densenets.analysis.architecture import network_facts
     from densenets.analysis.densenet_facts import block_facts
     from densenets.ops.execution import choose_execution
@@ -309,14 +247,19 @@ def _benchmark(arguments: list[str]) -> None:
         raise InputError(reason)
 
 
-@dataclass(frozen=True)
-class _ListOptions:
-    json: bool = False
-    """Print JSON."""
+def _reproduce(arguments: list[str]) -> None:
+    from densenets.reproduce.config import ReproduceOptions
+
+    options = _parse(ReproduceOptions, arguments, "reproduce")
+    from densenets.reproduce.reproduce import reproduce
+
+    report = reproduce(options)
+    if options.json:
+        print(json.dumps(report))
 
 
 def _recipes(arguments: list[str]) -> None:
-    options = _parse(_ListOptions, arguments, "recipes")
+    options = _parse(ListOptions, arguments, "recipes")
     from densenets.analysis.catalog import recipe_rows
     from densenets.report.tables import print_recipes
 
@@ -324,7 +267,7 @@ def _recipes(arguments: list[str]) -> None:
 
 
 def _models(arguments: list[str]) -> None:
-    options = _parse(_ListOptions, arguments, "models")
+    options = _parse(ListOptions, arguments, "models")
     from densenets.analysis.catalog import model_rows
     from densenets.report.tables import print_models
 
@@ -337,6 +280,7 @@ _VERBS = {
     "predict": _predict,
     "summary": _summary,
     "benchmark": _benchmark,
+    "reproduce": _reproduce,
     "recipes": _recipes,
     "models": _models,
 }

@@ -103,6 +103,17 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} is not readable as JSON ({error}); it is broken or not ours") from error
 
 
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file of JSON objects; a last line that a power cut left half written is left out."""
+    lines: list[dict[str, Any]] = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold a folder for this process alone; the system lets go of it however the process ends.

@@ -116,7 +116,7 @@ def test_why_a_process_failed_is_one_line(
     program = tmp_path / "python"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
-    monkeypatch.setattr(runner.sys, "executable", str(program))
+    monkeypatch.setattr(sys, "executable", str(program))
     report = run_benchmarks({"all": config(sides=(8, 8, 8))})
     (row,) = report["cases"]["all"]["rows"]
     assert row["failed"] == reason

@@ -108,6 +108,7 @@ def test_depths(name: str, depth: int) -> None:
         ("stochastic-depth-20-8", (8, 16, 32)),
         ("preact-resnet20-18", (72, 144, 288)),
         ("preact-resnet32-8", (8, 16, 32)),
+        ("preact-resnet20-8-basic", (8, 16, 32)),
         ("wrn-16-2", (32, 64, 128)),
     ],
 )
@@ -118,7 +119,8 @@ def test_a_width_is_the_first_stages(name: str, channels: tuple[int, ...]) -> No
 
 
 def test_units_of_the_preactivation_networks() -> None:
-    for name, unit in (("110", "basic"), ("164", "bottleneck"), ("1001", "bottleneck"), ("32", "basic")):
+    units = {"110": "basic", "164": "bottleneck", "1001": "bottleneck", "32": "basic", "164-basic": "basic"}
+    for name, unit in units.items():
         config = named_config(f"preact-resnet{name}")
         assert isinstance(config, ResNetConfig)
         assert (config.unit, config.pre_activation) == (unit, True)

@@ -16,10 +16,9 @@ from training_runs import small_recipe, weights
 
 import densenets
 from densenets.errors import InputError, Interrupted
-from densenets.files import exclusive
+from densenets.files import exclusive, read_json_lines
 from densenets.training import loop
 from densenets.training.loop import train
-from densenets.training.run import read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,7 @@ def test_a_run_leaves_what_its_users_need(finished):
 
 def test_metrics_tell_of_every_epoch_and_every_fifth_step(finished):
     out, _ = finished
-    lines = read_metrics(out / "metrics.jsonl")
+    lines = read_json_lines(out / "metrics.jsonl")
     epochs = [line for line in lines if line["kind"] == "epoch"]
     assert [line["epoch"] for line in epochs] == [1, 2]
     # 1437 images in batches of 64: 22 whole ones, and the rest of 29 is a step too.
@@ -118,7 +117,7 @@ def test_held_out_images_are_watched_and_not_trained_on(tmp_path):
     recipe = with_options(small_recipe(epochs=1), {"data.held_out": 137})
     result = train(recipe, tmp_path / "run")
     assert result["images"] == 360  # the result is on the test images all the same
-    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    lines = read_json_lines(tmp_path / "run" / "metrics.jsonl")
     assert lines[-1]["run_step"] == 1300 // 64 + 1
     share = lines[-1]["validation_top1_error"] * 137 / 100
     assert share == pytest.approx(round(share))
@@ -131,7 +130,7 @@ def test_the_best_checkpoint_is_the_one_reported(tmp_path):
         {"optimizer.learning_rate": 3.0, "data.held_out": 300, "schedule.warmup_epochs": 3.0},
     )
     result = train(recipe, tmp_path / "run")
-    lines = [x for x in read_metrics(tmp_path / "run" / "metrics.jsonl") if x["kind"] == "epoch"]
+    lines = [x for x in read_json_lines(tmp_path / "run" / "metrics.jsonl") if x["kind"] == "epoch"]
     errors = [line["validation_top1_error"] for line in lines]
     assert result["epoch"] == 1 + errors.index(min(errors))
 
@@ -154,7 +153,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(tmp_p
     with pytest.raises(InputError, match=r"not a number any more \(epoch 2.*last good checkpoint is"):
         train(recipe, out)
     assert all(torch.isfinite(value).all() for value in weights(out).values())
-    assert [x["epoch"] for x in read_metrics(out / "metrics.jsonl") if x["kind"] == "epoch"] == [1]
+    assert [x["epoch"] for x in read_json_lines(out / "metrics.jsonl") if x["kind"] == "epoch"] == [1]
     assert not (out / "evaluation.json").exists()
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from training_runs import SMALL, command, environment, run, weights
 
-from densenets.training.run import RunFolder, read_metrics
+from densenets.files import read_json_lines
+from densenets.training.run import RunFolder
 
 # Six epochs of a tiny network, saved after every step: enough moments to be hit at.
 RUN = (*SMALL, "--training.epochs", "6", "--training.checkpoint-minutes", "0", "--training.ema-decay", "0.9")
@@ -31,10 +32,10 @@ def assert_same(out, whole):
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     timed = {"seconds"}
     strip = [
-        {k: v for k, v in line.items() if k not in timed} for line in read_metrics(out / "metrics.jsonl")
+        {k: v for k, v in line.items() if k not in timed} for line in read_json_lines(out / "metrics.jsonl")
     ]
     assert strip == [
-        {k: v for k, v in line.items() if k not in timed} for line in read_metrics(whole / "metrics.jsonl")
+        {k: v for k, v in line.items() if k not in timed} for line in read_json_lines(whole / "metrics.jsonl")
     ]
 
 
@@ -50,8 +51,8 @@ def start(out):
 def wait_for_steps(process, out, steps):
     """Wait until a run has gone some steps beyond where it began, or has ended."""
     metrics = out / "metrics.jsonl"
-    begun = len(read_metrics(metrics))
-    while process.poll() is None and len(read_metrics(metrics)) < begun + steps:
+    begun = len(read_json_lines(metrics))
+    while process.poll() is None and len(read_json_lines(metrics)) < begun + steps:
         time.sleep(0.01)
 
 
@@ -93,6 +94,6 @@ def test_an_epoch_that_the_state_does_not_know_is_told_once(tmp_path):
     for line in (step, epoch, later):
         folder.add_metrics(line)
     folder.forget_metrics_after(4, epochs=1)
-    assert read_metrics(folder.metrics) == [step, epoch]
+    assert read_json_lines(folder.metrics) == [step, epoch]
     folder.forget_metrics_after(4, epochs=0)
-    assert read_metrics(folder.metrics) == [step]
+    assert read_json_lines(folder.metrics) == [step]

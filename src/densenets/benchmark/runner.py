@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
-import signal
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
@@ -26,10 +21,9 @@ from rich.progress import (
 from densenets.benchmark.config import BenchmarkConfig
 from densenets.benchmark.results import Row, compared, step_flops, timing
 from densenets.benchmark.variants import named_variant, torchvision_refusal
+from densenets.children import run_job
 from densenets.machine import environment
 
-_STDERR_LINES = 40
-_ERROR = re.compile(r"[\w.]*(Error|Exception)\b")  # as the end of a stack trace names it
 _DAY = 86_400  # seconds
 
 
@@ -125,35 +119,7 @@ def _case(config: BenchmarkConfig, rows: list[Row]) -> Row:
 
 def _child(job: dict[str, Any]) -> dict[str, Any]:
     """What the worker found, or why it failed and the end of its standard error."""
-    done = subprocess.run(
-        [sys.executable, "-m", "densenets.benchmark.worker", json.dumps(job)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    errors = done.stderr.splitlines()[-_STDERR_LINES:]
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
-        hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
-        reason = f"killed by {name}{hint}"
-    elif done.returncode > 0:
-        reason = _last_error(errors) or f"exit code {done.returncode}"
-    else:
-        try:
-            result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-            return result
-        except (IndexError, json.JSONDecodeError):
-            reason = "the process gave no result"
-    return {"failed": reason, "stderr": "\n".join(errors)}
-
-
-def _last_error(lines: list[str]) -> str:
-    """The line of a stack trace that names the error; without one the last line that says anything."""
-    said = [line.strip() for line in lines if line.strip()]
-    named = [line for line in said if _ERROR.match(line)]
-    return (named or said or [""])[-1]
+    return run_job("densenets.benchmark.worker", job)
 
 
 def _progress() -> Progress:

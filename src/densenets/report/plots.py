@@ -30,7 +30,7 @@ def write_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], 
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     if named:
-        names = [_literal(name) for name in classes]
+        names = [literal(name) for name in classes]
         axes.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(count), names)
         for i, row in enumerate(shares):
@@ -47,7 +47,7 @@ def write_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], 
                         fontsize=8,
                     )
     figure.colorbar(image, label="percent of the true class")
-    _write(figure, stem)
+    write_figure(figure, stem)
 
 
 def write_curves(metrics: Sequence[dict[str, Any]], title: str, watched: str, stem: Path) -> None:
@@ -61,7 +61,7 @@ def write_curves(metrics: Sequence[dict[str, Any]], title: str, watched: str, st
     """
     epochs = [line for line in metrics if line["kind"] == "epoch"]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    figure.suptitle(_literal(title))
+    figure.suptitle(literal(title))
     panels = (("top1_error", "top-1 error (%)"), ("loss", "loss (nats)"))
     for number, (quantity, label) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, 2, number)
@@ -85,15 +85,16 @@ def write_curves(metrics: Sequence[dict[str, Any]], title: str, watched: str, st
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
-    _write(figure, stem)
+    write_figure(figure, stem)
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Text that matplotlib shall not take for a formula."""
     return text.replace("$", r"\$")
 
 
-def _write(figure: Figure, stem: Path) -> None:
+def write_figure(figure: Figure, stem: Path) -> None:
+    """Write a figure as `stem`.png and `stem`.svg, atomically; the same data gives the same bytes."""
     for suffix in ("png", "svg"):
         content = io.BytesIO()
         # Without a date and with a fixed salt the same data gives the same file.

@@ -6,16 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from densenets.analysis.facts import NetworkFacts
 from densenets.models.zoo import NAME_FORMS
 from densenets.ops.execution import Choice
-
-_PLAIN_WIDTH = 150  # columns where no terminal says how wide it is
-_UNITS = ((10**18, "E"), (10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
+from densenets.report.text import bytes_text, console, short
 
 
 def print_summary(facts: NetworkFacts, execution: Choice) -> None:
@@ -41,30 +38,34 @@ def print_summary(facts: NetworkFacts, execution: Choice) -> None:
     table.add_section()
     connections = ["", f"{facts.total('connections')}"] if has_blocks else []
     table.add_row("total", *[""] * 3, *connections, *_quantities(facts, facts.total))
-    console = _console()
-    console.print(table)
+    out = console()
+    out.print(table)
     if facts.name == "dense-block":
         *layers, transition = facts.layers
-        console.print(
+        out.print(
             f"the layers read {', '.join(str(layer.reads) for layer in layers)} and the transition "
             f"reads {transition.reads}; {facts.total('connections')} connections"
         )
     if not has_blocks:
-        console.print("makes: channels of the maps that a layer hands on", style="dim")
+        out.print("makes: channels of the maps that a layer hands on", style="dim")
         return
-    console.print(
+    out.print(
         "stored, recompute, fused, lean: float32 activations that training keeps for the backward pass, one "
         "image, in the executions reference, recompute, fused and fused-lean; multiply-adds in the paper's "
         "order (transitions convolve, then pool; fused ones pool first)",
         style="dim",
     )
-    console.print(f"execution on this machine's CPU: {execution}", style="dim")
+    out.print(f"execution on this machine's CPU: {execution}", style="dim")
 
 
 def _quantities(facts: NetworkFacts, value: Callable[[str], int]) -> list[str]:
     """The cells of a row that can be summed, but for the connections."""
     _, parameters, multiply_adds, *stored = facts.quantities
-    return [f"{value(parameters):,}", f"{value(multiply_adds):,}", *(_bytes(value(name)) for name in stored)]
+    return [
+        f"{value(parameters):,}",
+        f"{value(multiply_adds):,}",
+        *(bytes_text(value(name)) for name in stored),
+    ]
 
 
 def print_models(rows: list[dict[str, Any]]) -> None:
@@ -91,12 +92,12 @@ def print_models(rows: list[dict[str, Any]]) -> None:
             _times(row["input"]),
             f"{row['parameters']:,}",
             _printed(row),
-            _short(row["multiply_adds"]),
+            short(row["multiply_adds"]),
             errors or "-",
         )
-    console = _console()
-    console.print(table)
-    console.print(
+    out = console()
+    out.print(table)
+    out.print(
         f"and any of {', '.join(NAME_FORMS)}; + is with standard augmentation; L is the longest path (a Wide "
         "ResNet's name counts two more); printed: parameters as the paper prints them, ! where its own rules "
         "give others",
@@ -131,13 +132,13 @@ def print_recipes(rows: list[dict[str, Any]]) -> None:
             f"{row['epochs']}",
             f"{row['batch_size']}",
             f"{row['parameters']:,}" if row["parameters"] else "-",
-            _short(row["multiply_adds"]),
-            _short(row["training_multiply_adds"]),
+            short(row["multiply_adds"]),
+            short(row["training_multiply_adds"]),
             "-" if row["published_error"] is None else f"{row['published_error']:g}",
         )
-    console = _console()
-    console.print(table)
-    console.print(
+    out = console()
+    out.print(table)
+    out.print(
         "multiply-adds of one image's forward pass, and of the whole training (3 forward passes an image "
         "and epoch); the published error is the authors', not measured here. A recipe is DATA-NETWORK or, "
         "for the peers' own training, DATA-own-NETWORK; DATA is cifar10, cifar100, cifar10-plain, "
@@ -148,7 +149,7 @@ def print_recipes(rows: list[dict[str, Any]]) -> None:
 
 def print_evaluation(facts: dict[str, Any]) -> None:
     """Print what an evaluation found."""
-    console = _console()
+    out = console()
     table = Table(box=None)
     table.add_column("class")
     for column in ("images", "top-1 error (%)"):
@@ -162,8 +163,8 @@ def print_evaluation(facts: dict[str, Any]) -> None:
             "-" if error is None else f"{error:.2f}",
             Text(row["most_often_taken_for"] or ""),
         )
-    console.print(table)
-    console.print(
+    out.print(table)
+    out.print(
         f"top-1 error {facts['top1_error']:.2f}%, top-5 error {facts['top5_error']:.2f}%, "
         f"loss {facts['loss']:.4f} on {facts['images']} images; "
         f"{facts['images_per_second']:.0f} images/s",
@@ -178,24 +179,24 @@ def print_benchmark(report: dict[str, Any], *, stderr: bool = False) -> None:
         report: of `run_benchmarks`.
         stderr: print to standard error, where standard output is for JSON.
     """
-    console = _console(stderr=stderr)
+    out = console(stderr=stderr)
     for name, case in report["cases"].items():
         sizes = _times([case["in_channels"], *case["sides"]])
         what = "training steps" if case["mode"] == "train" else "forward passes"
-        console.print(f"{name}: {what} of {case['model']}, batch {case['batch']} of {sizes}", markup=False)
+        out.print(f"{name}: {what} of {case['model']}, batch {case['batch']} of {sizes}", markup=False)
         if not case["only_memory"]:
-            console.print(_time_table(case["rows"]))
-        console.print(_memory_table(case["rows"]))
+            out.print(_time_table(case["rows"]))
+        out.print(_memory_table(case["rows"]))
         for remark in _remarks(case):
-            console.print(remark, markup=False, style="dim")
-        console.print()
+            out.print(remark, markup=False, style="dim")
+        out.print()
     peaks = [
         f"{precision} {peak['gigaflops']:,.0f} GFLOP/s ({peak['measured_by']})"
         for precision, peak in report["peaks"].items()
     ]
     if "failed" in report:
         peaks = [f"unknown, failed: {report['failed']}"]
-    console.print(
+    out.print(
         f"{report['device']}, torch {report['torch']}; peak: {', '.join(peaks) or 'not measured'}. FLOPs are "
         "the network's own, without what is recomputed. Memory is above the process with its libraries "
         "loaded: resident as the system sees it, in use without what the allocator holds in reserve.",
@@ -218,13 +219,13 @@ def print_depths(lines: list[dict[str, Any]], *, stderr: bool = False) -> None:
     for line in lines:
         table.add_column(line["variant"], justify="right")
     for depth in lines[0]["in_use_bytes"]:
-        table.add_row(f"{depth}", *(_bytes(line["in_use_bytes"][depth]) for line in lines))
+        table.add_row(f"{depth}", *(bytes_text(line["in_use_bytes"][depth]) for line in lines))
     table.add_section()
     table.add_row("off a line by", *(_percent(line["residual"]) for line in lines))
     table.add_row(
         "without weights and gradients", *(_percent(line["activations_residual"]) for line in lines)
     )
-    _console(stderr=stderr).print(table)
+    console(stderr=stderr).print(table)
 
 
 def _time_table(rows: list[dict[str, Any]]) -> Table:
@@ -259,7 +260,7 @@ def _memory_table(rows: list[dict[str, Any]]) -> Table:
             continue
         cells = []
         for memory in ("peak", "in_use"):
-            cells.append(_bytes(row[f"{memory}_bytes"]))
+            cells.append(bytes_text(row[f"{memory}_bytes"]))
             cells += [_ratio(row[f"{memory}_of_{other}"]) for other in ("fastest", "leanest")]
         table.add_row(row["variant"], *cells)
     return table
@@ -284,33 +285,8 @@ def _remarks(case: dict[str, Any]) -> list[str]:
     return remarks
 
 
-def _console(*, stderr: bool = False) -> Console:
-    console = Console(highlight=False, stderr=stderr)
-    if console.is_terminal:
-        return console
-    return Console(highlight=False, stderr=stderr, width=_PLAIN_WIDTH)
-
-
 def _times(sizes: tuple[int, ...] | list[int]) -> str:
     return "x".join(str(size) for size in sizes)
-
-
-def _short(number: float | None) -> str:
-    if number is None:
-        return "-"
-    for size, unit in _UNITS:
-        if number >= 0.9995 * size:  # what three digits would round up to 1000 of the unit below
-            return f"{number / size:.3g} {unit}"
-    return f"{number:g}"
-
-
-def _bytes(number: int | None) -> str:
-    if number is None:
-        return "-"
-    for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if number >= size:
-            return f"{number / size:.2f} {unit}"
-    return f"{number} B"
 
 
 def _percent(share: float | None) -> str:

@@ -21,8 +21,9 @@ from densenets.data.sources import Images
 from densenets.distributed import Ranks, joined_ranks
 from densenets.errors import InputError, Interrupted
 from densenets.evaluation import Evaluation, evaluate
-from densenets.files import exclusive
+from densenets.files import exclusive, read_json_lines
 from densenets.machine import environment, keep_freed_memory
+from densenets.models.densenet import DenseNet
 from densenets.ops.dense_block import explain_execution
 from densenets.report.evaluation import write_evaluation
 from densenets.report.plots import write_curves
@@ -30,7 +31,7 @@ from densenets.training.build import build_model
 from densenets.training.learner import Learner, StepSums
 from densenets.training.logging import Log, SilentLog, run_log
 from densenets.training.recipe import Recipe
-from densenets.training.run import Progress, RunFolder, read_metrics
+from densenets.training.run import Progress, RunFolder
 from densenets.training.schedule import learning_rate
 from densenets.training.signals import StopRequest, stop_requests
 
@@ -62,15 +63,18 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> dict[str, Any]:
         with ranks.first_one_first():
             data = _on_device(load_data(recipe.data), ranks.device)
         model, notes = build_model(recipe, data, ranks.device)
-        execution = explain_execution(recipe.model.execution, ranks.device, torch.float32)
-        notes.append(f"execution of the dense blocks: {execution}")
+        surroundings = environment(ranks.device)
+        if isinstance(model, DenseNet):
+            execution = explain_execution(recipe.model.execution, ranks.device, torch.float32)
+            notes.append(f"execution of the dense blocks: {execution}")
+            surroundings["execution"] = str(execution)
         run = _Run(recipe, folder, data, Learner(model, recipe, ranks), ranks, request)
         with exclusive(out) if ranks.is_first else contextlib.nullcontext():
             folder.check(recipe, resume=resume)
             run.go_on()
             ranks.wait()  # until all have read the folder
             if ranks.is_first:
-                folder.begin(recipe, {**environment(ranks.device), "execution": str(execution)})
+                folder.begin(recipe, surroundings)
             return run.to_the_end(notes)
 
 
@@ -317,7 +321,7 @@ class _Run:
         if self.ranks.is_first:
             path = self.folder.path
             watched = "held out" if self.recipe.data.held_out else "test"
-            write_curves(read_metrics(self.folder.metrics), self.recipe.name, watched, path / "curves")
+            write_curves(read_json_lines(self.folder.metrics), self.recipe.name, watched, path / "curves")
             write_evaluation(result, self.data.classes, path)
         log.message(
             f"test error {evaluation.top1_error:.2f}% (top-5 {evaluation.top5_error:.2f}%) on "

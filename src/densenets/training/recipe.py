@@ -6,6 +6,7 @@ Needs no PyTorch.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -168,6 +169,38 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """The recipe as JSON holds it."""
         return _plain(dataclasses.asdict(self))
+
+
+def recipe_from_dict(fields: dict[str, Any]) -> Recipe:
+    """The recipe that `to_dict` was made from."""
+    model = {**fields["model"], "block_layers": tuple(fields["model"]["block_layers"])}
+    if model["weights"] is not None:
+        model["weights"] = Path(model["weights"])
+    schedule = {**fields["schedule"], "milestones": tuple(fields["schedule"]["milestones"])}
+    return Recipe(
+        name=fields["name"],
+        model=ModelRecipe(**model),
+        data=DataConfig.from_dict(fields["data"]),
+        optimizer=OptimizerRecipe(**fields["optimizer"]),
+        schedule=ScheduleRecipe(**schedule),
+        training=TrainingRecipe(**fields["training"]),
+    )
+
+
+def changed(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
+    """The recipe with other values in some fields, named as in "training.epochs".
+
+    Raises:
+        InputError: a value is out of its range.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for name, value in fields.items():
+        group, _, field_name = name.partition(".")
+        groups.setdefault(group, {})[field_name] = value
+    replaced = {
+        group: dataclasses.replace(getattr(recipe, group), **values) for group, values in groups.items()
+    }
+    return dataclasses.replace(recipe, **replaced)
 
 
 # What may differ when a run goes on: where and how fast it runs, not what comes out of it.

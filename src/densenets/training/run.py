@@ -19,7 +19,14 @@ from typing import Any
 import torch
 
 from densenets.errors import InputError
-from densenets.files import disk_errors, read_json, write_atomically, write_bytes, write_json
+from densenets.files import (
+    disk_errors,
+    read_json,
+    read_json_lines,
+    write_atomically,
+    write_bytes,
+    write_json,
+)
 from densenets.training.recipe import Recipe, differences
 
 
@@ -136,19 +143,8 @@ class RunFolder:
         """
         kept = [
             line
-            for line in read_metrics(self.metrics)
+            for line in read_json_lines(self.metrics)
             if line["run_step"] <= run_step and (line["kind"] != "epoch" or line["epoch"] <= epochs)
         ]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         write_bytes(self.metrics, text.encode())
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file; a last line that a power cut left half written is left out."""
-    lines: list[dict[str, Any]] = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines

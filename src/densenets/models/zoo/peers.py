@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
+from functools import partial
 
 from densenets.errors import InputError
 from densenets.models.configs.base import NetworkConfig
@@ -83,9 +84,9 @@ def _plain(depth: int, width: int = _CIFAR_WIDTH) -> ResNetConfig:
     return dataclasses.replace(_basic(depth, width), shortcut="none")
 
 
-def _preact_resnet(depth: int, width: int = _CIFAR_WIDTH) -> ResNetConfig:
+def _preact_resnet(depth: int, width: int = _CIFAR_WIDTH, *, basic: bool = False) -> ResNetConfig:
     """He et al. 2016 (Identity Mappings): bottlenecks where the depth is 9n+2, but not in 110 layers."""
-    if depth == _BASIC_PREACT or ((depth - 2) % 9 and (depth - 2) % 6 == 0):
+    if basic or depth == _BASIC_PREACT or ((depth - 2) % 9 and (depth - 2) % 6 == 0):
         return dataclasses.replace(_basic(depth, width), pre_activation=True)
     return ResNetConfig(
         stage_units=(_units(depth, 3, 2),) * 3,
@@ -258,14 +259,15 @@ _DEPTH_WIDTH = r"(\d+)(?:-(\d+))?"
 _RULES: tuple[tuple[str, Callable[..., NetworkConfig], str], ...] = (
     (rf"resnet{_DEPTH_WIDTH}", _resnet, "resnetDEPTH[-WIDTH]"),
     (rf"plain-{_DEPTH_WIDTH}", _plain, "plain-DEPTH[-WIDTH]"),
-    (rf"preact-resnet{_DEPTH_WIDTH}", _preact_resnet, "preact-resnetDEPTH[-WIDTH]"),
+    (rf"preact-resnet{_DEPTH_WIDTH}", _preact_resnet, "preact-resnetDEPTH[-WIDTH][-basic]"),
+    (rf"preact-resnet{_DEPTH_WIDTH}-basic", partial(_preact_resnet, basic=True), ""),
     (rf"stochastic-depth-{_DEPTH_WIDTH}", _stochastic_depth, "stochastic-depth-DEPTH[-WIDTH]"),
     (r"wrn-(\d+)-(\d+)", _wide_resnet, "wrn-DEPTH-WIDENING"),
     (r"highway-(\d+)-(\d+)", _highway, "highway-DEPTH-WIDTH"),
 )
 _FRACTALNET = re.compile(r"fractalnet-(\d+)(?:-(\d+))?(-drop-path)?")
 
-PEER_FORMS = (*(form for _, _, form in _RULES), "fractalnet-DEPTH-CHANNELS[-drop-path]")
+PEER_FORMS = (*(form for _, _, form in _RULES if form), "fractalnet-DEPTH-CHANNELS[-drop-path]")
 
 
 def peer_config(name: str) -> NetworkConfig | None:

@@ -1,0 +1,51 @@
+"""Child processes, each with a job: what one found, or why it failed. Needs no PyTorch."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from typing import Any
+
+STDERR_LINES = 40  # of what a process printed last, kept beside the reason
+
+_ERROR = re.compile(r"[\w.]*(Error|Exception)\b")  # as the end of a stack trace names it
+
+
+def run_job(module: str, job: dict[str, Any]) -> dict[str, Any]:
+    """Run `python -m module JOB` to its end.
+
+    Returns:
+        The JSON object on the last line of its standard output; or "failed", the reason in one line, and
+        "stderr", the end of what it printed.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", module, json.dumps(job)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    errors = done.stderr.splitlines()[-STDERR_LINES:]
+    if done.returncode:
+        return {"failed": failure(done.returncode, errors), "stderr": "\n".join(errors)}
+    try:
+        result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return result
+    except (IndexError, json.JSONDecodeError):
+        return {"failed": "the process gave no result", "stderr": "\n".join(errors)}
+
+
+def failure(returncode: int, errors: list[str]) -> str:
+    """Why a process failed, in one line, from its exit code and what it printed to standard error."""
+    if returncode < 0:
+        name = signal.Signals(-returncode).name
+        hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+        return f"killed by {name}{hint}"
+    said = [line.strip() for line in errors if line.strip()]
+    named = [line for line in said if _ERROR.match(line)]
+    # Of a stack trace the line that names the error; without one the last line that says anything.
+    return (named or said or [f"exit code {returncode}"])[-1]

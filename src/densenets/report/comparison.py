@@ -1,0 +1,109 @@
+"""A figure of networks that are compared: error against what they cost, and error by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from densenets.report.plots import literal, write_figure
+
+# Okabe and Ito's colours, which the colour-blind tell apart, each with a marker of its own.
+_LOOKS = (
+    ("#0072B2", "o"),
+    ("#D55E00", "s"),
+    ("#009E73", "^"),
+    ("#CC79A7", "D"),
+    ("#E69F00", "v"),
+    ("#56B4E9", "P"),
+    ("#000000", "X"),
+)
+_AXES = (
+    ("parameters", "parameters (millions)", 1e-6),
+    ("multiply_adds", "multiply-adds of a test-time\nforward pass (millions)", 1e-6),
+    ("forward_ms", "forward pass in training\n(ms an image, measured)", 1.0),
+    ("backward_ms", "backward pass\n(ms an image, measured)", 1.0),
+    ("memory_bytes", "peak training memory\n(MiB, measured)", 2**-20),
+)
+
+
+def write_comparison(rows: Sequence[dict[str, Any]], title: str, stem: Path, *, with_paper: bool) -> None:
+    """Draw test error against parameters, multiply-adds, time and memory, as `stem`.png and `stem`.svg.
+
+    Args:
+        rows: of `result_rows`; those without an error are left out.
+        title: of the figure.
+        stem: path without ending.
+        with_paper: draw the paper's errors too, as hollow marks.
+    """
+    names = list(dict.fromkeys(row["series"] for row in rows))
+    looks = {name: _LOOKS[number % len(_LOOKS)] for number, name in enumerate(names)}
+    curves = [row for row in rows if row["curves"]]
+    figure = Figure(figsize=(13, 8), layout="constrained")
+    figure.suptitle(literal(title), fontsize=11)
+    panels = figure.subplots(2, 3).flatten()
+    for axes, (quantity, label, factor) in zip(panels, _AXES, strict=False):
+        for name in names:
+            series = [row for row in rows if row["series"] == name]
+            _draw_series(axes, series, quantity, factor, looks[name], with_paper=with_paper)
+        axes.set_xlabel(label)
+        axes.set_ylabel("test error (%)")
+        axes.set_xscale("log")
+        axes.grid(alpha=0.3, which="both")
+    _draw_curves(panels[-1], curves, looks)
+    handles = [
+        panels[0].plot([], [], marker=marker, color=colour, label=name)[0]
+        for name, (colour, marker) in looks.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))
+    write_figure(figure, stem)
+
+
+def _draw_series(
+    axes: Axes,
+    rows: Sequence[dict[str, Any]],
+    quantity: str,
+    factor: float,
+    look: tuple[str, str],
+    *,
+    with_paper: bool,
+) -> None:
+    colour, marker = look
+    ours = sorted(
+        (row[quantity] * factor, row["mean_error"], row["deviation"] or 0.0)
+        for row in rows
+        if row["mean_error"] is not None and row[quantity] is not None
+    )
+    if ours:
+        x, errors, deviations = zip(*ours, strict=True)
+        axes.errorbar(x, errors, yerr=deviations, color=colour, marker=marker, capsize=3, linewidth=1.2)
+    paper = sorted(
+        (row[quantity] * factor, row["paper_error"])
+        for row in rows
+        if with_paper and row["paper_error"] is not None and row[quantity] is not None
+    )
+    if paper:
+        x, errors = zip(*paper, strict=True)
+        axes.plot(x, errors, ":", color=colour, marker=marker, markerfacecolor="none", linewidth=1)
+
+
+def _draw_curves(axes: Axes, rows: Sequence[dict[str, Any]], looks: dict[str, tuple[str, str]]) -> None:
+    """Errors by epoch, dashed in training; means over the seeds."""
+    if not rows:
+        axes.set_axis_off()
+        return
+    for row in rows:
+        colour, marker = looks[row["series"]]
+        epochs = [point["epoch"] for point in row["curves"]]
+        few = marker if len(epochs) <= 40 else None
+        axes.plot(epochs, [point["train_error"] for point in row["curves"]], "--", color=colour, linewidth=1)
+        watched = [point["watched_error"] for point in row["curves"]]
+        axes.plot(epochs, watched, color=colour, marker=few, markersize=4)
+    axes.set_xlabel("epoch (dashed: training images; solid: images watched)")
+    axes.set_ylabel("error (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)

@@ -1,0 +1,98 @@
+"""What runs cost: arithmetic at once, time and memory from a measured step. Needs no PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from densenets.children import run_job
+from densenets.files import read_json, write_json
+from densenets.reproduce.plan import PlannedRun, multiply_adds_of, steps_of
+
+_WORKER = "densenets.reproduce.measure"
+
+
+def measured_costs(
+    runs: Sequence[PlannedRun], folder: Path, announce: Callable[[str], None]
+) -> dict[str, dict[str, Any]]:
+    """The measured step of every network of the runs, by the name of its recipe.
+
+    What was measured before stands in the folder and is not measured again.
+
+    Args:
+        runs: whose steps are measured, each recipe once.
+        folder: where the measurements are kept.
+        announce: told what is measured next.
+
+    Returns:
+        What `measure` returns, with in_use_bytes; or "failed", the reason.
+    """
+    costs: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        name = run.entry.base
+        if name in costs:
+            continue
+        file = folder / "costs" / f"{name}.json"
+        if file.exists():
+            costs[name] = read_json(file)
+            continue
+        announce(f"measuring a step of {name}")
+        costs[name] = _measured(run)
+        if "failed" not in costs[name]:
+            write_json(file, costs[name])
+    return costs
+
+
+def _measured(run: PlannedRun) -> dict[str, Any]:
+    recipe = run.recipe.to_dict()
+    result = run_job(_WORKER, {"recipe": recipe, "in_use": False})
+    if "failed" in result:
+        return result
+    return {**result, "in_use_bytes": None, **run_job(_WORKER, {"recipe": recipe, "in_use": True})}
+
+
+def estimated_seconds(run: PlannedRun, costs: dict[str, dict[str, Any]]) -> float | None:
+    """Seconds of a run's training, evaluation not counted; None where no step could be measured."""
+    step = step_seconds(costs.get(run.entry.base, {}))
+    return None if step is None else step * steps_of(run.recipe) / run.processes
+
+
+def step_seconds(cost: dict[str, Any]) -> float | None:
+    """Seconds of a measured step; None without one."""
+    if "forward_seconds" not in cost:
+        return None
+    return float(cost["forward_seconds"] + cost["backward_seconds"] + cost["optimizer_seconds"])
+
+
+def plan_rows(runs: Sequence[PlannedRun], costs: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The plan, a row a network and column: what it costs, and how far its runs are."""
+    rows: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        parameters, forward, training = multiply_adds_of(run.recipe)
+        cost = costs.get(run.entry.base, {})
+        row = rows.setdefault(
+            run.entry.base,
+            {
+                "recipe": run.entry.base,
+                "network": run.entry.network,
+                "columns": list(run.entry.columns),
+                "parameters": parameters,
+                "multiply_adds": forward,
+                "epochs": run.recipe.training.epochs,
+                "steps": steps_of(run.recipe),
+                "step_seconds": step_seconds(cost),
+                "step_failed": cost.get("failed"),
+                "runs": 0,
+                "training_multiply_adds": 0,
+                "seconds_left": 0.0,
+                "states": {"new": 0, "cut": 0, "done": 0, "failed": 0},
+            },
+        )
+        row["runs"] += 1
+        row["states"][run.state] += 1
+        row["training_multiply_adds"] += training
+        seconds = estimated_seconds(run, costs)
+        if run.state != "done" and row["seconds_left"] is not None:
+            row["seconds_left"] = None if seconds is None else row["seconds_left"] + seconds
+    return list(rows.values())

@@ -1,0 +1,160 @@
+"""The process in which a recipe's training step is measured: `python -m densenets.reproduce.measure JOB`.
+
+A job is JSON: {"recipe": a Recipe, "in_use": whether the memory in use is measured instead of time}. The
+result is the last line on standard output, as JSON. The images are random; their size is the data set's.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from densenets.benchmark.memory import PeakMemory, give_back_freed_memory
+from densenets.data.facts import DATA_FACTS
+from densenets.machine import choose_device, environment, keep_freed_memory
+from densenets.models.create import build_network
+from densenets.models.network import Network, all_logits
+from densenets.training.learner import build_optimizer
+from densenets.training.recipe import Recipe, recipe_from_dict
+
+_WARMUP, _STEPS, _ENOUGH_SECONDS, _FEWEST_STEPS = 3, 7, 20.0, 3
+_DRAWN_STEPS = 20  # of networks whose steps differ, as layers are left out by chance
+
+
+def main() -> None:
+    """Do the job of the command line."""
+    job = json.loads(sys.argv[1])
+    recipe = recipe_from_dict(job["recipe"])
+    result = measure_in_use(recipe) if job["in_use"] else measure(recipe)
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+def measure(recipe: Recipe) -> dict[str, Any]:
+    """What a training step takes, its forward pass, backward pass and optimiser apart.
+
+    Returns:
+        forward_seconds, backward_seconds and optimizer_seconds of a step: medians, or means where the steps
+        of a network differ by chance; steps, how many were measured; batch; memory_bytes at the peak (on a
+        CPU resident, above the process with its libraries); and the machine.
+    """
+    device = choose_device(recipe.training.device)
+    torch.manual_seed(0)
+    if device.type == "cpu":
+        keep_freed_memory()
+    memory = _Memory(device)
+    step = _Step(recipe, device)
+    for _ in range(_WARMUP if device.type == "cuda" else 1):
+        step()
+    steps = _DRAWN_STEPS if step.model.config.skips_layers else _STEPS
+    phases: list[tuple[float, float, float]] = []
+    # The first steps on a CPU are slow, but of a network that takes minutes three must do.
+    while len(phases) < steps + _WARMUP and (
+        len(phases) < _FEWEST_STEPS or sum(map(sum, phases)) < _ENOUGH_SECONDS
+    ):
+        phases.append(step())
+    settled = phases[min(_WARMUP, len(phases) - _FEWEST_STEPS) :]
+    average = statistics.fmean if step.model.config.skips_layers else statistics.median
+    forward, backward, optimizer = (average(seconds) for seconds in zip(*settled, strict=True))
+    return {
+        "forward_seconds": forward,
+        "backward_seconds": backward,
+        "optimizer_seconds": optimizer,
+        "steps": len(settled),
+        "batch": recipe.training.batch_size,
+        "memory_bytes": memory.read(),
+        **environment(device),
+    }
+
+
+def measure_in_use(recipe: Recipe) -> dict[str, Any]:
+    """The peak of two steps without what the allocator holds in reserve, for a process of its own.
+
+    Returns:
+        in_use_bytes; None where that cannot be told.
+    """
+    device = choose_device(recipe.training.device)
+    torch.manual_seed(0)
+    if device.type == "cpu" and not give_back_freed_memory():
+        return {"in_use_bytes": None}
+    memory = _Memory(device)
+    step = _Step(recipe, device)
+    step()
+    step()
+    return {"in_use_bytes": memory.read()}
+
+
+class _Memory:
+    """The peak memory from now on: of a GPU its allocator's, of a CPU the process's."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        else:
+            _load_libraries()
+            self._process = PeakMemory()
+
+    def read(self) -> int:
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device)
+        return self._process.read()
+
+
+def _load_libraries() -> None:
+    """Thread pools and lazily loaded libraries are not part of a step's memory."""
+    layer = torch.nn.Conv2d(8, 8, 3)
+    cross_entropy(layer(torch.randn(2, 8, 8, 8)).mean(dim=(2, 3)), torch.tensor([0, 1])).backward()
+
+
+class _Step:
+    """A recipe's training step on random images: seconds of forward pass, backward pass and optimiser."""
+
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+        data = DATA_FACTS[recipe.data.name]
+        config = recipe.model.config.for_images(data.classes, data.channels, data.side)
+        model = build_network(config, recipe.model.execution).to(device)
+        images = torch.randn(recipe.training.batch_size, data.channels, data.side, data.side, device=device)
+        if recipe.training.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+            images = images.to(memory_format=torch.channels_last)
+        self.model: Network = model
+        self._images = images
+        self._labels = torch.randint(data.classes, (recipe.training.batch_size,), device=device)
+        self._optimizer = build_optimizer(model, recipe.optimizer)
+        self._precision = getattr(torch, recipe.training.precision)
+        self._companion_weight = recipe.training.companion_weight
+        self._device = device
+
+    def __call__(self) -> tuple[float, float, float]:
+        forward, loss = self._timed(self._loss)
+        backward, _ = self._timed(loss.backward)
+        optimizer, _ = self._timed(self._optimizer.step)
+        self._optimizer.zero_grad(set_to_none=True)
+        return forward, backward, optimizer
+
+    def _loss(self) -> Tensor:
+        with torch.autocast(self._device.type, self._precision, self._precision != torch.float32):
+            logits, *companions = all_logits(self.model(self._images))
+            loss = cross_entropy(logits.float(), self._labels)
+            for companion in companions:
+                loss = loss + self._companion_weight * cross_entropy(companion.float(), self._labels)
+        return loss
+
+    def _timed(self, work: Callable[[], Any]) -> tuple[float, Any]:
+        began = time.perf_counter()
+        result = work()
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter() - began, result
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""From a target to its runs: where each lies, what it is started with, how far it is. Needs no PyTorch."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from densenets.analysis.architecture import network_facts
+from densenets.analysis.catalog import TRAINING_COST
+from densenets.data.facts import DATA_FACTS, training_count
+from densenets.files import read_json
+from densenets.reproduce.config import ReproduceOptions
+from densenets.reproduce.targets import Entry, entries
+from densenets.training.recipe import Recipe, changed
+
+State = Literal["new", "cut", "done", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun:
+    """One training run.
+
+    Attributes:
+        entry: the network and its recipe.
+        seed: of the run.
+        folder: the run's own.
+        processes: that train it together.
+    """
+
+    entry: Entry
+    seed: int
+    folder: Path
+    processes: int = 1
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Fields of the named recipe that differ."""
+        return {**self.entry.changes, "training.seed": self.seed}
+
+    @property
+    def recipe(self) -> Recipe:
+        """What is run."""
+        return changed(self.entry.recipe, {"training.seed": self.seed})
+
+    @property
+    def failure_file(self) -> Path:
+        """Says why the run failed, if it did."""
+        return self.folder.with_name(f"{self.folder.name}.failed.json")
+
+    @property
+    def log_file(self) -> Path:
+        """What the run printed."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    @property
+    def ten_crop_folder(self) -> Path:
+        """The evaluation by ten crops, where the table asks for it."""
+        return self.folder / "ten-crop"
+
+    @property
+    def state(self) -> State:
+        """How far it is."""
+        if (self.folder / "evaluation.json").exists():
+            missing = len(self.entry.columns) > 1 and not (self.ten_crop_folder / "evaluation.json").exists()
+            return "cut" if missing else "done"
+        if self.failure_file.exists():
+            return "failed"
+        return "cut" if (self.folder / "recipe.json").exists() else "new"
+
+    @property
+    def failure(self) -> str:
+        """Why it failed, in one line; empty if it did not."""
+        return str(read_json(self.failure_file)["reason"]) if self.state == "failed" else ""
+
+    def command(self) -> list[str]:
+        """The command that trains it, from the start or from where it was cut."""
+        options = [*flags(self.changes), "--out", str(self.folder), "--resume"]
+        return [*_densenets(self.processes), "train", self.entry.base, *options]
+
+    def ten_crop_command(self) -> list[str]:
+        """The command that evaluates it by ten crops."""
+        root = ["--root", str(self.recipe.data.root)]
+        options = ["--data", "imagenet", *root, "--crops", "10", "--out", str(self.ten_crop_folder)]
+        return [*_densenets(self.processes), "evaluate", str(self.folder), *options]
+
+
+def planned_runs(options: ReproduceOptions) -> list[PlannedRun]:
+    """Every run of a target, seed by seed: what is cut short has all networks once before any twice."""
+    listed = entries(options)
+    return [
+        PlannedRun(
+            entry=entry,
+            seed=seed,
+            folder=options.folder / "runs" / f"{entry.base}-seed{seed}",
+            processes=options.processes,
+        )
+        for seed in range(options.seeds)
+        for entry in listed
+    ]
+
+
+def steps_of(recipe: Recipe) -> int:
+    """Training steps of a whole run."""
+    images = training_count(recipe.data)
+    assert images is not None
+    return recipe.training.epochs * -(-images // recipe.training.batch_size)
+
+
+def multiply_adds_of(recipe: Recipe) -> tuple[int, int, int]:
+    """Parameters; multiply-adds of a test-time forward pass of one image; and of the whole training."""
+    data = DATA_FACTS[recipe.data.name]
+    config = recipe.model.config.for_images(data.classes, data.channels, data.side)
+    facts = network_facts(recipe.model.name, config, (data.side, data.side))
+    images = training_count(recipe.data)
+    assert images is not None
+    forward = facts.total("multiply_adds")
+    return facts.total("parameters"), forward, TRAINING_COST * forward * images * recipe.training.epochs
+
+
+def flags(changes: dict[str, Any]) -> list[str]:
+    """Fields of a recipe as options of `densenets train`."""
+    options: list[str] = []
+    for name, value in changes.items():
+        group, _, field = name.partition(".")
+        option = field.replace("_", "-")
+        if isinstance(value, bool):
+            options.append(f"--{group}.{'' if value else 'no-'}{option}")
+        elif isinstance(value, tuple):
+            options += [f"--{group}.{option}", *(str(item) for item in value)]
+        else:
+            options += [f"--{group}.{option}", str(value)]
+    return options
+
+
+def _densenets(processes: int) -> list[str]:
+    if processes == 1:
+        return [sys.executable, "-m", "densenets"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return [sys.executable, *torchrun, "-m", "densenets"]

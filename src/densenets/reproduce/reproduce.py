@@ -1,0 +1,89 @@
+"""From a target of the paper to its table and its figure."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from rich.console import Console
+
+from densenets.data.config import DataConfig
+from densenets.data.load import load_data
+from densenets.errors import InputError
+from densenets.files import write_json
+from densenets.machine import choose_device, environment
+from densenets.report.comparison import write_comparison
+from densenets.report.reproduction import print_plan, print_results, write_markdown
+from densenets.reproduce.config import ReproduceOptions
+from densenets.reproduce.cost import estimated_seconds, measured_costs, plan_rows
+from densenets.reproduce.plan import PlannedRun, planned_runs
+from densenets.reproduce.results import result_rows
+from densenets.reproduce.runner import do_runs
+from densenets.reproduce.targets import title
+
+
+def reproduce(options: ReproduceOptions) -> dict[str, Any]:
+    """Plan the runs of a target, show what they cost, do those that are not done, and report on all.
+
+    Everything lies in the options' folder: runs/ with a folder a run, costs/ with the measured steps,
+    results.json, table.md, figure.png and figure.svg.
+
+    Returns:
+        title, plan (its rows), results (rows; none before a run has ended) and the machine.
+
+    Raises:
+        InputError: data is missing, or the device cannot be used; nothing has been written.
+        Interrupted: Ctrl-C or SIGTERM; the same command goes on.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise InputError("reproduce starts torchrun itself, once a run; say --processes instead")
+    device = choose_device(options.device)
+    runs = planned_runs(options)
+    if not options.plan:
+        _check_data(runs)
+    announce = Console(stderr=True, highlight=False)
+    costs = measured_costs(runs, options.folder, announce.print)
+    heading = f"{title(options)}, {options.seeds} seed{'s' if options.seeds > 1 else ''}"
+    if not options.json:
+        print_plan(plan_rows(runs, costs), heading)
+    if not options.plan:
+        part, parts = options.shard_place
+        mine = runs[part::parts]
+        do_runs(mine, {run.folder: estimated_seconds(run, costs) or 1.0 for run in mine})
+    machine = environment(device)
+    report: dict[str, Any] = {
+        "title": heading,
+        "plan": plan_rows(runs, costs),
+        "results": result_rows(runs, costs),
+        "machine": machine,
+    }
+    if any(row["errors"] or row["failed"] for row in report["results"]):
+        _write(report, options)
+        if not options.json:
+            print_results(report["results"], heading)
+            announce.print(f"{options.folder} holds table.md, figure.png, results.json and runs/")
+    return report
+
+
+def _check_data(runs: list[PlannedRun]) -> None:
+    """Load every data set once: what is wrong with it shows before anything is written or measured."""
+    configs: list[DataConfig] = []
+    for run in runs:
+        if run.recipe.data not in configs:
+            configs.append(run.recipe.data)
+    for config in configs:
+        load_data(config)
+
+
+def _write(report: dict[str, Any], options: ReproduceOptions) -> None:
+    folder, machine = options.folder, report["machine"]
+    write_json(folder / "results.json", report)
+    said = f"{machine['device']}, torch {machine['torch']}, {machine['date'][:10]}"
+    write_markdown(report["results"], report["title"], said, folder / "table.md")
+    shown = [row for row in report["results"] if row["column"] in ("cifar10+", "imagenet")]
+    write_comparison(
+        shown,
+        f"{report['title']}\n{said}",
+        folder / "figure",
+        with_paper=options.scale == "paper",
+    )

@@ -1,0 +1,100 @@
+"""What came out of the runs: plain data, a row a network and column. Needs no PyTorch."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from densenets.files import read_json, read_json_lines
+from densenets.reproduce.cost import step_seconds
+from densenets.reproduce.plan import PlannedRun, multiply_adds_of
+
+Row = dict[str, Any]
+
+
+def result_rows(runs: Sequence[PlannedRun], costs: Mapping[str, dict[str, Any]]) -> list[Row]:
+    """A row for every network in every column of its table.
+
+    Returns:
+        network, series, recipe and column; the paper's error and ours of each seed (errors), their mean and
+        standard deviation (None with fewer than two), in percent; seeds, how many are done, and failed,
+        reasons by seed; parameters and multiply_adds; what was measured of a step, per image where it is a
+        time; training_seconds, the mean of the runs'; curves, by epoch, where the figure shows them.
+    """
+    by_recipe: dict[str, list[PlannedRun]] = {}
+    for run in runs:
+        by_recipe.setdefault(run.entry.base, []).append(run)
+    return [
+        _row(same, column, costs.get(recipe, {}))
+        for recipe, same in by_recipe.items()
+        for column in same[0].entry.columns
+    ]
+
+
+def _row(runs: Sequence[PlannedRun], column: str, cost: dict[str, Any]) -> Row:
+    entry = runs[0].entry
+    parameters, multiply_adds, _ = multiply_adds_of(runs[0].recipe)
+    evaluations = [found for run in runs if (found := _evaluation(run, column)) is not None]
+    errors = [found["top1_error"] for found in evaluations]
+    seconds = [found["training_seconds"] for found in evaluations if "training_seconds" in found]
+    return {
+        "network": entry.network,
+        "series": entry.series,
+        "recipe": entry.base,
+        "column": column,
+        "parameters": parameters,
+        "multiply_adds": multiply_adds,
+        "paper_error": entry.published.get(column),
+        "errors": errors,
+        "mean_error": statistics.fmean(errors) if errors else None,
+        "deviation": statistics.stdev(errors) if len(errors) > 1 else None,
+        "seeds": len(errors),
+        "failed": {str(run.seed): run.failure for run in runs if run.state == "failed"},
+        "training_seconds": statistics.fmean(seconds) if seconds else None,
+        **_measured(cost),
+        "curves": _curves(runs) if entry.curves else [],
+    }
+
+
+def _evaluation(run: PlannedRun, column: str) -> dict[str, Any] | None:
+    is_first = column == run.entry.columns[0]
+    file = (run.folder if is_first else run.ten_crop_folder) / "evaluation.json"
+    return read_json(file) if file.exists() else None
+
+
+def _measured(cost: dict[str, Any]) -> Row:
+    """Of a training step: milliseconds an image, forward and backward apart, and bytes at the peak."""
+    names = ("forward_ms", "backward_ms", "step_ms", "memory_bytes", "batch", "step_failed")
+    if "failed" in cost or not cost:
+        return {**dict.fromkeys(names), "step_failed": cost.get("failed")}
+    per_image = 1000 / cost["batch"]
+    seconds = step_seconds(cost)
+    assert seconds is not None
+    in_use = cost.get("in_use_bytes")
+    return {
+        "forward_ms": cost["forward_seconds"] * per_image,
+        "backward_ms": cost["backward_seconds"] * per_image,
+        "step_ms": seconds * per_image,
+        "memory_bytes": cost["memory_bytes"] if in_use is None else in_use,
+        "batch": cost["batch"],
+        "step_failed": None,
+    }
+
+
+def _curves(runs: Sequence[PlannedRun]) -> list[Row]:
+    """Errors by epoch: the mean over the seeds that got there, in percent."""
+    epochs: dict[int, list[dict[str, Any]]] = {}
+    for run in runs:
+        for line in read_json_lines(run.folder / "metrics.jsonl"):
+            if line["kind"] == "epoch":
+                epochs.setdefault(line["epoch"], []).append(line)
+    return [
+        {
+            "epoch": epoch,
+            "train_error": statistics.fmean(line["train_top1_error"] for line in lines),
+            "watched_error": statistics.fmean(line["validation_top1_error"] for line in lines),
+            "seeds": len(lines),
+        }
+        for epoch, lines in sorted(epochs.items())
+    ]

@@ -1,0 +1,131 @@
+"""Do the runs of a plan, one child process after the other; what fails is marked, the others go on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from densenets.children import STDERR_LINES, failure
+from densenets.errors import Interrupted
+from densenets.files import read_json_lines, write_json
+from densenets.reproduce.plan import PlannedRun, steps_of
+from densenets.training.signals import StopRequest, stop_requests
+
+_LOOK_EVERY = 0.5  # seconds between two looks at a child
+_DAY = 86_400  # seconds
+
+
+def do_runs(runs: Sequence[PlannedRun], seconds: Mapping[Path, float]) -> None:
+    """Do the runs that are not done, each in a process of its own.
+
+    Args:
+        runs: in order.
+        seconds: that each is expected to take, by its folder; for the progress bar.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM; the run that was under way has saved its state.
+    """
+    todo = [run for run in runs if run.state != "done"]
+    with _progress() as bar, stop_requests() as request:
+        task = bar.add_task("", total=sum(seconds[run.folder] for run in todo))
+        finished = 0.0
+        for number, run in enumerate(todo, start=1):
+            bar.update(task, description=f"run {number}/{len(todo)}: {run.folder.name}")
+            for share in _train(run, request):
+                bar.update(task, completed=finished + share * seconds[run.folder])
+            finished += seconds[run.folder]
+            bar.update(task, completed=finished)
+            outcome = f"failed: {run.failure}" if run.state == "failed" else run.state
+            bar.console.print(f"{run.folder.name}: {outcome}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _train(run: PlannedRun, request: StopRequest) -> Iterator[float]:
+    """Train a run, and evaluate it by ten crops where its table asks for that; yields its progress."""
+    run.folder.parent.mkdir(parents=True, exist_ok=True)
+    run.failure_file.unlink(missing_ok=True)
+    commands = [] if (run.folder / "evaluation.json").exists() else [run.command()]
+    if len(run.entry.columns) > 1:
+        commands.append(run.ten_crop_command())
+    steps = steps_of(run.recipe)
+    for command in commands:
+        with _child(command, run.log_file) as child:
+            while child.poll() is None:
+                if request.signal_number:
+                    child.send_signal(signal.SIGTERM)
+                    child.wait()
+                    raise Interrupted(
+                        f"stopped in {run.folder.name}; the same command goes on", request.signal_number
+                    )
+                yield _run_step(run) / steps
+                time.sleep(_LOOK_EVERY)
+        if child.returncode:
+            said = run.log_file.read_text(errors="replace").splitlines()[-STDERR_LINES:]
+            write_json(
+                run.failure_file,
+                {
+                    "reason": failure(child.returncode, said).removeprefix("densenets: "),
+                    "command": command,
+                    "date": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "printed": said,
+                },
+            )
+            return
+
+
+@contextlib.contextmanager
+def _child(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that prints into a file, and that does not outlive the body."""
+    with log.open("ab") as file:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C reaches this process alone, which passes it on once.
+            start_new_session=True,
+            env={**os.environ, "COLUMNS": "200"},
+        )
+        try:
+            yield child
+        finally:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+
+
+def _run_step(run: PlannedRun) -> int:
+    """Steps that a run has done, as its metrics tell."""
+    lines = read_json_lines(run.folder / "metrics.jsonl")
+    return int(lines[-1]["run_step"]) if lines else 0
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        # rich forgets what lies further back, and a run can take days.
+        speed_estimate_period=_DAY,
+    )
