@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -46,6 +47,7 @@ def reproduce(options: ReproduceOptions) -> dict[str, Any]:
     heading = f"{title(options)}, {options.seeds} seed{'s' if options.seeds > 1 else ''}"
     if not options.json:
         print_plan(plan_rows(runs, costs), heading)
+        sys.stdout.flush()  # before the runs, also where it goes to a file
     if not options.plan:
         part, parts = options.shard_place
         mine = runs[part::parts]
