@@ -116,10 +116,13 @@ def _evaluate(arguments: list[str]) -> None:
     from densenets.checkpoint import read_checkpoint
     from densenets.distributed import joined_ranks
     from densenets.evaluation import EvaluationOptions, evaluate_checkpoint
+    from densenets.models.fractalnet import run_one_column
     from densenets.report.evaluation import write_evaluation
     from densenets.report.tables import print_evaluation
 
     checkpoint = read_checkpoint(options.run)
+    if options.column is not None:
+        run_one_column(checkpoint.model, options.column)
     with joined_ranks(options.device) as ranks:
         result = evaluate_checkpoint(
             checkpoint,

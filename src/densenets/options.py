@@ -19,6 +19,8 @@ class EvaluateOptions:
     """Where a named set lies (imagenet: the folder that holds val/)."""
     crops: Literal[1, 10] = 1
     """Of folders: the central crop, or ten (corners, centre, mirrored) whose logits are averaged."""
+    column: int | None = None
+    """Of a FractalNet: the column that runs alone, 0 the shallowest."""
     out: Path | None = None
     """Folder for evaluation.json and the confusion matrix as a picture."""
     json: bool = False

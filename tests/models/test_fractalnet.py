@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from densenets.errors import InputError
 from densenets.models.configs.fractalnet import FractalNetConfig
 from densenets.models.create import create_model
-from densenets.models.fractalnet import FractalBlock, FractalConvolution, FractalNet
+from densenets.models.fractalnet import FractalBlock, FractalConvolution, FractalNet, run_one_column
 
 
 def small(**changes: Any) -> FractalNet:
@@ -68,6 +68,14 @@ def test_a_column_alone_is_a_plain_network(column: int) -> None:
     torch.testing.assert_close(model.forward_features(x), expected)
     model.column = None
     assert not torch.allclose(model.forward_features(x), expected)
+
+
+def test_other_networks_have_no_columns() -> None:
+    with pytest.raises(InputError, match="a ResNet has no columns; leave --column out"):
+        run_one_column(create_model("resnet8"), 0)
+    model = small()
+    run_one_column(model, 1)
+    assert model.column == 1
 
 
 def test_a_column_that_is_not_there_is_refused() -> None:

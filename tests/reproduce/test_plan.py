@@ -12,7 +12,7 @@ from digits_runs import digits_run
 
 from densenets import cli
 from densenets.models.zoo import named_config
-from densenets.reproduce.config import TARGETS, ReproduceOptions
+from densenets.reproduce.config import TARGETS, DataPlace, ReproduceOptions
 from densenets.reproduce.cost import estimated_seconds, plan_rows
 from densenets.reproduce.plan import PlannedRun, flags, multiply_adds_of, planned_runs, steps_of
 from densenets.training.recipe import Recipe, recipe_from_dict
@@ -31,7 +31,9 @@ def parsed(run: PlannedRun) -> tuple[Recipe, Path, bool]:
 
 @pytest.mark.parametrize(("target", "scale"), list(itertools.product(TARGETS, ("cpu", "gpu", "paper"))))
 def test_a_runs_command_is_its_recipe(target: str, scale: str, tmp_path: Path) -> None:
-    options = ReproduceOptions(target, scale=scale, out=tmp_path, data=tmp_path / "my data", seeds=2)  # type: ignore[arg-type]
+    options = ReproduceOptions(
+        target, scale=scale, out=tmp_path, data=DataPlace(tmp_path / "my data"), seeds=2
+    )  # type: ignore[arg-type]
     runs = planned_runs(options)
     for run in (runs[0], runs[-1]):
         recipe, out, resume = parsed(run)
@@ -78,7 +80,9 @@ def test_several_devices_train_a_run_through_torchrun(tmp_path: Path) -> None:
 
 
 def test_ten_crops_are_a_second_evaluation(tmp_path: Path) -> None:
-    (run, *_) = planned_runs(ReproduceOptions("table3", scale="paper", data=tmp_path / "in", out=tmp_path))
+    (run, *_) = planned_runs(
+        ReproduceOptions("table3", scale="paper", data=DataPlace(tmp_path / "in"), out=tmp_path)
+    )
     command = run.ten_crop_command()
     assert command[3:6] == ["evaluate", str(run.folder), "--data"]
     assert command[-4:] == ["--crops", "10", "--out", str(run.folder / "ten-crop")]

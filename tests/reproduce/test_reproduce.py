@@ -13,7 +13,7 @@ from PIL import Image
 
 from densenets.errors import InputError
 from densenets.reproduce import reproduce as module
-from densenets.reproduce.config import ReproduceOptions
+from densenets.reproduce.config import DataPlace, ReproduceOptions
 from densenets.reproduce.plan import PlannedRun
 from densenets.reproduce.reproduce import reproduce
 
@@ -66,7 +66,7 @@ def test_a_plan_starts_nothing(
 
 def test_missing_data_is_told_before_anything_is_measured(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cifar10"):
-        reproduce(ReproduceOptions("fig4", out=tmp_path / "out", data=tmp_path))
+        reproduce(ReproduceOptions("fig4", out=tmp_path / "out", data=DataPlace(tmp_path)))
     assert not (tmp_path / "out").exists()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from densenets.analysis.architecture import network_facts
 from densenets.models.zoo import named_config
-from densenets.reproduce.config import TARGETS, ReproduceOptions
+from densenets.reproduce.config import TARGETS, DataPlace, ReproduceOptions
 from densenets.reproduce.targets import Entry, entries, title
 
 SCALES = ("cpu", "gpu", "paper")
@@ -76,7 +76,7 @@ def test_figure_4_has_the_variants_by_depth_and_the_curves_of_two() -> None:
 def test_the_papers_scale_changes_nothing_but_where_it_runs() -> None:
     for entry in listed("table2"):
         assert set(entry.changes) == {"data.root", "training.device"}
-    assert listed("table2", download=True)[0].recipe.data.download
+    assert listed("table2", data=DataPlace(download=True))[0].recipe.data.download
 
 
 def test_a_gpu_gets_a_tenth_of_the_epochs() -> None:

@@ -79,6 +79,17 @@ class FractalNet(Network):
         return x
 
 
+def run_one_column(model: Network, column: int) -> None:
+    """Let one column of a FractalNet run alone from now on, 0 the shallowest.
+
+    Raises:
+        InputError: the network is another, or has no such column.
+    """
+    if not isinstance(model, FractalNet):
+        raise InputError(f"a {model.config.title} has no columns; leave --column out")
+    model.column = column
+
+
 class FractalBlock(nn.Module):
     """C columns of convolutions; where several end, their mean goes on in all of them.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,6 +14,16 @@ Recipes = Literal["own", "densenet"]
 
 TARGETS = ("table2", "table3", "fig3", "fig4")
 _SHARD = re.compile(r"(\d+)/(\d+)")
+
+
+@dataclass(frozen=True)
+class DataPlace:
+    """Where the images are."""
+
+    root: Path = Path("data")
+    """Where the data lies; of imagenet the folder that holds train/ and val/."""
+    download: bool = False
+    """Fetch the data if it is not there."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +38,8 @@ class ReproduceOptions:
     """Runs of each network, which differ in initial weights, order of images and augmentation."""
     recipes: Recipes = "own"
     """Train DenseNet's peers by their own papers' recipes, or all by DenseNet's."""
-    data: Path = Path("data")
-    """Where the data lies; of imagenet the folder that holds train/ and val/."""
-    download: bool = False
-    """Fetch the data if it is not there."""
+    data: DataPlace = field(default_factory=DataPlace)
+    """Where the images are."""
     out: Path | None = None
     """Folder of all runs, the table and the figure; by default runs/TARGET-SCALE."""
     plan: bool = False

@@ -110,8 +110,8 @@ def entries(options: ReproduceOptions) -> list[Entry]:
     found = (small if options.scale == "cpu" else large)[options.target](options.recipes)
     if options.scale == "gpu":
         found = [_shortened(entry) for entry in found]
-    machine: dict[str, Any] = {"data.root": options.data, "training.device": options.device}
-    if options.download:
+    machine: dict[str, Any] = {"data.root": options.data.root, "training.device": options.device}
+    if options.data.download:
         machine["data.download"] = True
     return [_with(entry, machine) for entry in found]
 
