@@ -26,7 +26,7 @@ from densenets.models.create import build_network
 from densenets.models.network import Network
 from densenets.ops.execution import Execution
 
-_FORMAT = "densenets-1"
+FORMAT = "densenets-1"  # what the metadata of our files say
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def save_checkpoint(
         InputError: the disk is full or the folder cannot be written; an older file is untouched.
     """
     metadata = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "model": json.dumps(config.to_dict()),
         "classes": json.dumps(classes),
         "preprocessing": json.dumps(preprocessing.to_dict()),
@@ -100,7 +100,7 @@ def read_checkpoint(path: str | Path, execution: Execution = "auto") -> Checkpoi
     """
     file = checkpoint_path(Path(path))
     weights, metadata = read_safetensors(file)
-    if metadata.get("format") != _FORMAT:
+    if metadata.get("format") != FORMAT:
         raise InputError(
             f"{file} was not written by densenets (no network is described in it); weights of other "
             "programs come in with: densenets train finetune --model.weights FILE"

@@ -181,6 +181,13 @@ def test_reset_classifier_changes_nothing_but_the_classifier():
     assert torch.equal(again.classifier.weight, model.classifier.weight)
 
 
+def test_a_classifier_of_ones_own_can_be_reset():
+    model = small_model()
+    model.classifier = nn.Sequential(nn.Linear(model.config.num_features, 3), nn.ReLU()).double()
+    model.reset_classifier(7)
+    assert model(image(2, 3, 8, 8)).shape == (2, 7)
+
+
 def test_reset_classifier_is_known_to_the_config():
     # A checkpoint is rebuilt from the config: weights and config must not come apart.
     model = small_model()

@@ -133,6 +133,7 @@ def test_units_of_the_preactivation_networks() -> None:
         ("plain-7", r"depth 7 cannot be: it is 6n\+2, such as 8 or 14"),
         ("preact-resnet165", r"depth 165 cannot be: it is 9n\+2, such as 164 or 173"),
         ("wrn-27-10", r"depth 27 cannot be: it is 6n\+4, such as 22 or 28"),
+        ("resnet20-0", r"stage_channels \(0, 0, 0\) cannot be"),
         ("wrn-28-0", r"stage_channels \(0, 0, 0\) cannot be"),
         ("highway-19-16", r"depth 19 cannot be: it is 3n\+5, such as 17 or 20"),
         ("fractalnet-30", r"depth 30 cannot be: it is 5, 10, 20, 40"),

@@ -227,6 +227,7 @@ def test_initial_weights_have_hes_deviation(fan: str, values: int) -> None:
         ({"dropout": 0.3}, "dropout is for basic units with pre-activation"),
         ({"dropout": 1.0, "pre_activation": True}, r"dropout 1.0 cannot be: a probability in \[0, 1\)"),
         ({"unit": "bottleneck", "stage_channels": (4, 8, 10)}, "a bottleneck needs multiples of 4"),
+        ({"stage_channels": (4, 8, 6)}, "a shortcut without weights can add channels, not"),
         ({"stem_channels": 0}, "stem_channels 0 cannot be"),
         ({"in_channels": 0}, "in_channels 0 cannot be"),
     ],

@@ -106,7 +106,7 @@ def test_the_figure_shows_every_series_and_the_paper_only_where_it_belongs(
     with_paper: bool, tmp_path: Path
 ) -> None:
     rows = [row(), row(network="plain-56", parameters=853_018, mean_error=8.0), EMPTY]
-    write_comparison(rows, "what $it$ is", tmp_path / "figure", with_paper=with_paper)
+    write_comparison(rows, "what $it$ is", tmp_path / "figure", watched="test images", with_paper=with_paper)
     with Image.open(tmp_path / "figure.png") as picture:
         assert picture.size[0] > 1000
     svg = (tmp_path / "figure.svg").read_text()
@@ -119,5 +119,5 @@ def test_the_figure_shows_every_series_and_the_paper_only_where_it_belongs(
 
 
 def test_a_figure_of_nothing_is_still_one(tmp_path: Path) -> None:
-    write_comparison([EMPTY], "nothing", tmp_path / "figure", with_paper=True)
+    write_comparison([EMPTY], "nothing", tmp_path / "figure", watched="test images", with_paper=True)
     assert (tmp_path / "figure.svg").exists()

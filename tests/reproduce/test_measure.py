@@ -74,6 +74,22 @@ def test_steps_that_differ_by_chance_are_averaged_over_more_of_them() -> None:
     assert measure(cifar("resnet8"))["steps"] == 7
 
 
+def test_recipes_whose_steps_compute_the_same_share_a_measurement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = {"forward_seconds": 1.0, "backward_seconds": 2.0, "optimizer_seconds": 0.5, "memory_bytes": 9}
+    monkeypatch.setattr(cost, "run_job", lambda *_: dict(step))
+    runs = planned_runs(ReproduceOptions("table2", scale="paper", seeds=1, out=tmp_path))
+    told: list[str] = []
+    costs = measured_costs(runs, tmp_path, told.append)
+    assert set(costs) == {run.entry.base for run in runs}
+    of_resnet = [line.split()[-1] for line in told if line.endswith("-resnet110")]
+    # 10 classes with and without augmentation are one measurement, SVHN's too; 100 classes are another.
+    assert of_resnet == ["cifar10-plain-own-resnet110", "cifar100-plain-own-resnet110"]
+    # A DenseNet has dropout without augmentation alone.
+    assert len([line for line in told if line.endswith("-densenet-40-12")]) == 4
+
+
 def test_each_recipe_is_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = planned_runs(ReproduceOptions("fig4", seeds=2, out=tmp_path))
     jobs = []

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from densenets.checkpoint import checkpoint_path, read_safetensors
+from densenets.checkpoint import FORMAT, checkpoint_path, read_safetensors
 from densenets.errors import InputError
 from densenets.models.configs.base import NetworkConfig
 from densenets.models.configs.densenet import BOTTLENECK_WIDTH, DenseNetConfig, Stem
@@ -62,7 +62,7 @@ def read_network(
     weights, metadata = _read_file(path)
     if _FIRST_OF_DENSENET in weights:
         return weights, infer_config(weights, dropout)
-    if "model" in metadata:
+    if metadata.get("format") == FORMAT:
         return weights, config_from_dict(json.loads(metadata["model"]))
     if isinstance(named, DenseNetConfig):
         raise _no_densenet(path, weights)

@@ -33,7 +33,7 @@ class ConvNet(Network):
     def __init__(self, config: ConvNetConfig, generator: torch.Generator | None = None) -> None:
         super().__init__(config)
         self.features = nn.Sequential(OrderedDict(_feature_modules(config)))
-        self.classifier: nn.Module = nn.Conv2d(config.layers[-1].channels, config.num_classes, 1)
+        self.classifier: nn.Module = nn.Conv2d(config.num_features, config.num_classes, 1)
         self.last_relu = nn.ReLU() if config.last_relu else nn.Identity()
         self.companions = nn.ModuleDict(
             {f"conv{number}": nn.Linear(inputs, config.num_classes) for number, inputs in config.companions()}

@@ -30,7 +30,7 @@ class HighwayNetwork(Network):
         super().__init__(config)
         self.features = nn.Sequential(OrderedDict(_feature_modules(config)))
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier: nn.Module = nn.Linear(config.head_channels, config.num_classes)
+        self.classifier: nn.Module = nn.Linear(config.num_features, config.num_classes)
         self.initialize(generator)
 
     @torch.no_grad()

@@ -84,9 +84,8 @@ class Network(nn.Module):
     def reset_classifier(self, num_classes: int, generator: torch.Generator | None = None) -> None:
         """Put a fresh linear layer of `num_classes` in the classifier's place."""
         weight = next(self.parameters())
-        old = self.get_submodule(self.config.head)
-        assert isinstance(old, nn.Linear)
-        linear = nn.Linear(old.in_features, num_classes, device=weight.device, dtype=weight.dtype)
+        features = self.config.num_features
+        linear = nn.Linear(features, num_classes, device=weight.device, dtype=weight.dtype)
         linear_uniform_(linear, generator)
         self.set_submodule(self.config.head, linear)
         self.config = dataclasses.replace(self.config, num_classes=num_classes)

@@ -8,20 +8,13 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from densenets.report.plots import literal, write_figure
 
-# Okabe and Ito's colours, which the colour-blind tell apart, each with a marker of its own.
-_LOOKS = (
-    ("#0072B2", "o"),
-    ("#D55E00", "s"),
-    ("#009E73", "^"),
-    ("#CC79A7", "D"),
-    ("#E69F00", "v"),
-    ("#56B4E9", "P"),
-    ("#000000", "X"),
-)
+# Okabe and Ito's colours, which the colour-blind tell apart; with more series than colours, markers tell.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _AXES = (
     ("parameters", "parameters (millions)", 1e-6),
     ("multiply_adds", "multiply-adds of a test-time\nforward pass (millions)", 1e-6),
@@ -31,17 +24,20 @@ _AXES = (
 )
 
 
-def write_comparison(rows: Sequence[dict[str, Any]], title: str, stem: Path, *, with_paper: bool) -> None:
+def write_comparison(
+    rows: Sequence[dict[str, Any]], title: str, stem: Path, *, watched: str, with_paper: bool
+) -> None:
     """Draw test error against parameters, multiply-adds, time and memory, as `stem`.png and `stem`.svg.
 
     Args:
         rows: of `result_rows`; those without an error are left out.
         title: of the figure.
         stem: path without ending.
+        watched: the images whose error is shown by epoch.
         with_paper: draw the paper's errors too, as hollow marks.
     """
     names = list(dict.fromkeys(row["series"] for row in rows))
-    looks = {name: _LOOKS[number % len(_LOOKS)] for number, name in enumerate(names)}
+    looks = {name: _look(number) for number, name in enumerate(names)}
     curves = [row for row in rows if row["curves"]]
     figure = Figure(figsize=(13, 8), layout="constrained")
     figure.suptitle(literal(title), fontsize=11)
@@ -52,15 +48,32 @@ def write_comparison(rows: Sequence[dict[str, Any]], title: str, stem: Path, *, 
             _draw_series(axes, series, quantity, factor, looks[name], with_paper=with_paper)
         axes.set_xlabel(label)
         axes.set_ylabel("test error (%)")
-        axes.set_xscale("log")
-        axes.grid(alpha=0.3, which="both")
-    _draw_curves(panels[-1], curves, looks)
+        _scale(axes)
+    _draw_curves(panels[-1], curves, looks, watched)
     handles = [
         panels[0].plot([], [], marker=marker, color=colour, label=name)[0]
         for name, (colour, marker) in looks.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))
     write_figure(figure, stem)
+
+
+def _scale(axes: Axes) -> None:
+    """A logarithmic axis whose numbers are plain, also within a decade."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 5 * low else range(1, 10)))
+    if high < 2 * low:
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(alpha=0.3)
+
+
+def _look(number: int) -> tuple[str, str]:
+    """Colour and marker of a series; 49 pairs before one comes again."""
+    round_ = number // len(_COLOURS)
+    return _COLOURS[number % len(_COLOURS)], _MARKERS[(number + round_) % len(_MARKERS)]
 
 
 def _draw_series(
@@ -91,7 +104,9 @@ def _draw_series(
         axes.plot(x, errors, ":", color=colour, marker=marker, markerfacecolor="none", linewidth=1)
 
 
-def _draw_curves(axes: Axes, rows: Sequence[dict[str, Any]], looks: dict[str, tuple[str, str]]) -> None:
+def _draw_curves(
+    axes: Axes, rows: Sequence[dict[str, Any]], looks: dict[str, tuple[str, str]], watched: str
+) -> None:
     """Errors by epoch, dashed in training; means over the seeds."""
     if not rows:
         axes.set_axis_off()
@@ -101,9 +116,9 @@ def _draw_curves(axes: Axes, rows: Sequence[dict[str, Any]], looks: dict[str, tu
         epochs = [point["epoch"] for point in row["curves"]]
         few = marker if len(epochs) <= 40 else None
         axes.plot(epochs, [point["train_error"] for point in row["curves"]], "--", color=colour, linewidth=1)
-        watched = [point["watched_error"] for point in row["curves"]]
-        axes.plot(epochs, watched, color=colour, marker=few, markersize=4)
-    axes.set_xlabel("epoch (dashed: training images; solid: images watched)")
+        errors = [point["watched_error"] for point in row["curves"]]
+        axes.plot(epochs, errors, color=colour, marker=few, markersize=4)
+    axes.set_xlabel(f"epoch\n(dashed: training images; solid: {watched})")
     axes.set_ylabel("error (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)

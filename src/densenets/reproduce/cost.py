@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from densenets.children import run_job
+from densenets.data.facts import DATA_FACTS
 from densenets.files import read_json, write_json
 from densenets.reproduce.plan import PlannedRun, multiply_adds_of, steps_of
+from densenets.training.recipe import Recipe
 
 _WORKER = "densenets.reproduce.measure"
 
@@ -18,10 +20,11 @@ def measured_costs(
 ) -> dict[str, dict[str, Any]]:
     """The measured step of every network of the runs, by the name of its recipe.
 
-    What was measured before stands in the folder and is not measured again.
+    What was measured before stands in the folder and is not measured again; recipes whose steps compute the
+    same share a measurement.
 
     Args:
-        runs: whose steps are measured, each recipe once.
+        runs: whose steps are measured.
         folder: where the measurements are kept.
         announce: told what is measured next.
 
@@ -29,19 +32,33 @@ def measured_costs(
         What `measure` returns, with in_use_bytes; or "failed", the reason.
     """
     costs: dict[str, dict[str, Any]] = {}
+    by_step: dict[str, dict[str, Any]] = {}
     for run in runs:
-        name = run.entry.base
+        name, step = run.entry.base, _what_a_step_computes(run.recipe)
         if name in costs:
             continue
         file = folder / "costs" / f"{name}.json"
         if file.exists():
-            costs[name] = read_json(file)
-            continue
-        announce(f"measuring a step of {name}")
-        costs[name] = _measured(run)
-        if "failed" not in costs[name]:
+            by_step[step] = read_json(file)
+        elif step not in by_step:
+            announce(f"measuring a step of {name}")
+            by_step[step] = _measured(run)
+        costs[name] = by_step[step]
+        if "failed" not in costs[name] and not file.exists():
             write_json(file, costs[name])
     return costs
+
+
+def _what_a_step_computes(recipe: Recipe) -> str:
+    """The same text for recipes whose steps cost the same."""
+    data, training = DATA_FACTS[recipe.data.name], recipe.training
+    parts = (
+        recipe.model,
+        (data.classes, data.channels, data.side),
+        recipe.optimizer.name,
+        (training.batch_size, training.precision, training.channels_last, training.device),
+    )
+    return repr(parts)
 
 
 def _measured(run: PlannedRun) -> dict[str, Any]:
@@ -49,7 +66,9 @@ def _measured(run: PlannedRun) -> dict[str, Any]:
     result = run_job(_WORKER, {"recipe": recipe, "in_use": False})
     if "failed" in result:
         return result
-    return {**result, "in_use_bytes": None, **run_job(_WORKER, {"recipe": recipe, "in_use": True})}
+    # Time stands although the second process failed.
+    in_use = run_job(_WORKER, {"recipe": recipe, "in_use": True})
+    return {**result, "in_use_bytes": in_use.get("in_use_bytes")}
 
 
 def estimated_seconds(run: PlannedRun, costs: dict[str, dict[str, Any]]) -> float | None:

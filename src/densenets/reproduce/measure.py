@@ -51,11 +51,9 @@ def measure(recipe: Recipe) -> dict[str, Any]:
         keep_freed_memory()
     memory = _Memory(device)
     step = _Step(recipe, device)
-    for _ in range(_WARMUP if device.type == "cuda" else 1):
-        step()
     steps = _DRAWN_STEPS if step.model.config.skips_layers else _STEPS
     phases: list[tuple[float, float, float]] = []
-    # The first steps on a CPU are slow, but of a network that takes minutes three must do.
+    # The first steps are slow, but of a network that takes minutes three must do.
     while len(phases) < steps + _WARMUP and (
         len(phases) < _FEWEST_STEPS or sum(map(sum, phases)) < _ENOUGH_SECONDS
     ):
@@ -75,7 +73,7 @@ def measure(recipe: Recipe) -> dict[str, Any]:
 
 
 def measure_in_use(recipe: Recipe) -> dict[str, Any]:
-    """The peak of two steps without what the allocator holds in reserve, for a process of its own.
+    """The peak of some steps without what the allocator holds in reserve, for a process of its own.
 
     Returns:
         in_use_bytes; None where that cannot be told.
@@ -86,8 +84,8 @@ def measure_in_use(recipe: Recipe) -> dict[str, Any]:
         return {"in_use_bytes": None}
     memory = _Memory(device)
     step = _Step(recipe, device)
-    step()
-    step()
+    for _ in range(_DRAWN_STEPS if step.model.config.skips_layers else 2):
+        step()
     return {"in_use_bytes": memory.read()}
 
 

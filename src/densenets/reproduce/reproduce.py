@@ -69,11 +69,10 @@ def reproduce(options: ReproduceOptions) -> dict[str, Any]:
 
 def _check_data(runs: list[PlannedRun]) -> None:
     """Load every data set once: what is wrong with it shows before anything is written or measured."""
-    configs: list[DataConfig] = []
+    configs: dict[str, DataConfig] = {}
     for run in runs:
-        if run.recipe.data not in configs:
-            configs.append(run.recipe.data)
-    for config in configs:
+        configs.setdefault(run.recipe.data.name, run.recipe.data)
+    for config in configs.values():
         load_data(config)
 
 
@@ -87,5 +86,6 @@ def _write(report: dict[str, Any], options: ReproduceOptions) -> None:
         shown,
         f"{report['title']}\n{said}",
         folder / "figure",
+        watched="held-out images" if options.scale == "cpu" else "test images",
         with_paper=options.scale == "paper",
     )

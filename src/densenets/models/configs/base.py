@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args
 
 from densenets.errors import InputError
 
@@ -46,6 +46,11 @@ class NetworkConfig(ABC):
     @abstractmethod
     def depth(self) -> int:
         """Layers with weights along the longest path, as the paper counts them."""
+
+    @property
+    @abstractmethod
+    def num_features(self) -> int:
+        """Channels that the classifier reads."""
 
     @property
     @abstractmethod
@@ -118,6 +123,13 @@ class NetworkConfig(ABC):
         for field in fields:
             if getattr(self, field) < 1:
                 raise InputError(f"{field} {getattr(self, field)} cannot be: at least 1 is needed")
+
+    def _check_known(self, **kinds: Any) -> None:
+        """Check that fields have one of the values of their `Literal`."""
+        for field, kind in kinds.items():
+            known = get_args(kind)
+            if getattr(self, field) not in known:
+                raise InputError(f"{field} '{getattr(self, field)}' is unknown; known: {', '.join(known)}")
 
     def _check_probabilities(self, **fields: float) -> None:
         for field, value in fields.items():

@@ -96,6 +96,11 @@ class ConvNetConfig(NetworkConfig):
         return len(self.layers) + 1
 
     @property
+    def num_features(self) -> int:
+        """Channels that the last convolution reads."""
+        return self.layers[-1].channels
+
+    @property
     def smallest_size(self) -> int:
         """The smallest image side, in pixels, that leaves the last maps a pixel."""
         size = 1

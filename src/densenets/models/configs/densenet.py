@@ -57,8 +57,7 @@ class DenseNetConfig(NetworkConfig):
                 "0.5 in -C and -BC, 1 without"
             )
         self._check_probabilities(dropout=self.dropout)
-        if self.stem not in ("cifar", "imagenet"):
-            raise InputError(f"stem '{self.stem}' is unknown; known: cifar, imagenet")
+        self._check_known(stem=Stem)
         for block in self.blocks():
             if block.handed_on < 1:
                 raise InputError(

@@ -57,6 +57,11 @@ class HighwayConfig(NetworkConfig):
         return len(self.stage_layers) + sum(self.stage_layers) + 2
 
     @property
+    def num_features(self) -> int:
+        """Channels that the classifier reads."""
+        return self.head_channels
+
+    @property
     def smallest_size(self) -> int:
         """The smallest image side, in pixels: every pooling halves and drops the odd pixel."""
         return int(2 ** (len(self.stage_layers) - 1))

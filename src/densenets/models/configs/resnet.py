@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 from densenets.errors import InputError
 from densenets.models.configs.base import NetworkConfig
@@ -68,16 +68,7 @@ class ResNetConfig(NetworkConfig):
                 "needed, each at least 1"
             )
         self._check_at_least_1("stem_channels")
-        for field, known in (
-            ("unit", ResidualUnit),
-            ("shortcut", Shortcut),
-            ("stem", Stem),
-            ("initialization", Fan),
-        ):
-            if getattr(self, field) not in get_args(known):
-                raise InputError(
-                    f"{field} '{getattr(self, field)}' is unknown; known: {', '.join(get_args(known))}"
-                )
+        self._check_known(unit=ResidualUnit, shortcut=Shortcut, stem=Stem, initialization=Fan)
         self._check_probabilities(dropout=self.dropout)
         if not 0 < self.last_survival <= 1:
             raise InputError(f"last_survival {self.last_survival} cannot be: a probability in (0, 1]")
@@ -85,6 +76,12 @@ class ResNetConfig(NetworkConfig):
             raise InputError("last_survival cannot be below 1 without shortcuts: nothing leads past a unit")
         if self.dropout and not (self.pre_activation and self.unit == "basic"):
             raise InputError("dropout is for basic units with pre-activation, as in a Wide ResNet")
+        channels = (self.stem_channels, *self.stage_channels)
+        if self.shortcut in ("subsampled", "pooled") and list(channels) != sorted(channels):
+            raise InputError(
+                f"stage_channels {self.stage_channels} cannot be: a shortcut without weights can add "
+                "channels, not take any away"
+            )
         if self.unit == "bottleneck" and any(channels % BOTTLENECK_SHARE for channels in self.stage_channels):
             raise InputError(
                 f"stage_channels {self.stage_channels} cannot be: a bottleneck needs multiples of "

@@ -13,7 +13,7 @@ from functools import partial
 
 from densenets.errors import InputError
 from densenets.models.configs.base import NetworkConfig
-from densenets.models.configs.convnet import ConvLayer, ConvNetConfig
+from densenets.models.configs.convnet import ConvLayer, ConvNetConfig, Pooling
 from densenets.models.configs.fractalnet import FractalNetConfig
 from densenets.models.configs.highway import HighwayConfig
 from densenets.models.configs.resnet import ResidualUnit, ResNetConfig
@@ -64,7 +64,7 @@ def _resnet(depth: int, width: int | None = None) -> ResNetConfig:
             stem_channels=64,
             num_classes=1000,
         )
-    return _basic(depth, width or _CIFAR_WIDTH)
+    return _basic(depth, _CIFAR_WIDTH if width is None else width)
 
 
 def _basic(depth: int, width: int) -> ResNetConfig:
@@ -158,25 +158,21 @@ def _deeply_supervised_net() -> ConvNetConfig:
     )
 
 
-def _mlpconv_layers(second_pooling: str, *, companions: bool) -> tuple[ConvLayer, ...]:
+def _mlpconv_layers(second_pooling: Pooling, *, companions: bool) -> tuple[ConvLayer, ...]:
     return (
         ConvLayer(channels=192, kernel=5, companion=companions),
         ConvLayer(channels=160, kernel=1),
         ConvLayer(channels=96, kernel=1, pooling="max", dropout=0.5),
         ConvLayer(channels=192, kernel=5, companion=companions),
         ConvLayer(channels=192, kernel=1),
-        ConvLayer(
-            channels=192, kernel=1, pooling="max" if second_pooling == "max" else "average", dropout=0.5
-        ),
+        ConvLayer(channels=192, kernel=1, pooling=second_pooling, dropout=0.5),
         ConvLayer(channels=192, kernel=3, companion=companions),
         ConvLayer(channels=192, kernel=1),
     )
 
 
 def _all_cnn() -> ConvNetConfig:
-    """Springenberg et al. 2015, All-CNN-C: convolutions of stride 2 for pooling. Of initial weights they are
-    silent; ours are He's.
-    """
+    """Springenberg et al. 2015, All-CNN-C: strides for pooling. Of initial weights they are silent: He's."""
     return ConvNetConfig(
         layers=(
             ConvLayer(channels=96, kernel=3),
