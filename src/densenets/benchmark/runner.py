@@ -7,24 +7,13 @@ from itertools import product
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from densenets.benchmark.config import BenchmarkConfig
 from densenets.benchmark.results import Row, compared, step_flops, timing
 from densenets.benchmark.variants import named_variant, torchvision_refusal
 from densenets.children import run_job
 from densenets.machine import environment
-
-_DAY = 86_400  # seconds
+from densenets.progress import progress_bar
 
 
 def run_benchmarks(cases: Mapping[str, BenchmarkConfig]) -> dict[str, Any]:
@@ -43,7 +32,7 @@ def run_benchmarks(cases: Mapping[str, BenchmarkConfig]) -> dict[str, Any]:
     (threads,) = {config.threads for config in cases.values()}
     report = environment(torch.device("cpu"))
     count = sum(len(config.variants) * (config.rounds + 1) for config in cases.values())
-    with _progress() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("the machine", total=1 + count)
 
         def child(job: dict[str, Any], description: str) -> dict[str, Any]:
@@ -120,21 +109,3 @@ def _case(config: BenchmarkConfig, rows: list[Row]) -> Row:
 def _child(job: dict[str, Any]) -> dict[str, Any]:
     """What the worker found, or why it failed and the end of its standard error."""
     return run_job("densenets.benchmark.worker", job)
-
-
-def _progress() -> Progress:
-    console = Console(stderr=True)
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-        # rich forgets what lies further back, and a variant can take minutes.
-        speed_estimate_period=_DAY,
-    )

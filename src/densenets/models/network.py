@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -52,7 +53,7 @@ class PathDraws:
         return self._random.random() if self._random else float(torch.rand(()))
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """An image classifier: N x C x *sides -> N x classes logits.
 
     Attributes:
@@ -67,13 +68,13 @@ class Network(nn.Module):
         self.config = config
         self.paths = PathDraws()
 
+    @abstractmethod
     def forward_features(self, x: Tensor) -> Tensor:
         """The last maps, which the classifier averages over the image: N x C x *sides -> N x channels x *."""
-        raise NotImplementedError
 
+    @abstractmethod
     def initialize(self, generator: torch.Generator | None = None) -> None:
         """Draw the weights anew, as the network's paper does."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor | CompanionLogits:
         """N x C x *sides -> N x classes."""

@@ -11,24 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
 from densenets.children import STDERR_LINES, failure
 from densenets.errors import Interrupted
 from densenets.files import read_json_lines, write_json
+from densenets.progress import progress_bar
 from densenets.reproduce.plan import PlannedRun, steps_of
 from densenets.training.signals import StopRequest, stop_requests
 
 _LOOK_EVERY = 0.5  # seconds between two looks at a child
-_DAY = 86_400  # seconds
 
 
 def do_runs(runs: Sequence[PlannedRun], seconds: Mapping[Path, float]) -> None:
@@ -42,7 +32,7 @@ def do_runs(runs: Sequence[PlannedRun], seconds: Mapping[Path, float]) -> None:
         Interrupted: Ctrl-C or SIGTERM; the run that was under way has saved its state.
     """
     todo = [run for run in runs if run.state != "done"]
-    with _progress() as bar, stop_requests() as request:
+    with progress_bar(counts=False) as bar, stop_requests() as request:
         task = bar.add_task("", total=sum(seconds[run.folder] for run in todo))
         finished = 0.0
         for number, run in enumerate(todo, start=1):
@@ -113,19 +103,3 @@ def _run_step(run: PlannedRun) -> int:
     """Steps that a run has done, as its metrics tell."""
     lines = read_json_lines(run.folder / "metrics.jsonl")
     return int(lines[-1]["run_step"]) if lines else 0
-
-
-def _progress() -> Progress:
-    console = Console(stderr=True)
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        # rich forgets what lies further back, and a run can take days.
-        speed_estimate_period=_DAY,
-    )

@@ -7,17 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 
+from densenets.progress import progress_bar
 from densenets.training.run import RunFolder
 
 
@@ -75,17 +67,7 @@ class RunLog:
 def run_log(folder: RunFolder, total: int, done: int, *, tensorboard: bool) -> Iterator[RunLog]:
     """The log of a run of `total` steps, of which `done` were done before this start."""
     curves = _curves(folder.path / "tensorboard", done) if tensorboard else None
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
+    bar = progress_bar(estimate_over=30)
     try:
         with bar:
             yield RunLog(folder, bar, curves, total)

@@ -124,6 +124,12 @@ class NetworkConfig(ABC):
             if getattr(self, field) < 1:
                 raise InputError(f"{field} {getattr(self, field)} cannot be: at least 1 is needed")
 
+    def _check_one_each(self, field: str, count: int) -> None:
+        """Check that a field has a number of at least 1 for each of `count` stages."""
+        numbers = getattr(self, field)
+        if len(numbers) != count or min(numbers) < 1:
+            raise InputError(f"{field} {numbers} cannot be: {count} numbers are needed, each at least 1")
+
     def _check_known(self, **kinds: Any) -> None:
         """Check that fields have one of the values of their `Literal`."""
         for field, kind in kinds.items():

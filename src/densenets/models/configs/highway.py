@@ -43,11 +43,7 @@ class HighwayConfig(NetworkConfig):
         super().__post_init__()
         if not self.stage_layers or any(layers < 0 for layers in self.stage_layers):
             raise InputError(f"stage_layers {self.stage_layers} cannot be: a number of at least 0 a stage")
-        if len(self.stage_channels) != len(self.stage_layers) or min(self.stage_channels) < 1:
-            raise InputError(
-                f"stage_channels {self.stage_channels} cannot be: {len(self.stage_layers)} numbers are "
-                "needed, each at least 1"
-            )
+        self._check_one_each("stage_channels", len(self.stage_layers))
         self._check_at_least_1("head_channels")
         self._check_probabilities(input_dropout=self.input_dropout, dropout=self.dropout)
 
