@@ -11,6 +11,7 @@ from typing import Any
 
 STDERR_LINES = 40  # of what a process printed last, kept beside the reason
 
+_OURS = "densenets: "  # how the command line begins the line that it ends with
 _ERROR = re.compile(r"[\w.]*(Error|Exception)\b")  # as the end of a stack trace names it
 
 
@@ -46,6 +47,8 @@ def failure(returncode: int, errors: list[str]) -> str:
         hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
         return f"killed by {name}{hint}"
     said = [line.strip() for line in errors if line.strip()]
+    ours = [line.removeprefix(_OURS) for line in said if line.startswith(_OURS)]
     named = [line for line in said if _ERROR.match(line)]
-    # Of a stack trace the line that names the error; without one the last line that says anything.
-    return (named or said or [f"exit code {returncode}"])[-1]
+    # What our command line says of wrong input, before what torchrun says of it; of a stack trace the line
+    # that names the error; without one the last line that says anything.
+    return (ours or named or said or [f"exit code {returncode}"])[-1]

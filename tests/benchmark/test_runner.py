@@ -104,6 +104,7 @@ SCRIPTS = {
     "exit 3": "exit code 3",
     "echo 'some.Error: no [more] memory' >&2; echo '  a hint' >&2; exit 1": "some.Error: no [more] memory",
     "echo 'out of luck' >&2; exit 1": "out of luck",
+    "echo 'densenets: no such file' >&2; echo 'torch.ChildFailedError:' >&2; exit 1": "no such file",
     "echo no JSON": "the process gave no result",
     "exit 0": "the process gave no result",
 }

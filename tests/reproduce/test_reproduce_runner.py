@@ -117,3 +117,8 @@ def test_progress_is_read_from_the_metrics(tmp_path: Path) -> None:
     lines = '{"run_step": 3}\n{"run_step": 7}\n{"run_st'
     (run.folder / "metrics.jsonl").write_text(lines)
     assert runner._run_step(run) == 7
+    many = "".join(f'{{"run_step": {step}, "loss": 1.23456789}}\n' for step in range(1000))
+    (run.folder / "metrics.jsonl").write_text(many)
+    assert runner._run_step(run) == 999
+    (run.folder / "metrics.jsonl").write_text('{"run_s')
+    assert runner._run_step(run) == 0

@@ -192,7 +192,8 @@ def test_two_processes_train_the_same_layers_of_one_network(tmp_path: Path) -> N
     for processes in (1, 2):
         out = tmp_path / str(processes)
         done = run(
-            "train", "digits", "--model.name", "stochastic-depth-8", "--model.dropout", "0", "--training.mixup", "0",
+            "train", "digits", "--model.name", "stochastic-depth-8", "--model.dropout", "0",
+            "--training.mixup", "0",
             "--training.epochs", "1", "--training.batch-size", "1437", "--training.ema-decay", "0",
             "--out", str(out), processes=processes,
         )  # fmt: skip

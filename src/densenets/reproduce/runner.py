@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -13,12 +14,13 @@ from pathlib import Path
 
 from densenets.children import STDERR_LINES, failure
 from densenets.errors import Interrupted
-from densenets.files import read_json_lines, write_json
+from densenets.files import write_json
 from densenets.progress import progress_bar
 from densenets.reproduce.plan import PlannedRun, steps_of
 from densenets.training.signals import StopRequest, stop_requests
 
 _LOOK_EVERY = 0.5  # seconds between two looks at a child
+_END_OF_METRICS = 4096  # bytes, of which a line has some hundred
 
 
 def do_runs(runs: Sequence[PlannedRun], seconds: Mapping[Path, float]) -> None:
@@ -54,6 +56,7 @@ def _train(run: PlannedRun, request: StopRequest) -> Iterator[float]:
         commands.append(run.ten_crop_command())
     steps = steps_of(run.recipe)
     for command in commands:
+        printed_before = run.log_file.stat().st_size if run.log_file.exists() else 0
         with _child(command, run.log_file) as child:
             while child.poll() is None:
                 if request.signal_number:
@@ -65,14 +68,14 @@ def _train(run: PlannedRun, request: StopRequest) -> Iterator[float]:
                 yield _run_step(run) / steps
                 time.sleep(_LOOK_EVERY)
         if child.returncode:
-            said = run.log_file.read_text(errors="replace").splitlines()[-STDERR_LINES:]
+            said = run.log_file.read_bytes()[printed_before:].decode(errors="replace").splitlines()
             write_json(
                 run.failure_file,
                 {
-                    "reason": failure(child.returncode, said).removeprefix("densenets: "),
+                    "reason": failure(child.returncode, said),
                     "command": command,
                     "date": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "printed": said,
+                    "printed": said[-STDERR_LINES:],
                 },
             )
             return
@@ -100,6 +103,12 @@ def _child(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _run_step(run: PlannedRun) -> int:
-    """Steps that a run has done, as its metrics tell."""
-    lines = read_json_lines(run.folder / "metrics.jsonl")
-    return int(lines[-1]["run_step"]) if lines else 0
+    """Steps that a run has done, as the last whole line of its metrics tells."""
+    file = run.folder / "metrics.jsonl"
+    if not file.exists():
+        return 0
+    with file.open("rb") as metrics:
+        # The end is enough: the file of a long run has megabytes, and is looked at again and again.
+        metrics.seek(max(0, file.stat().st_size - _END_OF_METRICS))
+        *whole, _ = metrics.read().split(b"\n")
+    return int(json.loads(whole[-1])["run_step"]) if whole else 0
