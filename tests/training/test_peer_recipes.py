@@ -10,7 +10,7 @@ from densenets.training.recipes import named_recipe
 
 # Network: rate, Nesterov, weight decay, batch, epochs, epochs at which the rate falls, and by what factor.
 PROTOCOLS = {
-    "all-cnn": (0.05, False, 1e-3, 128, 350, (200, 250, 300), 0.1),
+    "all-cnn": (0.01, False, 1e-3, 128, 350, (200, 250, 300), 0.1),
     "dsn": (0.025, False, 5e-4, 100, 400, (340,), 1 / 250),
     "highway-19": (0.025, True, 1e-3, 100, 400, (200, 300, 350), 0.1),
     "fractalnet-20-drop-path": (0.02, False, 0.0, 100, 400, (200, 300, 350, 375), 0.1),

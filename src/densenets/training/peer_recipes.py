@@ -40,10 +40,14 @@ def network_in_network(recipe: Recipe) -> Recipe:
 
 
 def all_cnn(recipe: Recipe) -> Recipe:
-    """Springenberg et al. 2015, section 3: 350 epochs, rate / 10 at 200, 250 and 300; crops by 5 pixels."""
+    """Springenberg et al. 2015, section 3: 350 epochs, rate / 10 at 200, 250 and 300; crops by 5 pixels.
+
+    Of the four rates that the paper tried (0.25, 0.1, 0.05, 0.01) it is the lowest: at 0.05 the network had
+    not begun to learn after 60 steps.
+    """
     changed = _changed(
         recipe,
-        OptimizerRecipe(learning_rate=0.05, nesterov=False, weight_decay=1e-3),
+        OptimizerRecipe(learning_rate=0.01, nesterov=False, weight_decay=1e-3),
         ScheduleRecipe(milestones=(200 / 350, 250 / 350, 300 / 350)),
         epochs=_epochs(recipe, 350, svhn=40),
         batch_size=128,

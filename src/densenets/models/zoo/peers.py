@@ -172,7 +172,10 @@ def _mlpconv_layers(second_pooling: Pooling, *, companions: bool) -> tuple[ConvL
 
 
 def _all_cnn() -> ConvNetConfig:
-    """Springenberg et al. 2015, All-CNN-C: strides for pooling. Of initial weights they are silent: He's."""
+    """Springenberg et al. 2015, All-CNN-C: strides for pooling. They are silent of the initial weights.
+
+    Ours are those of Network in Network: with He's larger ones the last ReLU soon lets nothing through.
+    """
     return ConvNetConfig(
         layers=(
             ConvLayer(channels=96, kernel=3),
@@ -186,6 +189,7 @@ def _all_cnn() -> ConvNetConfig:
         ),
         last_relu=True,
         input_dropout=0.2,
+        weight_deviation=0.05,
     )
 
 
