@@ -14,7 +14,7 @@ from densenets import cli
 from densenets.models.zoo import named_config
 from densenets.reproduce.config import TARGETS, DataPlace, ReproduceOptions
 from densenets.reproduce.cost import estimated_seconds, plan_rows
-from densenets.reproduce.plan import PlannedRun, flags, multiply_adds_of, planned_runs, steps_of
+from densenets.reproduce.plan import PlannedRun, cost_of, flags, planned_runs, steps_of
 from densenets.training.recipe import Recipe, recipe_from_dict
 from densenets.training.recipes import named_recipe
 
@@ -112,9 +112,10 @@ def test_cost_is_arithmetic_and_a_measured_step(tmp_path: Path) -> None:
     run = next(run for run in runs if run.entry.network == "plain-20")
     # 12,800 images in batches of 64, 8 epochs.
     assert steps_of(run.recipe) == 1600
-    parameters, forward, training = multiply_adds_of(run.recipe)
-    assert parameters == 269_722
-    assert training == 3 * forward * 12_800 * 8
+    arithmetic = cost_of(run.recipe)
+    training = arithmetic.training_multiply_adds
+    assert arithmetic.parameters == 269_722
+    assert training == 3 * arithmetic.multiply_adds * 12_800 * 8
     assert named_config("plain-20").num_classes == 10
     cost: dict[str, Any] = {"forward_seconds": 0.2, "backward_seconds": 0.29, "optimizer_seconds": 0.01}
     costs = {run.entry.base: cost}

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from densenets.analysis.architecture import network_facts
-from densenets.data.facts import DATA_FACTS, training_count
+from densenets.analysis.recipe_cost import recipe_cost
 from densenets.models.zoo import ZOO
 from densenets.training.recipe import Recipe
 from densenets.training.recipes import named_recipe, recipe_names
-
-TRAINING_COST = 3  # a training step in forward passes: the backward pass takes two of them
 
 
 def model_rows() -> list[dict[str, Any]]:
@@ -50,29 +47,17 @@ def recipe_rows() -> list[dict[str, Any]]:
 
 
 def _recipe_row(recipe: Recipe) -> dict[str, Any]:
-    row: dict[str, Any] = {
+    cost = recipe_cost(recipe)
+    return {
         "name": recipe.name,
         "model": recipe.model.name,
         "data": recipe.data.name,
         "epochs": recipe.training.epochs,
         "batch_size": recipe.training.batch_size,
-        "parameters": None,
-        "multiply_adds": None,
-        "training_multiply_adds": None,
+        "parameters": cost and cost.parameters,
+        "multiply_adds": cost and cost.multiply_adds,
+        "training_multiply_adds": cost and cost.training_multiply_adds,
         "published_error": _published_error(recipe),
-    }
-    data = DATA_FACTS.get(recipe.data.name)
-    if data is None:
-        return row
-    config = dataclasses.replace(recipe.model.config, num_classes=data.classes, in_channels=data.channels)
-    facts = network_facts(recipe.name, config, (data.side, data.side))
-    images = training_count(recipe.data)
-    assert images is not None
-    passes = TRAINING_COST * images * recipe.training.epochs
-    return row | {
-        "parameters": facts.total("parameters"),
-        "multiply_adds": facts.total("multiply_adds"),
-        "training_multiply_adds": passes * facts.total("multiply_adds"),
     }
 
 

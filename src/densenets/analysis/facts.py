@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+TRAINING_COST = 3  # a training step in forward passes: the backward pass takes two of them
+
 _STORED = ("stored_reference", "stored_recompute", "stored_fused", "stored_fused_lean")
 
 

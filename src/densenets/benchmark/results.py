@@ -10,18 +10,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from densenets.analysis.architecture import network_facts
+from densenets.analysis.facts import TRAINING_COST
 from densenets.benchmark.config import BenchmarkConfig
 from densenets.benchmark.variants import Variant
 
 Row = dict[str, Any]
 
-_TRAINING_COST = 3  # a training step in forward passes: the backward pass takes two of them
-
 
 def step_flops(config: BenchmarkConfig) -> int:
     """Additions and multiplications of a step by the paper's arithmetic; what is recomputed is not in it."""
     facts = network_facts(config.model, config.network, config.sides)
-    passes = _TRAINING_COST if config.mode == "train" else 1
+    passes = TRAINING_COST if config.mode == "train" else 1
     return 2 * facts.total("multiply_adds") * config.batch * passes
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from densenets.children import run_job
 from densenets.data.facts import DATA_FACTS
 from densenets.files import read_json, write_json
-from densenets.reproduce.plan import PlannedRun, multiply_adds_of, steps_of
+from densenets.reproduce.plan import PlannedRun, cost_of, steps_of
 from densenets.training.recipe import Recipe
 
 _WORKER = "densenets.reproduce.measure"
@@ -88,16 +88,15 @@ def plan_rows(runs: Sequence[PlannedRun], costs: dict[str, dict[str, Any]]) -> l
     """The plan, a row a network and column: what it costs, and how far its runs are."""
     rows: dict[str, dict[str, Any]] = {}
     for run in runs:
-        parameters, forward, training = multiply_adds_of(run.recipe)
-        cost = costs.get(run.entry.base, {})
+        arithmetic, cost = cost_of(run.recipe), costs.get(run.entry.base, {})
         row = rows.setdefault(
             run.entry.base,
             {
                 "recipe": run.entry.base,
                 "network": run.entry.network,
                 "columns": list(run.entry.columns),
-                "parameters": parameters,
-                "multiply_adds": forward,
+                "parameters": arithmetic.parameters,
+                "multiply_adds": arithmetic.multiply_adds,
                 "epochs": run.recipe.training.epochs,
                 "steps": steps_of(run.recipe),
                 "step_seconds": step_seconds(cost),
@@ -110,7 +109,7 @@ def plan_rows(runs: Sequence[PlannedRun], costs: dict[str, dict[str, Any]]) -> l
         )
         row["runs"] += 1
         row["states"][run.state] += 1
-        row["training_multiply_adds"] += training
+        row["training_multiply_adds"] += arithmetic.training_multiply_adds
         seconds = estimated_seconds(run, costs)
         if run.state != "done" and row["seconds_left"] is not None:
             row["seconds_left"] = None if seconds is None else row["seconds_left"] + seconds

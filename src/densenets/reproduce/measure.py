@@ -117,8 +117,7 @@ class _Step:
 
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
         data = DATA_FACTS[recipe.data.name]
-        config = recipe.model.config.for_images(data.classes, data.channels, data.side)
-        model = build_network(config, recipe.model.execution).to(device)
+        model = build_network(recipe.network, recipe.model.execution).to(device)
         images = torch.randn(recipe.training.batch_size, data.channels, data.side, data.side, device=device)
         if recipe.training.channels_last:
             model = model.to(memory_format=torch.channels_last)

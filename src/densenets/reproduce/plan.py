@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from densenets.analysis.architecture import network_facts
-from densenets.analysis.catalog import TRAINING_COST
-from densenets.data.facts import DATA_FACTS, training_count
+from densenets.analysis.recipe_cost import RecipeCost, recipe_cost
+from densenets.data.facts import training_count
 from densenets.files import read_json
 from densenets.reproduce.config import ReproduceOptions
 from densenets.reproduce.targets import Entry, entries
@@ -108,15 +107,11 @@ def steps_of(recipe: Recipe) -> int:
     return recipe.training.epochs * -(-images // recipe.training.batch_size)
 
 
-def multiply_adds_of(recipe: Recipe) -> tuple[int, int, int]:
-    """Parameters; multiply-adds of a test-time forward pass of one image; and of the whole training."""
-    data = DATA_FACTS[recipe.data.name]
-    config = recipe.model.config.for_images(data.classes, data.channels, data.side)
-    facts = network_facts(recipe.model.name, config, (data.side, data.side))
-    images = training_count(recipe.data)
-    assert images is not None
-    forward = facts.total("multiply_adds")
-    return facts.total("parameters"), forward, TRAINING_COST * forward * images * recipe.training.epochs
+def cost_of(recipe: Recipe) -> RecipeCost:
+    """What a run costs by arithmetic; the data sets of all targets are of known size."""
+    cost = recipe_cost(recipe)
+    assert cost is not None
+    return cost
 
 
 def flags(changes: dict[str, Any]) -> list[str]:

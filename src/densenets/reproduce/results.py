@@ -8,7 +8,7 @@ from typing import Any
 
 from densenets.files import read_json, read_json_lines
 from densenets.reproduce.cost import step_seconds
-from densenets.reproduce.plan import PlannedRun, multiply_adds_of
+from densenets.reproduce.plan import PlannedRun, cost_of
 
 Row = dict[str, Any]
 
@@ -34,7 +34,7 @@ def result_rows(runs: Sequence[PlannedRun], costs: Mapping[str, dict[str, Any]])
 
 def _row(runs: Sequence[PlannedRun], column: str, cost: dict[str, Any]) -> Row:
     entry = runs[0].entry
-    parameters, multiply_adds, _ = multiply_adds_of(runs[0].recipe)
+    arithmetic = cost_of(runs[0].recipe)
     evaluations = [found for run in runs if (found := _evaluation(run, column)) is not None]
     errors = [found["top1_error"] for found in evaluations]
     seconds = [found["training_seconds"] for found in evaluations if "training_seconds" in found]
@@ -43,8 +43,8 @@ def _row(runs: Sequence[PlannedRun], column: str, cost: dict[str, Any]) -> Row:
         "series": entry.series,
         "recipe": entry.base,
         "column": column,
-        "parameters": parameters,
-        "multiply_adds": multiply_adds,
+        "parameters": arithmetic.parameters,
+        "multiply_adds": arithmetic.multiply_adds,
         "paper_error": entry.published.get(column),
         "errors": errors,
         "mean_error": statistics.fmean(errors) if errors else None,

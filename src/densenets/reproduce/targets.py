@@ -10,6 +10,7 @@ from typing import Any
 
 from densenets.models.zoo import DENSENETS, ZOO
 from densenets.reproduce.config import Recipes, ReproduceOptions, Scale
+from densenets.training.peer_recipes import has_own_recipe
 from densenets.training.recipe import Recipe, changed
 from densenets.training.recipes import named_recipe
 
@@ -192,8 +193,7 @@ def _for_two_cores(names: Iterable[str], recipes: Recipes, *, curves: bool = Fal
 def _entry(
     network: str, column: str, recipes: Recipes, *, also: tuple[str, ...] = (), curves: bool = False
 ) -> Entry:
-    is_peer = network not in DENSENETS and not network.startswith("densenet")
-    own = "own-" if is_peer and recipes == "own" and column != "imagenet" else ""
+    own = "own-" if has_own_recipe(network) and recipes == "own" and column != "imagenet" else ""
     columns = (column, *also)
     known = ZOO[network].published.top1 if network in ZOO else {}
     return Entry(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from densenets.data.config import DataConfig
+from densenets.data.facts import DATA_FACTS
 from densenets.errors import InputError
 from densenets.models.configs.base import NetworkConfig
 from densenets.models.configs.densenet import DenseNetConfig
@@ -165,6 +166,16 @@ class Recipe:
     """The learning rate over time."""
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
     """The loop."""
+
+    @property
+    def network(self) -> NetworkConfig:
+        """The network for the classes, channels and size of the images, of a data set whose size is known.
+
+        Raises:
+            InputError: no network has the name, or the images are too small for it.
+        """
+        data = DATA_FACTS[self.data.name]
+        return self.model.config.for_images(data.classes, data.channels, data.side)
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as JSON holds it."""

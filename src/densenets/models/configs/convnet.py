@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from densenets.errors import InputError
@@ -100,7 +101,7 @@ class ConvNetConfig(NetworkConfig):
         """Channels that the last convolution reads."""
         return self.layers[-1].channels
 
-    @property
+    @cached_property  # every forward pass asks
     def smallest_size(self) -> int:
         """The smallest image side, in pixels, that leaves the last maps a pixel."""
         size = 1

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 
-from densenets.errors import InputError
 from densenets.models.configs.densenet import DenseNetConfig
-from densenets.models.zoo.entries import PublishedErrors, ZooEntry, table2
+from densenets.models.zoo.entries import PublishedErrors, ZooEntry, layers_of, table2
 
 _CIFAR_NAME = re.compile(r"densenet(?:-(?P<variant>b|c|bc))?-(?P<depth>\d+)-(?P<growth>\d+)")
 _CIFAR_BLOCKS = 3
@@ -24,15 +23,9 @@ def _cifar(variant: str, depth: int, growth_rate: int) -> DenseNetConfig:
         InputError: no number of layers gives this depth.
     """
     bottleneck, compressed = "b" in variant, "c" in variant
-    layer_convolutions = 2 if bottleneck else 1
-    per_layer = _CIFAR_BLOCKS * layer_convolutions
-    layers, rest = divmod(depth - 4, per_layer)
-    if rest or layers < 1:
-        lower = max(1, layers) * per_layer + 4
-        raise InputError(
-            f"depth {depth} cannot be: {'with' if bottleneck else 'without'} bottleneck it is "
-            f"{per_layer}n+4, such as {lower} or {lower + per_layer}"
-        )
+    per_layer = _CIFAR_BLOCKS * (2 if bottleneck else 1)
+    kind = f"{'with' if bottleneck else 'without'} bottleneck it"
+    layers = layers_of(depth, per_layer, 4, of=kind)
     return DenseNetConfig(
         block_layers=(layers,) * _CIFAR_BLOCKS,
         growth_rate=growth_rate,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from densenets.errors import InputError
 from densenets.models.configs.base import NetworkConfig
 
 
@@ -33,6 +34,28 @@ class ZooEntry:
     config: NetworkConfig
     published: PublishedErrors
     printed_parameters: float = 0.0
+
+
+def layers_of(depth: int, per_layer: int, added: int, *, least: int = 1, of: str = "it") -> int:
+    """The n of a depth that is per_layer * n + added.
+
+    Args:
+        depth: of the whole network.
+        per_layer: how much deeper one more n makes it.
+        added: its layers that are always there.
+        least: the smallest n.
+        of: what the network is, for the error.
+
+    Raises:
+        InputError: no n gives this depth.
+    """
+    layers, rest = divmod(depth - added, per_layer)
+    if rest or layers < least:
+        lower = max(least, layers) * per_layer + added
+        raise InputError(
+            f"depth {depth} cannot be: {of} is {per_layer}n+{added}, such as {lower} or {lower + per_layer}"
+        )
+    return layers
 
 
 def table2(*errors: float | None, source: str = "paper, Table 2") -> PublishedErrors:

@@ -17,7 +17,7 @@ from densenets.models.configs.convnet import ConvLayer, ConvNetConfig, Pooling
 from densenets.models.configs.fractalnet import FractalNetConfig
 from densenets.models.configs.highway import HighwayConfig
 from densenets.models.configs.resnet import ResidualUnit, ResNetConfig
-from densenets.models.zoo.entries import PublishedErrors, ZooEntry, table2
+from densenets.models.zoo.entries import PublishedErrors, ZooEntry, layers_of, table2
 
 _CIFAR_WIDTH = 16  # channels of the first stage; the others have twice and four times as many
 _IMAGENET_RESNETS: dict[int, tuple[ResidualUnit, tuple[int, ...]]] = {
@@ -31,22 +31,6 @@ _BASIC_PREACT = 110  # could be of bottlenecks too, but the paper's is of basic 
 _FRACTAL_BLOCKS = 5
 _FRACTAL_CHANNELS = 64
 _FRACTAL_DROPOUT = (0.0, 0.1, 0.2, 0.3, 0.4)
-
-
-def _units(depth: int, per_unit: int, added: int) -> int:
-    """Units a stage of a network with three stages.
-
-    Raises:
-        InputError: no number of units gives this depth.
-    """
-    per_stage = 3 * per_unit
-    units, rest = divmod(depth - added, per_stage)
-    if rest or units < 1:
-        lower = max(1, units) * per_stage + added
-        raise InputError(
-            f"depth {depth} cannot be: it is {per_stage}n+{added}, such as {lower} or {lower + per_stage}"
-        )
-    return units
 
 
 def _resnet(depth: int, width: int | None = None) -> ResNetConfig:
@@ -69,7 +53,7 @@ def _resnet(depth: int, width: int | None = None) -> ResNetConfig:
 
 def _basic(depth: int, width: int) -> ResNetConfig:
     return ResNetConfig(
-        stage_units=(_units(depth, 2, 2),) * 3,
+        stage_units=(layers_of(depth, 6, 2),) * 3,
         stage_channels=(width, 2 * width, 4 * width),
         unit="basic",
         pre_activation=False,
@@ -89,7 +73,7 @@ def _preact_resnet(depth: int, width: int = _CIFAR_WIDTH, *, basic: bool = False
     if basic or depth == _BASIC_PREACT or ((depth - 2) % 9 and (depth - 2) % 6 == 0):
         return dataclasses.replace(_basic(depth, width), pre_activation=True)
     return ResNetConfig(
-        stage_units=(_units(depth, 3, 2),) * 3,
+        stage_units=(layers_of(depth, 9, 2),) * 3,
         stage_channels=(4 * width, 8 * width, 16 * width),
         unit="bottleneck",
         pre_activation=True,
@@ -102,7 +86,7 @@ def _preact_resnet(depth: int, width: int = _CIFAR_WIDTH, *, basic: bool = False
 def _wide_resnet(depth: int, widening: int) -> ResNetConfig:
     """Zagoruyko and Komodakis 2016, table 1. The depth in the name counts the three shortcut convolutions."""
     return ResNetConfig(
-        stage_units=(_units(depth, 2, 4),) * 3,
+        stage_units=(layers_of(depth, 6, 4),) * 3,
         stage_channels=tuple(_CIFAR_WIDTH * factor * widening for factor in (1, 2, 4)),
         unit="basic",
         pre_activation=True,
@@ -121,10 +105,7 @@ def _stochastic_depth(depth: int, width: int = _CIFAR_WIDTH) -> ResNetConfig:
 
 def _highway(depth: int, width: int) -> HighwayConfig:
     """Three stages as wide as those of the 19 layers (32, 80, 128) for a width of 32, equally deep."""
-    layers, rest = divmod(depth - 5, 3)
-    if rest or layers < 0:
-        lower = 3 * max(0, layers) + 5
-        raise InputError(f"depth {depth} cannot be: it is 3n+5, such as {lower} or {lower + 3}")
+    layers = layers_of(depth, 3, 5, least=0)
     return HighwayConfig(stage_layers=(layers,) * 3, stage_channels=(width, 5 * width // 2, 4 * width))
 
 
