@@ -124,6 +124,45 @@ def test_global_drop_path_takes_its_share_of_the_steps() -> None:
     assert abs(alone / 300 - 0.5) < 4 * (0.25 / 300) ** 0.5
 
 
+def noted(model: FractalNet, *, draws: float) -> set[str]:
+    """The statistics that a step changes, as "block.column" of the joined ones and "block.column alone"."""
+    before = {key: value.clone() for key, value in model.named_buffers()}
+    model.paths.draw = lambda: draws  # type: ignore[method-assign]
+    with torch.no_grad():
+        model(image(4, 3, 8, 8))
+    changed = {key for key, value in model.named_buffers() if not torch.equal(value, before[key])}
+    assert changed
+    return {
+        f"{key.split('.')[1]}.{key.split('.')[3]}{' alone' if '.alone.' in key else ''}" for key in changed
+    }
+
+
+def test_a_column_alone_notes_statistics_of_its_own() -> None:
+    model = small(global_drop_path=0.5)
+    alone = noted(model, draws=0.4)  # below the share; 0.4 of three columns is the second
+    assert alone == {"0.1 alone", "1.1 alone"}
+    joined = noted(model, draws=0.6)
+    assert joined == {f"{block}.{column}" for block in (0, 1) for column in (0, 1, 2)}
+    # Alone in testing it reads what it noted alone; the others do not.
+    model.eval()
+    model.column = 1
+    before = model(image(2, 3, 8, 8))
+    for block in convolutions(model):
+        for convolution in block[1]:
+            convolution.norm.reset_running_stats()
+    torch.testing.assert_close(model(image(2, 3, 8, 8)), before)
+
+
+def test_initialising_forgets_both_sets_of_statistics() -> None:
+    model = small(global_drop_path=0.5)
+    for draws in (0.4, 0.6):
+        noted(model, draws=draws)
+    model.initialize(torch.Generator().manual_seed(0))
+    for key, value in model.named_buffers():
+        expected = 1 if key.endswith("var") else 0
+        assert torch.equal(value, torch.full_like(value, expected)), key
+
+
 def test_local_drop_path_drops_each_input_as_often_as_it_should() -> None:
     model = small(local_drop_path=0.15)
     model.paths.seed(0)
@@ -167,7 +206,9 @@ def test_nothing_is_dropped_at_test_time() -> None:
     dropping, keeping = (
         small(local_drop_path=p, global_drop_path=p, block_dropout=(p, p)).eval() for p in (0.5, 0.0)
     )
-    dropping.load_state_dict(keeping.state_dict())
+    # Only what is dropped in training has statistics of single columns.
+    missing = dropping.load_state_dict(keeping.state_dict(), strict=False).missing_keys
+    assert all(".alone." in key for key in missing)
     torch.testing.assert_close(dropping(x), keeping(x))
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from densenets.errors import InputError
 from densenets.models.zoo import PEERS
+from densenets.training.recipe import changed
 from densenets.training.recipes import named_recipe
 
 # Network: rate, Nesterov, weight decay, batch, epochs, epochs at which the rate falls, and by what factor.
@@ -47,6 +48,15 @@ def test_single_rules() -> None:
     assert (depth.data.held_out, depth.training.report) == (5000, "best")
 
 
+@pytest.mark.parametrize("recipe", ["cifar10", "cifar10-own", "cifar100-plain", "svhn", "svhn-own"])
+def test_where_columns_are_dropped_statistics_are_made_anew(recipe: str) -> None:
+    def batches(network: str) -> int:
+        return named_recipe(f"{recipe}-{network}").training.statistics_batches
+
+    assert batches("fractalnet-20-drop-path") == batches("fractalnet-10-9-drop-path") == 20
+    assert batches("fractalnet-20") == batches("stochastic-depth-110") == 0
+
+
 def test_svhn_has_rules_of_its_own() -> None:
     wide = named_recipe("svhn-own-wrn-16-4")
     assert wide.model.config.with_dropout(0.4) == wide.model.config
@@ -64,6 +74,8 @@ def test_svhn_has_rules_of_its_own() -> None:
 )
 def test_densenets_protocol_is_the_same_for_all(network: str) -> None:
     recipe, densenets = named_recipe(f"cifar10-{network}"), named_recipe("cifar10-densenet-bc-100-12")
+    # Statistics for the test do not change how weights are trained.
+    recipe = changed(recipe, {"training.statistics_batches": 0})
     assert recipe.model.name == network
     for part in ("data", "optimizer", "schedule", "training"):
         assert getattr(recipe, part) == getattr(densenets, part)

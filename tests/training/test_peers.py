@@ -62,7 +62,12 @@ def recipe(name: str, root: Path) -> Recipe:
             workers=0,
         ),
         optimizer=OptimizerRecipe(learning_rate=0.01),
-        training=TrainingRecipe(epochs=2, batch_size=8, tensorboard=False),
+        training=TrainingRecipe(
+            epochs=2,
+            batch_size=8,
+            tensorboard=False,
+            statistics_batches=2 if "drop-path" in name else 0,
+        ),
     )
 
 

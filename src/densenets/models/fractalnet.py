@@ -9,11 +9,13 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from densenets.errors import InputError
 from densenets.models.configs.fractalnet import FractalNetConfig
 from densenets.models.initialization import linear_uniform_, xavier_uniform_
 from densenets.models.network import Network, PathDraws
+from densenets.ops.sync_batch_norm import batch_norm
 
 
 class FractalNet(Network):
@@ -58,8 +60,21 @@ class FractalNet(Network):
                 xavier_uniform_(module.weight, generator)
             elif isinstance(module, nn.BatchNorm2d):
                 module.reset_parameters()
+            elif isinstance(module, RunningStatistics):
+                module.reset()
             elif isinstance(module, nn.Linear):
                 linear_uniform_(module, generator)
+
+    def run_as_tested(self, x: Tensor) -> None:
+        """Run all columns joined, then each alone if that was trained."""
+        chosen = self.column
+        columns = range(self.config.columns) if self.config.global_drop_path else ()
+        try:
+            for column in (None, *columns):
+                self.column = column
+                self(x)
+        finally:
+            self.column = chosen
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last maps: N x C x H x W -> N x num_features x H / stride x W / stride.
@@ -103,7 +118,12 @@ class FractalBlock(nn.Module):
         super().__init__()
         self.columns = nn.ModuleList(
             nn.ModuleList(
-                FractalConvolution(in_channels if number == 0 else channels, channels, dropout)
+                FractalConvolution(
+                    in_channels if number == 0 else channels,
+                    channels,
+                    dropout,
+                    runs_alone=config.global_drop_path > 0,
+                )
                 for number in range(config.block_depth // period)
             )
             for period in config.periods()
@@ -116,7 +136,7 @@ class FractalBlock(nn.Module):
         """N x C_in x H x W -> N x C x H / 2 x W / 2, through one column alone or through all."""
         if column is not None:
             for convolution in self._column(column):
-                x = convolution(x)
+                x = convolution(x, is_alone=True)
             return self.pool(x)
         maps = [x] * len(self.columns)  # what each column has made so far
         for step in range(1, self.depth + 1):
@@ -144,19 +164,52 @@ class FractalBlock(nn.Module):
         return kept or [ending[int(self.paths.draw() * len(ending))]]
 
 
-class FractalConvolution(nn.Module):
-    """Convolution 3x3, dropout, BN and ReLU: N x C_in -> N x C."""
+class RunningStatistics(nn.Module):
+    """A second set of a batch normalisation's running statistics, C each: mean and variance."""
 
-    def __init__(self, in_channels: int, channels: int, dropout: float) -> None:
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.empty(channels))
+        self.register_buffer("var", torch.empty(channels))
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin at mean 0 and variance 1."""
+        self.mean.zero_()
+        self.var.fill_(1)
+
+    def normalise(self, x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+        """What `norm` makes of x, N x C x H x W, with these statistics in the place of its own."""
+        if norm.training:
+            assert norm.momentum is not None
+            return batch_norm(x, norm, self.mean, self.var, norm.momentum)
+        return functional.batch_norm(x, self.mean, self.var, norm.weight, norm.bias, eps=norm.eps)
+
+
+class FractalConvolution(nn.Module):
+    """Convolution 3x3, dropout, BN and ReLU: N x C_in -> N x C.
+
+    With global drop-path a column is trained alone and among the others. It does not read the same maps in
+    both: a join is a mean, which varies less than what it is made of. So BN keeps two sets of running
+    statistics, as slimmable networks do by width (Yu et al. 2019, arXiv 1812.08928), and one scale and shift.
+    """
+
+    def __init__(self, in_channels: int, channels: int, dropout: float, *, runs_alone: bool) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.BatchNorm2d(channels)
+        self.alone = RunningStatistics(channels) if runs_alone else None
         self.relu = nn.ReLU()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """N x C_in x H x W -> N x C x H x W."""
-        return self.relu(self.norm(self.dropout(self.conv(x))))
+    def forward(self, x: Tensor, *, is_alone: bool = False) -> Tensor:
+        """N x C_in x H x W -> N x C x H x W, in a column that runs alone or among the others."""
+        x = self.dropout(self.conv(x))
+        x = self.alone.normalise(x, self.norm) if is_alone and self.alone else self.norm(x)
+        return self.relu(x)
 
 
 def _mean(maps: Iterable[Tensor]) -> Tensor:

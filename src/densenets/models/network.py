@@ -82,6 +82,10 @@ class Network(nn.Module, ABC):
         logits: Tensor = self.get_submodule(self.config.head)(features.flatten(start_dim=2).mean(dim=2))
         return logits
 
+    def run_as_tested(self, x: Tensor) -> None:
+        """Run in each of the ways in which the network can be tested: N x C x *sides, for its statistics."""
+        self(x)
+
     def reset_classifier(self, num_classes: int, generator: torch.Generator | None = None) -> None:
         """Put a fresh linear layer of `num_classes` in the classifier's place."""
         weight = next(self.parameters())

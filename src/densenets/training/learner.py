@@ -76,9 +76,13 @@ class Learner:
         self._precision = getattr(torch, training.precision)
 
     @property
-    def evaluated(self) -> nn.Module:
+    def evaluated(self) -> Network:
         """The network whose errors are reported: the averaged one, if there is one."""
-        return self.averaged.module if self.averaged else self.model
+        if self.averaged is None:
+            return self.model
+        averaged = self.averaged.module
+        assert isinstance(averaged, Network)
+        return averaged
 
     def step(self, batch: Batch, rate: float, epoch: int, step: int) -> StepSums:
         """Move the weights by the gradient of a batch's mean loss over all ranks.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import torch
 
 from densenets.checkpoint import read_checkpoint, save_checkpoint
 from densenets.data.augmentation import Augmentation
-from densenets.data.batches import BatchOrder, evaluation_batches, training_batches
+from densenets.data.batches import Batch, BatchOrder, evaluation_batches, training_batches
 from densenets.data.load import DataSplits, load_data
 from densenets.data.sources import Images
 from densenets.distributed import Ranks, joined_ranks
@@ -34,6 +36,7 @@ from densenets.training.recipe import Recipe
 from densenets.training.run import Progress, RunFolder
 from densenets.training.schedule import learning_rate
 from densenets.training.signals import StopRequest, stop_requests
+from densenets.training.statistics import recompute_statistics
 
 _EVALUATION_BATCH = 500  # of small images, on each rank; without gradients a batch takes little memory
 
@@ -135,20 +138,23 @@ class _Run:
                 self._finish_epoch(log)
             return self._report(log)
 
-    def _train_epoch(self, log: Log) -> None:
-        recipe, progress = self.recipe, self.progress
-        batches = training_batches(
+    def _batches(self, first_step: int) -> Iterator[Batch]:
+        """The epoch's training batches, from a step on."""
+        return training_batches(
             self.data.training,
             self.order,
-            progress.epoch,
-            progress.step,
+            self.progress.epoch,
+            first_step,
             preprocessing=self.data.preprocessing,
-            augmentation=Augmentation(recipe.data.augmentation, recipe.data.padding),
+            augmentation=Augmentation(self.recipe.data.augmentation, self.recipe.data.padding),
             device=self.ranks.device,
-            workers=recipe.data.workers,
+            workers=self.recipe.data.workers,
         )
+
+    def _train_epoch(self, log: Log) -> None:
+        recipe, progress = self.recipe, self.progress
         self.learner.model.train()
-        for batch in batches:
+        for batch in self._batches(progress.step):
             rate = learning_rate(
                 recipe.schedule,
                 recipe.optimizer.learning_rate,
@@ -228,6 +234,8 @@ class _Run:
         recipe, progress = self.recipe, self.progress
         if not self.learner.weights_are_finite():
             raise InputError(self._not_a_number())
+        if count := recipe.training.statistics_batches:
+            recompute_statistics(self.learner.evaluated, itertools.islice(self._batches(0), count))
         validation = self._evaluate(self.data.validation)
         self._count_seconds()
         line = {

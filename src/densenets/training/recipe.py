@@ -120,6 +120,8 @@ class TrainingRecipe:
     """Of companion classifiers' losses, where the network has them; it decays linearly to 0."""
     ema_decay: float = 0.0
     """Decay of the running mean of the weights that is evaluated and kept; 0 keeps the weights themselves."""
+    statistics_batches: int = 0
+    """Batches from which an epoch's running statistics are made anew, without dropout; 0 keeps training's."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 computes under autocast; weights and statistics stay float32."""
     channels_last: bool = False
@@ -145,7 +147,7 @@ class TrainingRecipe:
                 raise InputError(f"{name} {getattr(self, name)} cannot be: at least 1 is needed")
         if not 0 <= self.label_smoothing < 1 or not 0 <= self.ema_decay < 1:
             raise InputError("label_smoothing and ema_decay are in [0, 1)")
-        for name in ("mixup", "companion_weight", "checkpoint_minutes", "seed"):
+        for name in ("mixup", "companion_weight", "checkpoint_minutes", "seed", "statistics_batches"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} {getattr(self, name)} cannot be: at least 0 is needed")
 

@@ -12,6 +12,7 @@ from densenets.data.config import AugmentationStep, DataConfig
 from densenets.errors import UnknownName, unknown_name
 from densenets.models.configs.base import NetworkConfig
 from densenets.models.configs.densenet import DenseNetConfig
+from densenets.models.configs.fractalnet import FractalNetConfig
 from densenets.models.zoo import DENSENETS, PEERS, ZOO, named_config
 from densenets.training.peer_recipes import has_own_recipe, own_recipe
 from densenets.training.recipe import (
@@ -20,6 +21,7 @@ from densenets.training.recipe import (
     Recipe,
     ScheduleRecipe,
     TrainingRecipe,
+    changed,
 )
 
 _STANDARD: tuple[AugmentationStep, ...] = ("normalize", "mirror", "crop")
@@ -196,6 +198,9 @@ def _ruled(data: str, network: str, config: NetworkConfig, *, augmented: bool, o
     ):
         return None
     recipe = svhn(network) if data == "svhn" else cifar(data, network, augmented=augmented)
+    if isinstance(config, FractalNetConfig) and config.global_drop_path:
+        # What is trained are single columns and partial joins; what is tested is the join of all.
+        recipe = changed(recipe, {"training.statistics_batches": 20})
     return own_recipe(recipe) if own else recipe
 
 

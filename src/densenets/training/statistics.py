@@ -1,0 +1,44 @@
+"""Running statistics as the tested network has them.
+
+What batch normalisation notes down in training is what the network of a training step meets: with maps that
+dropout has spread (Li et al. 2019, arXiv 1801.05134), and with the columns of a FractalNet that drop-path
+left over. A tested network meets others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from densenets.data.batches import Batch
+from densenets.models.network import Network
+
+
+@torch.no_grad()
+def recompute_statistics(model: Network, batches: Iterable[Batch]) -> None:
+    """Put the means of the batches' statistics in the place of the running ones; no weight changes.
+
+    Dropout and drop-path are off, as in testing. Afterwards the model is in evaluation mode.
+
+    Args:
+        model: any network; one with synchronised batch normalisation needs as many batches on every rank.
+        batches: training images; none leaves the statistics as they are.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    model.eval()
+    for norm in norms:
+        norm.train()
+    try:
+        images = 0
+        for batch in batches:
+            images += batch.global_count
+            for norm in norms:
+                norm.momentum = batch.global_count / images  # which makes it the mean of all so far
+            model.run_as_tested(batch.images)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
