@@ -55,23 +55,20 @@ def fractalnet() -> FractalNet:
     return FractalNet(config, torch.Generator().manual_seed(0)).double()
 
 
+def logits(model: Network, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        result = model(images)
+    assert isinstance(result, Tensor)
+    return result
+
+
 def with_statistics_of(model: Network, images: Tensor) -> Tensor:
     """What the tested network makes of images with the statistics of these very images."""
     model = copy.deepcopy(model).eval()
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             module.train()
-    with torch.no_grad():
-        logits = model(images)
-    assert isinstance(logits, Tensor)
-    return logits
-
-
-def logits(model: Network, images: Tensor) -> Tensor:
-    with torch.no_grad():
-        result = model(images)
-    assert isinstance(result, Tensor)
-    return result
+    return logits(model, images)
 
 
 def test_of_one_batch_they_are_the_batchs_own() -> None:

@@ -2,7 +2,7 @@
 
 What batch normalisation notes down in training is what the network of a training step meets: with maps that
 dropout has spread (Li et al. 2019, arXiv 1801.05134), and with the columns of a FractalNet that drop-path
-left over. A tested network meets others.
+left over. A tested network meets others. (PyTorch's own `update_bn` keeps dropout and drop-path on.)
 """
 
 from __future__ import annotations

@@ -87,7 +87,8 @@ except InputError:
     pass
 assert "torch" not in sys.modules, "PyTorch was imported"
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def struct_of_header() -> list[tuple[str, type]]:
