@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from densenets.analysis.architecture import network_facts
+from densenets.architecture.network import network_facts
 from densenets.benchmark.config import BenchmarkConfig
 from densenets.benchmark.results import line_residual
 from densenets.benchmark.runner import run_benchmarks

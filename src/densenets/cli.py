@@ -177,8 +177,8 @@ def _predict(arguments: list[str]) -> None:
 
 def _summary(arguments: list[str]) -> None:
     options = _parse(SummaryOptions, arguments, "summary")
-    from densenets.analysis.architecture import network_facts
-    from densenets.analysis.densenet_facts import block_facts
+    from densenets.architecture.densenet import block_facts
+    from densenets.architecture.network import network_facts
     from densenets.ops.execution import choose_execution
     from densenets.ops.native.library import native_state
     from densenets.report.tables import print_summary

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from densenets.analysis.architecture import network_facts
 from densenets.analysis.catalog import model_rows, recipe_rows
-from densenets.analysis.densenet_facts import block_facts
+from densenets.architecture.densenet import block_facts
+from densenets.architecture.network import network_facts
 from densenets.models.zoo import ZOO, named_config
 from densenets.ops.execution import Choice
 from densenets.report.tables import print_evaluation, print_models, print_recipes, print_summary

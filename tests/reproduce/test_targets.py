@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from densenets.analysis.architecture import network_facts
+from densenets.architecture.network import network_facts
 from densenets.models.zoo import named_config
 from densenets.reproduce.config import TARGETS, DataPlace, ReproduceOptions
 from densenets.reproduce.targets import Entry, entries, title

@@ -1,1 +1,1 @@
-"""What a network is and does, as plain data."""
+"""What networks and runs show when they are measured or looked into: plain data in, plain data out."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from densenets.analysis.architecture import network_facts
 from densenets.analysis.recipe_cost import recipe_cost
+from densenets.architecture.network import network_facts
 from densenets.models.zoo import ZOO
 from densenets.training.recipe import Recipe
 from densenets.training.recipes import named_recipe, recipe_names

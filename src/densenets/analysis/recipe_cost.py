@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from densenets.analysis.architecture import network_facts
-from densenets.analysis.facts import TRAINING_COST
+from densenets.architecture.facts import TRAINING_COST
+from densenets.architecture.network import network_facts
 from densenets.data.facts import DATA_FACTS, training_count
 from densenets.training.recipe import Recipe
 

@@ -9,8 +9,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from densenets.analysis.architecture import network_facts
-from densenets.analysis.facts import TRAINING_COST
+from densenets.architecture.facts import TRAINING_COST
+from densenets.architecture.network import network_facts
 from densenets.benchmark.config import BenchmarkConfig
 from densenets.benchmark.variants import Variant
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from densenets.analysis.facts import NetworkFacts
+from densenets.architecture.facts import NetworkFacts
 from densenets.models.zoo import NAME_FORMS
 from densenets.ops.execution import Choice
 from densenets.report.text import bytes_text, console, short

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from densenets.analysis.densenet_facts import densenet_layers
-from densenets.analysis.facts import NetworkFacts
-from densenets.analysis.peer_facts import peer_layers
+from densenets.architecture.densenet import densenet_layers
+from densenets.architecture.facts import NetworkFacts
+from densenets.architecture.peers import peer_layers
 from densenets.models.configs.base import NetworkConfig
 from densenets.models.configs.densenet import DenseNetConfig
 

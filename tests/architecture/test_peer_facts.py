@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from densenets.analysis.architecture import network_facts
 from densenets.analysis.catalog import model_rows
+from densenets.architecture.network import network_facts
 from densenets.errors import InputError
 from densenets.models.create import create_model
 from densenets.models.network import Network

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from densenets.analysis.facts import LayerFacts, NetworkFacts
+from densenets.architecture.facts import LayerFacts, NetworkFacts
 from densenets.models.configs.densenet import BlockChannels, DenseNetConfig
 
 _FLOAT_BYTES, _INDEX_BYTES, _WINNER_BYTES = 4, 8, 1

@@ -9,8 +9,8 @@ from paper_counts import CIFAR_PARAMETERS, IMAGENET_PARAMETERS
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from densenets.analysis.architecture import network_facts
-from densenets.analysis.densenet_facts import block_facts
+from densenets.architecture.densenet import block_facts
+from densenets.architecture.network import network_facts
 from densenets.errors import InputError
 from densenets.models.configs.densenet import DenseNetConfig
 from densenets.models.densenet import DenseNet

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from functools import singledispatch
 
-from densenets.analysis.facts import LayerFacts
+from densenets.architecture.facts import LayerFacts
 from densenets.models.configs.base import NetworkConfig
 from densenets.models.configs.convnet import ConvNetConfig
 from densenets.models.configs.fractalnet import FractalNetConfig
