@@ -5,19 +5,18 @@ Wrong input ends with one line on standard error and exit code 2; a bug with its
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import json
 import os
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from densenets import __version__
+from densenets.arguments import parse
+from densenets.cli_analyze import analyze
 from densenets.errors import InputError, Interrupted, unknown_name
 from densenets.options import EvaluateOptions, ListOptions, PredictOptions, SummaryOptions
 from densenets.training.recipe import Recipe
@@ -33,6 +32,7 @@ Densely connected convolutional networks without their drawbacks.
   evaluate RUN        error rates, per-class table and confusion matrix of a run or a checkpoint
   predict RUN FILE    what a trained network sees in pictures
   summary MODEL       a network layer by layer: channels, parameters, multiply-adds, memory
+  analyze ANALYSIS    see inside: feature reuse, gradients, memory, cost, efficiency, saliency
   benchmark MODEL     time and memory of a network on this machine, beside torchvision's
   reproduce TARGET    a table or figure of the paper, run by run, the paper's figures beside ours
   recipes             the recipes, with what they cost
@@ -45,8 +45,6 @@ _TRAIN_HELP = """usage: densenets train RECIPE [--field.sub VALUE ...] [--out FO
 
 densenets recipes lists the recipes; densenets train RECIPE --help shows a recipe's fields.
 """
-
-Options = TypeVar("Options")
 
 
 def main() -> NoReturn:
@@ -99,7 +97,7 @@ def _train(arguments: list[str]) -> None:
 
     recipe = named_recipe(name)
     default = _TrainOptions(**_fields(recipe), out=Path("runs") / recipe.name)
-    options = _parse(_TrainOptions, rest, f"train {name}", default)
+    options = parse(_TrainOptions, rest, f"train {name}", default)
     from densenets.training.loop import train
 
     train(Recipe(**_fields(options)), options.out, resume=options.resume)
@@ -112,7 +110,7 @@ def _fields(recipe: Recipe) -> dict[str, Any]:
 
 
 def _evaluate(arguments: list[str]) -> None:
-    options = _parse(EvaluateOptions, arguments, "evaluate")
+    options = parse(EvaluateOptions, arguments, "evaluate")
     from densenets.checkpoint import read_checkpoint
     from densenets.distributed import joined_ranks
     from densenets.evaluation import EvaluationOptions, evaluate_checkpoint
@@ -151,7 +149,7 @@ def _evaluate(arguments: list[str]) -> None:
 
 
 def _predict(arguments: list[str]) -> None:
-    options = _parse(PredictOptions, arguments, "predict")
+    options = parse(PredictOptions, arguments, "predict")
     if options.top < 1 or options.batch_size < 1:
         raise InputError("--top and --batch-size are at least 1")
     from densenets.checkpoint import read_checkpoint
@@ -176,7 +174,7 @@ def _predict(arguments: list[str]) -> None:
 
 
 def _summary(arguments: list[str]) -> None:
-    options = _parse(SummaryOptions, arguments, "summary")
+    options = parse(SummaryOptions, arguments, "summary")
     from densenets.architecture.densenet import block_facts
     from densenets.architecture.network import network_facts
     from densenets.ops.execution import choose_execution
@@ -234,7 +232,7 @@ def _benchmark(arguments: list[str]) -> None:
     from densenets.benchmark.config import BenchmarkOptions
     from densenets.models.zoo import named_config
 
-    options = _parse(BenchmarkOptions, arguments, "benchmark")
+    options = parse(BenchmarkOptions, arguments, "benchmark")
     shape = _shape(options.input) if options.input else _default_shape(named_config(options.model))
     config = options.to_config(shape)
     from densenets.benchmark.results import all_failed
@@ -253,7 +251,7 @@ def _benchmark(arguments: list[str]) -> None:
 def _reproduce(arguments: list[str]) -> None:
     from densenets.reproduce.config import ReproduceOptions
 
-    options = _parse(ReproduceOptions, arguments, "reproduce")
+    options = parse(ReproduceOptions, arguments, "reproduce")
     from densenets.reproduce.reproduce import reproduce
 
     report = reproduce(options)
@@ -262,7 +260,7 @@ def _reproduce(arguments: list[str]) -> None:
 
 
 def _recipes(arguments: list[str]) -> None:
-    options = _parse(ListOptions, arguments, "recipes")
+    options = parse(ListOptions, arguments, "recipes")
     from densenets.analysis.catalog import recipe_rows
     from densenets.report.tables import print_recipes
 
@@ -270,7 +268,7 @@ def _recipes(arguments: list[str]) -> None:
 
 
 def _models(arguments: list[str]) -> None:
-    options = _parse(ListOptions, arguments, "models")
+    options = parse(ListOptions, arguments, "models")
     from densenets.analysis.catalog import model_rows
     from densenets.report.tables import print_models
 
@@ -282,58 +280,9 @@ _VERBS = {
     "evaluate": _evaluate,
     "predict": _predict,
     "summary": _summary,
+    "analyze": analyze,
     "benchmark": _benchmark,
     "reproduce": _reproduce,
     "recipes": _recipes,
     "models": _models,
 }
-
-
-def _parse(kind: type[Options], arguments: list[str], verb: str, default: Options | None = None) -> Options:
-    """Read a verb's options; fields of `kind` without a default are positional.
-
-    Raises:
-        InputError: the arguments are not the verb's, in one line.
-    """
-    import tyro
-
-    printed = io.StringIO()
-    try:
-        # tyro prints its help to stdout, and its errors as a box to stderr.
-        with contextlib.redirect_stderr(printed):
-            options = tyro.cli(
-                kind,
-                args=arguments,
-                prog=f"densenets {verb}",
-                default=default,
-                config=(tyro.conf.PositionalRequiredArgs,),
-            )
-            return cast(Options, options)
-    except SystemExit as end:
-        if end.code in (0, None):
-            raise
-        raise InputError(_one_line(printed.getvalue())) from None
-
-
-def _one_line(box: str) -> str:
-    """What tyro's box of several lines says: its first section, and the options it proposes."""
-    sections: list[list[str]] = [[]]
-    for line in box.splitlines():
-        text = line.strip("│ ")
-        if text.startswith(("───", "---")):
-            sections.append([])
-        elif text and not text.startswith(("╭", "╰")):
-            sections[-1].append(text)
-    if "╭" not in box:
-        # Without Unicode the box's title is a section of its own.
-        sections.pop(0)
-    message = " ".join(sections[0])
-    proposed = [
-        text.split()[0].rstrip(",")
-        for section in sections[1:]
-        for text in section
-        if text.startswith("--") and section[0].startswith("Perhaps")
-    ]
-    # Where a dataclass refused its values, our own line says all.
-    message = re.sub(r"^Error parsing \S+: (?=.* (cannot be|unknown|did you mean|need))", "", message)
-    return message + (f"; did you mean {' or '.join(proposed[:3])}?" if proposed else "")

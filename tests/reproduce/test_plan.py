@@ -11,6 +11,7 @@ import pytest
 from digits_runs import digits_run
 
 from densenets import cli
+from densenets.arguments import parse
 from densenets.models.zoo import named_config
 from densenets.reproduce.config import TARGETS, DataPlace, ReproduceOptions
 from densenets.reproduce.cost import estimated_seconds, plan_rows
@@ -25,7 +26,7 @@ def parsed(run: PlannedRun) -> tuple[Recipe, Path, bool]:
     assert verb == "train"
     recipe = named_recipe(base)
     default = cli._TrainOptions(**cli._fields(recipe), out=Path("runs"))
-    options = cli._parse(cli._TrainOptions, arguments, "train", default)
+    options = parse(cli._TrainOptions, arguments, "train", default)
     return Recipe(**cli._fields(options)), options.out, options.resume
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from densenets.children import run_job
-from densenets.data.facts import DATA_FACTS
+from densenets.benchmark.step import StepConfig, measured_step, step_seconds
 from densenets.files import read_json, write_json
 from densenets.reproduce.plan import PlannedRun, cost_of, steps_of
-from densenets.training.recipe import Recipe
-
-_WORKER = "densenets.reproduce.measure"
+from densenets.training.recipe import OptimizerRecipe, Recipe
 
 
 def measured_costs(
@@ -29,7 +27,7 @@ def measured_costs(
         announce: told what is measured next.
 
     Returns:
-        What `measure` returns, with in_use_bytes; or "failed", the reason.
+        What `measured_step` returns.
     """
     costs: dict[str, dict[str, Any]] = {}
     by_step: dict[str, dict[str, Any]] = {}
@@ -42,7 +40,7 @@ def measured_costs(
             by_step[step] = read_json(file)
         elif step not in by_step:
             announce(f"measuring a step of {name}")
-            by_step[step] = _measured(run)
+            by_step[step] = measured_step(StepConfig.of_recipe(run.recipe))
         costs[name] = by_step[step]
         if "failed" not in costs[name] and not file.exists():
             write_json(file, costs[name])
@@ -51,37 +49,15 @@ def measured_costs(
 
 def _what_a_step_computes(recipe: Recipe) -> str:
     """The same text for recipes whose steps cost the same."""
-    data, training = DATA_FACTS[recipe.data.name], recipe.training
-    parts = (
-        recipe.model,
-        (data.classes, data.channels, data.side),
-        recipe.optimizer.name,
-        (training.batch_size, training.precision, training.channels_last, training.device),
-    )
-    return repr(parts)
-
-
-def _measured(run: PlannedRun) -> dict[str, Any]:
-    recipe = run.recipe.to_dict()
-    result = run_job(_WORKER, {"recipe": recipe, "in_use": False})
-    if "failed" in result:
-        return result
-    # Time stands although the second process failed.
-    in_use = run_job(_WORKER, {"recipe": recipe, "in_use": True})
-    return {**result, "in_use_bytes": in_use.get("in_use_bytes")}
+    step = StepConfig.of_recipe(recipe)
+    # How far a step goes costs nothing.
+    return repr(dataclasses.replace(step, optimizer=OptimizerRecipe(name=step.optimizer.name)))
 
 
 def estimated_seconds(run: PlannedRun, costs: dict[str, dict[str, Any]]) -> float | None:
     """Seconds of a run's training, evaluation not counted; None where no step could be measured."""
     step = step_seconds(costs.get(run.entry.base, {}))
     return None if step is None else step * steps_of(run.recipe) / run.processes
-
-
-def step_seconds(cost: dict[str, Any]) -> float | None:
-    """Seconds of a measured step; None without one."""
-    if "forward_seconds" not in cost:
-        return None
-    return float(cost["forward_seconds"] + cost["backward_seconds"] + cost["optimizer_seconds"])
 
 
 def plan_rows(runs: Sequence[PlannedRun], costs: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from densenets.benchmark.step import peak_bytes, phases_per_image
 from densenets.files import read_json, read_json_lines
-from densenets.reproduce.cost import step_seconds
 from densenets.reproduce.plan import PlannedRun, cost_of
 
 Row = dict[str, Any]
@@ -65,20 +65,11 @@ def _evaluation(run: PlannedRun, column: str) -> dict[str, Any] | None:
 
 def _measured(cost: dict[str, Any]) -> Row:
     """Of a training step: milliseconds an image, forward and backward apart, and bytes at the peak."""
-    names = ("forward_ms", "backward_ms", "step_ms", "memory_bytes", "batch", "step_failed")
-    if "failed" in cost or not cost:
-        return {**dict.fromkeys(names), "step_failed": cost.get("failed")}
-    per_image = 1000 / cost["batch"]
-    seconds = step_seconds(cost)
-    assert seconds is not None
-    in_use = cost.get("in_use_bytes")
     return {
-        "forward_ms": cost["forward_seconds"] * per_image,
-        "backward_ms": cost["backward_seconds"] * per_image,
-        "step_ms": seconds * per_image,
-        "memory_bytes": cost["memory_bytes"] if in_use is None else in_use,
-        "batch": cost["batch"],
-        "step_failed": None,
+        **phases_per_image(cost),
+        "memory_bytes": peak_bytes(cost),
+        "batch": cost.get("batch"),
+        "step_failed": cost.get("failed"),
     }
 
 

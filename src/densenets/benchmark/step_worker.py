@@ -1,7 +1,7 @@
-"""The process in which a recipe's training step is measured: `python -m densenets.reproduce.measure JOB`.
+"""The process in which a training step is measured: `python -m densenets.benchmark.step_worker JOB`.
 
-A job is JSON: {"recipe": a Recipe, "in_use": whether the memory in use is measured instead of time}. The
-result is the last line on standard output, as JSON. The images are random; their size is the data set's.
+A job is JSON: {"step": a StepConfig, "in_use": whether the memory in use is measured instead of time}. The
+result is the last line on standard output, as JSON. The images are random.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from densenets.benchmark.memory import PeakMemory, give_back_freed_memory
-from densenets.data.facts import DATA_FACTS
+from densenets.benchmark.step import StepConfig
 from densenets.machine import choose_device, environment, keep_freed_memory
 from densenets.models.create import build_network
 from densenets.models.network import Network, all_logits
 from densenets.training.learner import build_optimizer
-from densenets.training.recipe import Recipe, recipe_from_dict
 
 _WARMUP, _STEPS, _ENOUGH_SECONDS, _FEWEST_STEPS = 3, 7, 20.0, 3
 _DRAWN_STEPS = 20  # of networks whose steps differ, as layers are left out by chance
@@ -32,12 +31,12 @@ _DRAWN_STEPS = 20  # of networks whose steps differ, as layers are left out by c
 def main() -> None:
     """Do the job of the command line."""
     job = json.loads(sys.argv[1])
-    recipe = recipe_from_dict(job["recipe"])
-    result = measure_in_use(recipe) if job["in_use"] else measure(recipe)
+    config = StepConfig.from_dict(job["step"])
+    result = measure_in_use(config) if job["in_use"] else measure(config)
     sys.stdout.write(json.dumps(result) + "\n")
 
 
-def measure(recipe: Recipe) -> dict[str, Any]:
+def measure(config: StepConfig) -> dict[str, Any]:
     """What a training step takes, its forward pass, backward pass and optimiser apart.
 
     Returns:
@@ -45,12 +44,12 @@ def measure(recipe: Recipe) -> dict[str, Any]:
         of a network differ by chance; steps, how many were measured; batch; memory_bytes at the peak (on a
         CPU resident, above the process with its libraries); and the machine.
     """
-    device = choose_device(recipe.training.device)
+    device = choose_device(config.device)
     torch.manual_seed(0)
     if device.type == "cpu":
         keep_freed_memory()
     memory = _Memory(device)
-    step = _Step(recipe, device)
+    step = Step(config, device)
     steps = _DRAWN_STEPS if step.model.config.skips_layers else _STEPS
     phases: list[tuple[float, float, float]] = []
     # The first steps are slow, but of a network that takes minutes three must do.
@@ -66,24 +65,24 @@ def measure(recipe: Recipe) -> dict[str, Any]:
         "backward_seconds": backward,
         "optimizer_seconds": optimizer,
         "steps": len(settled),
-        "batch": recipe.training.batch_size,
+        "batch": config.batch,
         "memory_bytes": memory.read(),
         **environment(device),
     }
 
 
-def measure_in_use(recipe: Recipe) -> dict[str, Any]:
+def measure_in_use(config: StepConfig) -> dict[str, Any]:
     """The peak of some steps without what the allocator holds in reserve, for a process of its own.
 
     Returns:
         in_use_bytes; None where that cannot be told.
     """
-    device = choose_device(recipe.training.device)
+    device = choose_device(config.device)
     torch.manual_seed(0)
     if device.type == "cpu" and not give_back_freed_memory():
         return {"in_use_bytes": None}
     memory = _Memory(device)
-    step = _Step(recipe, device)
+    step = Step(config, device)
     for _ in range(_DRAWN_STEPS if step.model.config.skips_layers else 2):
         step()
     return {"in_use_bytes": memory.read()}
@@ -112,25 +111,27 @@ def _load_libraries() -> None:
     cross_entropy(layer(torch.randn(2, 8, 8, 8)).mean(dim=(2, 3)), torch.tensor([0, 1])).backward()
 
 
-class _Step:
-    """A recipe's training step on random images: seconds of forward pass, backward pass and optimiser."""
+class Step:
+    """A training step on random images: seconds of forward pass, backward pass and optimiser."""
 
-    def __init__(self, recipe: Recipe, device: torch.device) -> None:
-        data = DATA_FACTS[recipe.data.name]
-        model = build_network(recipe.network, recipe.model.execution).to(device)
-        images = torch.randn(recipe.training.batch_size, data.channels, data.side, data.side, device=device)
-        if recipe.training.channels_last:
-            model = model.to(memory_format=torch.channels_last)
-            images = images.to(memory_format=torch.channels_last)
+    def __init__(self, config: StepConfig, device: torch.device) -> None:
+        network = config.network
+        model = build_network(network, config.execution).to(device)
+        images = torch.randn(config.batch, network.in_channels, *config.sides, device=device)
+        if config.channels_last:
+            layout = torch.channels_last_3d if network.spatial_dims == 3 else torch.channels_last
+            model = model.to(memory_format=layout)
+            images = images.to(memory_format=layout)
         self.model: Network = model
         self._images = images
-        self._labels = torch.randint(data.classes, (recipe.training.batch_size,), device=device)
-        self._optimizer = build_optimizer(model, recipe.optimizer)
-        self._precision = getattr(torch, recipe.training.precision)
-        self._companion_weight = recipe.training.companion_weight
+        self._labels = torch.randint(network.num_classes, (config.batch,), device=device)
+        self._optimizer = build_optimizer(model, config.optimizer)
+        self._precision = getattr(torch, config.precision)
+        self._companion_weight = config.companion_weight
         self._device = device
 
     def __call__(self) -> tuple[float, float, float]:
+        """Take the step."""
         forward, loss = self._timed(self._loss)
         backward, _ = self._timed(loss.backward)
         optimizer, _ = self._timed(self._optimizer.step)

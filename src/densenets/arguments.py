@@ -1,0 +1,62 @@
+"""Reading a verb's arguments: a dataclass of options in, its instance out, or one line of what is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from typing import TypeVar, cast
+
+from densenets.errors import InputError
+
+Options = TypeVar("Options")
+
+
+def parse(kind: type[Options], arguments: list[str], verb: str, default: Options | None = None) -> Options:
+    """Read a verb's options; fields of `kind` without a default are positional.
+
+    Raises:
+        InputError: the arguments are not the verb's, in one line.
+    """
+    import tyro
+
+    printed = io.StringIO()
+    try:
+        # tyro prints its help to stdout, and its errors as a box to stderr.
+        with contextlib.redirect_stderr(printed):
+            options = tyro.cli(
+                kind,
+                args=arguments,
+                prog=f"densenets {verb}",
+                default=default,
+                config=(tyro.conf.PositionalRequiredArgs,),
+            )
+            return cast(Options, options)
+    except SystemExit as end:
+        if end.code in (0, None):
+            raise
+        raise InputError(_one_line(printed.getvalue())) from None
+
+
+def _one_line(box: str) -> str:
+    """What tyro's box of several lines says: its first section, and the options it proposes."""
+    sections: list[list[str]] = [[]]
+    for line in box.splitlines():
+        text = line.strip("│ ")
+        if text.startswith(("───", "---")):
+            sections.append([])
+        elif text and not text.startswith(("╭", "╰")):
+            sections[-1].append(text)
+    if "╭" not in box:
+        # Without Unicode the box's title is a section of its own.
+        sections.pop(0)
+    message = " ".join(sections[0])
+    proposed = [
+        text.split()[0].rstrip(",")
+        for section in sections[1:]
+        for text in section
+        if text.startswith("--") and section[0].startswith("Perhaps")
+    ]
+    # Where a dataclass refused its values, our own line says all.
+    message = re.sub(r"^Error parsing \S+: (?=.* (cannot be|unknown|did you mean|need))", "", message)
+    return message + (f"; did you mean {' or '.join(proposed[:3])}?" if proposed else "")
