@@ -6,8 +6,9 @@ too; what a network is stands as JSON in the file's metadata. Reading one execut
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,23 @@ from densenets.models.network import Network
 from densenets.ops.execution import Execution
 
 FORMAT = "densenets-1"  # what the metadata of our files say
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a checkpoint says of its network beside the weights.
+
+    Attributes:
+        config: what the network is.
+        classes: names of the classes; logit i is that of classes[i].
+        preprocessing: from a picture to the network's input.
+        details: where it comes from (recipe, epoch, errors), for people to read.
+    """
+
+    config: NetworkConfig
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    details: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -100,14 +118,9 @@ def read_checkpoint(path: str | Path, execution: Execution = "auto") -> Checkpoi
     """
     file = checkpoint_path(Path(path))
     weights, metadata = read_safetensors(file)
-    if metadata.get("format") != FORMAT:
-        raise InputError(
-            f"{file} was not written by densenets (no network is described in it); weights of other "
-            "programs come in with: densenets train finetune --model.weights FILE"
-        )
-    config = config_from_dict(json.loads(metadata["model"]))
+    description = _description(file, metadata)
     with torch.device("meta"):
-        model = build_network(config, execution)
+        model = build_network(description.config, execution)
     described = {key: value.shape for key, value in model.state_dict().items()}
     found = {key: value.shape for key, value in weights.items()}
     if differing := [key for key in described | found if described.get(key) != found.get(key)]:
@@ -115,6 +128,32 @@ def read_checkpoint(path: str | Path, execution: Execution = "auto") -> Checkpoi
     model.load_state_dict(weights, assign=True)
     return Checkpoint(
         model=model.eval(),
+        classes=description.classes,
+        preprocessing=description.preprocessing,
+        details=description.details,
+    )
+
+
+def read_description(path: str | Path) -> Description:
+    """What a run's folder or a checkpoint file says of its network; the weights are not read.
+
+    Raises:
+        InputError: there is none, or it is truncated, or another program's.
+    """
+    file = checkpoint_path(Path(path))
+    with _opened(file) as content:
+        metadata = content.metadata() or {}
+    return _description(file, metadata)
+
+
+def _description(file: Path, metadata: Mapping[str, str]) -> Description:
+    if metadata.get("format") != FORMAT:
+        raise InputError(
+            f"{file} was not written by densenets (no network is described in it); weights of other "
+            "programs come in with: densenets convert FILE --out CHECKPOINT"
+        )
+    return Description(
+        config=config_from_dict(json.loads(metadata["model"])),
         classes=tuple(json.loads(metadata["classes"])),
         preprocessing=Preprocessing.from_dict(json.loads(metadata["preprocessing"])),
         details=json.loads(metadata["details"]),
@@ -136,9 +175,15 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         InputError: the file is truncated or of another kind.
     """
+    with _opened(path) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            yield file
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
             f"{path} is not a whole safetensors file ({error}); it is truncated or another kind"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from densenets import __version__
-from densenets.arguments import parse
+from densenets.arguments import parse, read_shape
 from densenets.cli_analyze import analyze
 from densenets.errors import InputError, Interrupted, unknown_name
 from densenets.options import EvaluateOptions, ListOptions, PredictOptions, SummaryOptions
@@ -182,7 +182,7 @@ def _summary(arguments: list[str]) -> None:
     from densenets.report.tables import print_summary
 
     if options.model == "dense-block":
-        channels, *sides = _shape(options.input or "1x32x32")
+        channels, *sides = read_shape(options.input or "1x32x32")
         facts = block_facts(
             channels,
             options.layers,
@@ -192,7 +192,7 @@ def _summary(arguments: list[str]) -> None:
         )
     else:
         config = _summarized_config(options.model)
-        channels, *sides = _shape(options.input) if options.input else _default_shape(config)
+        channels, *sides = read_shape(options.input) if options.input else _default_shape(config)
         config = dataclasses.replace(
             config,
             in_channels=channels,
@@ -221,19 +221,12 @@ def _default_shape(config: NetworkConfig) -> list[int]:
     return [config.in_channels] + [config.default_size] * config.spatial_dims
 
 
-def _shape(text: str) -> list[int]:
-    sizes = text.lower().split("x")
-    if not all(size.isdecimal() and int(size) for size in sizes) or not 2 <= len(sizes) <= 4:
-        raise InputError(f"--input {text} is no shape; channels and sides are needed, such as 3x32x32")
-    return [int(size) for size in sizes]
-
-
 def _benchmark(arguments: list[str]) -> None:
     from densenets.benchmark.config import BenchmarkOptions
     from densenets.models.zoo import named_config
 
     options = parse(BenchmarkOptions, arguments, "benchmark")
-    shape = _shape(options.input) if options.input else _default_shape(named_config(options.model))
+    shape = read_shape(options.input) if options.input else _default_shape(named_config(options.model))
     config = options.to_config(shape)
     from densenets.benchmark.results import all_failed
     from densenets.benchmark.runner import run_benchmarks

@@ -5,18 +5,34 @@ Each makes plain data, writes it to the folder of --out, draws it, and prints a 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from densenets.analysis.options import OutputOptions, ReuseOptions
-from densenets.arguments import parse
+from densenets.analysis.options import (
+    CostOptions,
+    EfficiencyOptions,
+    MemoryOptions,
+    OutputOptions,
+    ReuseOptions,
+    SaliencyOptions,
+)
+from densenets.arguments import parse, read_bytes, read_shape
+from densenets.benchmark.step import StepConfig
 from densenets.errors import unknown_name
+from densenets.models.configs.base import NetworkConfig
+from densenets.models.zoo import named_config
+from densenets.progress import announcements
 
 _HELP = """usage: densenets analyze ANALYSIS [...]
 
   reuse CHECKPOINT            which earlier layers each layer reads: the paper's heat map (Fig. 5)
+  gradients MODEL ...         signal and gradient by depth, at initialisation and along training
+  memory MODEL                training memory against depth and batch, measured beside predicted
+  cost MODEL ...              multiply-adds, and the time of forward pass, backward pass, optimiser
+  efficiency RUN ...          error against what finished runs cost (Figs. 3 and 4)
+  saliency CHECKPOINT IMAGE ...  where in a picture each dense block looks: Grad-CAM
 
 densenets analyze ANALYSIS --help shows an analysis' options.
 """
@@ -47,40 +63,135 @@ def _reuse(arguments: list[str]) -> None:
     model = read_checkpoint(options.checkpoint).model
     reuse = feature_reuse(model, options.normalization, with_scale=options.with_scale)
     data = {"checkpoint": str(options.checkpoint), **reuse.to_dict()}
-    _write("reuse", options, data, reuse.rows())
     write_reuse(reuse, f"feature reuse, {options.checkpoint}", options.out / "reuse")
-    _tell("reuse", options, data, print_reuse)
+    _finish("reuse", options, data, reuse.rows(), print_reuse)
+
+
+def _memory(arguments: list[str]) -> None:
+    options = parse(MemoryOptions, arguments, "analyze memory")
+    from densenets.analysis.memory import MemoryConfig, measurements, memory_growth
+    from densenets.report.analyses import print_memory
+    from densenets.report.memory import write_memory
+
+    network, sides = _images(named_config(options.model), options.input)
+    config = MemoryConfig(
+        model=options.model,
+        step=StepConfig(
+            network=network,
+            batch=options.batch,
+            sides=sides,
+            precision=options.precision,
+            device=options.device,
+        ),
+        scales=options.scales,
+        batches=options.batch_sizes,
+        executions=options.executions,
+        memory=read_bytes(options.memory),
+    )
+    with announcements(measurements(config)) as announce:
+        growth = memory_growth(config, announce)
+    write_memory(growth, options.out / "memory")
+    _finish("memory", options, growth.to_dict(), growth.rows(), print_memory)
+
+
+def _cost(arguments: list[str]) -> None:
+    options = parse(CostOptions, arguments, "analyze cost")
+    from densenets.analysis.cost import CostConfig, compared_to_last, rival, step_costs
+    from densenets.report.analyses import print_cost
+    from densenets.report.cost import write_cost
+
+    models = options.models if len(options.models) > 1 else (*options.models, rival(options.models[0]))
+    network, sides = _images(named_config(models[0]), options.input)
+    config = CostConfig(
+        models=models,
+        executions=options.executions,
+        step=StepConfig(
+            network=network,
+            batch=options.batch,
+            sides=sides,
+            precision=options.precision,
+            channels_last=options.channels_last,
+            device=options.device,
+        ),
+    )
+    with announcements(len(config.steps())) as announce:
+        rows = step_costs(config, announce)
+    write_cost(rows, options.out / "cost")
+    data = {"sides": list(sides), "rows": rows, "compared_to_last": compared_to_last(rows)}
+    _finish("cost", options, data, rows, print_cost)
+
+
+def _efficiency(arguments: list[str]) -> None:
+    options = parse(EfficiencyOptions, arguments, "analyze efficiency")
+    from densenets.analysis.efficiency import efficiency_rows
+    from densenets.report.analyses import print_efficiency
+    from densenets.report.comparison import RUN_AXES, write_comparison
+
+    with announcements(len(options.runs)) as announce:
+        rows = efficiency_rows(options.runs, measure=options.measure, announce=announce)
+    title = f"{len(options.runs)} finished runs"
+    write_comparison(rows, title, options.out / "efficiency", RUN_AXES, watched="watched images")
+    flat = [{name: value for name, value in row.items() if name != "curves"} for row in rows]
+    _finish("efficiency", options, {"rows": rows}, flat, print_efficiency)
+
+
+def _saliency(arguments: list[str]) -> None:
+    options = parse(SaliencyOptions, arguments, "analyze saliency")
+    from densenets.analysis.saliency import saliency
+    from densenets.checkpoint import read_checkpoint
+    from densenets.machine import choose_device
+    from densenets.prediction import find_images
+    from densenets.report.analyses import print_saliency
+    from densenets.report.saliency import write_saliency
+
+    paths, device = find_images(options.images), choose_device(options.device)
+    found = saliency(read_checkpoint(options.checkpoint), paths, class_name=options.class_name, device=device)
+    with announcements(len(paths)) as announce:
+        images = []
+        for path in paths:
+            announce(path.name)
+            images.append(next(found))
+    write_saliency(images, options.out / "saliency")
+    data = {"checkpoint": str(options.checkpoint), "images": [image.to_dict() for image in images]}
+    rows = [row for image in images for row in image.rows()]
+    _finish("saliency", options, data, rows, print_saliency)
 
 
 _ANALYSES: dict[str, Callable[[list[str]], None]] = {
     "reuse": _reuse,
+    "memory": _memory,
+    "cost": _cost,
+    "efficiency": _efficiency,
+    "saliency": _saliency,
 }
 
 
-def _write(
-    name: str, options: OutputOptions, data: dict[str, Any], rows: Sequence[dict[str, Any]] = ()
+def _images(network: NetworkConfig, text: str) -> tuple[NetworkConfig, tuple[int, ...]]:
+    """A network for images such as 3x64x64, and the images' sides; without text for its own images."""
+    if not text:
+        return network, (network.default_size,) * network.spatial_dims
+    channels, *sides = read_shape(text)
+    return dataclasses.replace(network, in_channels=channels, spatial_dims=len(sides)), tuple(sides)
+
+
+def _finish(
+    name: str,
+    options: OutputOptions,
+    data: dict[str, Any],
+    rows: Sequence[dict[str, Any]],
+    table: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Write an analysis as JSON, with where and when it was made, and its rows as CSV."""
+    """Write an analysis as JSON, with where and when it was made, and its rows as CSV; then print it."""
     import torch
 
     from densenets.files import write_csv, write_json
     from densenets.machine import environment
 
-    write_json(options.out / f"{name}.json", {**environment(torch.device("cpu")), **data})
-    if rows:
-        write_csv(options.out / f"{name}.csv", rows)
-
-
-def _tell(
-    name: str, options: OutputOptions, data: dict[str, Any], table: Callable[[dict[str, Any]], None]
-) -> None:
-    """Print an analysis, and where its files lie."""
+    report = {**environment(torch.device("cpu")), **data}
+    write_json(options.out / f"{name}.json", report)
+    write_csv(options.out / f"{name}.csv", rows)
     if options.json:
-        print(json.dumps(data))
+        print(json.dumps(report))
         return
     table(data)
-    print(f"{options.out} holds {', '.join(_files(name, options.out))}")
-
-
-def _files(name: str, folder: Path) -> list[str]:
-    return sorted(file.name for file in folder.glob(f"{name}.*"))
+    print(f"{options.out} holds {', '.join(f'{name}.{suffix}' for suffix in ('json', 'csv', 'png', 'svg'))}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -38,3 +41,18 @@ def progress_bar(*, counts: bool = True, estimate_over: float = _DAY) -> Progres
         disable=not console.is_terminal,
         speed_estimate_period=estimate_over,
     )
+
+
+@contextlib.contextmanager
+def announcements(count: int) -> Iterator[Callable[[str], None]]:
+    """A bar for at most `count` pieces of work; what is yielded is called with each before it begins."""
+    with progress_bar() as bar:
+        task = bar.add_task("", total=count)
+        begun = 0
+
+        def announce(what: str) -> None:
+            nonlocal begun
+            bar.update(task, description=what, completed=begun)
+            begun += 1
+
+        yield announce

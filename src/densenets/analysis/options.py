@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+DenseExecution = Literal["reference", "recompute", "fused", "fused-lean"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
@@ -24,6 +26,79 @@ class ReuseOptions(OutputOptions):
     checkpoint: Path
     """A run's folder or a checkpoint file."""
     normalization: Literal["mean", "l1", "share", "largest"] = "mean"
-    """mean absolute weight; l1: sum by the source's maps; share: of the layer's sum; largest: by its largest."""
+    """What a value is; l1: sum by the source's maps; share: of the layer's sum; largest: by its largest."""
     with_scale: bool = False
     """Multiply weights by the scale of the batch normalisation before them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryOptions(OutputOptions):
+    """Peak training memory of a DenseNet against depth and batch, measured in every execution."""
+
+    model: str
+    """A name of the zoo."""
+    input: str = ""
+    """Channels and sides, such as 3x64x64; by default the network's own."""
+    batch: int = 16
+    """Images of a step, where the depth differs."""
+    batches: tuple[int, ...] = ()
+    """Batches of the whole network; by default a quarter, a half and the whole of --batch."""
+    scales: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    """Shares of the dense layers that the networks of other depths have."""
+    executions: tuple[DenseExecution, ...] = ("reference", "recompute", "fused", "fused-lean")
+    """How the dense blocks run."""
+    memory: str = ""
+    """Find the largest batch that fits in so much, such as 8GiB."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 computes under autocast; nothing is then predicted."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The batches of the whole network, ascending."""
+        return self.batches or tuple(sorted({max(1, self.batch // 4), max(1, self.batch // 2), self.batch}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostOptions(OutputOptions):
+    """What a training step costs, forward pass, backward pass and optimiser apart."""
+
+    models: tuple[str, ...]
+    """Names of the zoo; beside one DenseNet alone the ResNet of the nearest parameters is measured."""
+    input: str = ""
+    """Channels and sides, such as 3x64x64; by default the first network's own."""
+    batch: int = 16
+    """Images of a step."""
+    executions: tuple[DenseExecution, ...] = ("reference", "fused")
+    """How dense blocks run."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 computes under autocast."""
+    channels_last: bool = False
+    """Memory format of weights and images, in all networks."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EfficiencyOptions(OutputOptions):
+    """Error against parameters, multiply-adds, training time and memory, over finished runs."""
+
+    runs: tuple[Path, ...]
+    """Folders of finished runs; those that differ in their seed alone are one row."""
+    measure: bool = True
+    """Measure a training step where the run's folder does not hold one already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaliencyOptions(OutputOptions):
+    """Where in a picture each dense block looks: Grad-CAM behind every block of a trained DenseNet."""
+
+    checkpoint: Path
+    """A run's folder or a checkpoint file."""
+    images: tuple[Path, ...]
+    """Pictures, and folders of pictures."""
+    class_name: str = ""
+    """The class that is explained; by default each picture's likeliest."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""

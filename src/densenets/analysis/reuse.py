@@ -140,9 +140,9 @@ def reuse_summary(reuse: FeatureReuse) -> list[dict[str, Any]]:
 
     Returns:
         block; input: of the block's input in its layers, and other: of the layers in the layers behind them;
-        next: of the layer directly before, and far: of sources three or more layers before (the block's input
-        left out); reader: of the transition or classifier, by thirds of its sources from the first to the
-        last. None where there is no such value.
+        next: of the layer directly before, and earlier: of the layers before that one; reader: of the
+        transition or classifier, by thirds of its sources from the first to the last. None where there is no
+        such value.
     """
     return [_block_summary(block) for block in reuse.blocks]
 
@@ -158,7 +158,7 @@ def _block_summary(block: BlockReuse) -> dict[str, Any]:
         "other": _mean([value for s, _, value in within if s > 0]),
         # Source s > 0 is the layer of target s - 1: the one directly before target s.
         "next": _mean([value for s, t, value in within if s == t > 0]),
-        "far": _mean([value for s, t, value in within if 0 < s <= t - 2]),
+        "earlier": _mean([value for s, t, value in within if 0 < s < t]),
         "reader": [_mean(third) for third in thirds],
     }
 

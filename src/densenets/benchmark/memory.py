@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_MACHINE = Path("/proc/meminfo")
 _RESET_PEAK = "5"  # proc(5): clears the high-water mark of the resident memory
 _M_MMAP_THRESHOLD = -3  # a parameter of glibc's mallopt
 _SMALLEST_MAPPED = 64 * 1024  # bytes
@@ -62,11 +63,23 @@ def give_back_freed_memory() -> bool:
     return bool(ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _SMALLEST_MAPPED))
 
 
+def available_memory() -> int | None:
+    """Bytes that this machine could give to a process now; None where it does not say."""
+    try:
+        return _field(_MACHINE, "MemAvailable")
+    except OSError:
+        return None
+
+
 def _status(field: str) -> int:
-    """Bytes of a field of /proc/self/status."""
-    match = re.search(rf"^{field}:\s+(\d+) kB$", _STATUS.read_text(), re.MULTILINE)
+    return _field(_STATUS, field)
+
+
+def _field(file: Path, field: str) -> int:
+    """Bytes of a field of one of the system's files."""
+    match = re.search(rf"^{field}:\s+(\d+) kB$", file.read_text(), re.MULTILINE)
     if match is None:
-        raise OSError(f"{_STATUS} has no {field}")
+        raise OSError(f"{file} has no {field}")
     return 1024 * int(match[1])
 
 

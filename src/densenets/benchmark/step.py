@@ -64,11 +64,17 @@ class StepConfig:
         """
         if recipe.data.name not in DATA_FACTS:
             raise InputError(f"the images of {recipe.data.name} have no known size; its step is not measured")
-        training, side = recipe.training, DATA_FACTS[recipe.data.name].side
+        side = DATA_FACTS[recipe.data.name].side
+        return cls.of_training(recipe, recipe.network, (side, side))
+
+    @classmethod
+    def of_training(cls, recipe: Recipe, network: NetworkConfig, sides: tuple[int, ...]) -> StepConfig:
+        """The step of a recipe, on images of these sides."""
+        training = recipe.training
         return cls(
-            network=recipe.network,
+            network=network,
             batch=training.batch_size,
-            sides=(side, side),
+            sides=sides,
             execution=recipe.model.execution,
             optimizer=recipe.optimizer,
             precision=training.precision,

@@ -10,39 +10,52 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from densenets.report.looks import Look, look
 from densenets.report.plots import literal, write_figure
 
-# Okabe and Ito's colours, which the colour-blind tell apart; with more series than colours, markers tell.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_AXES = (
+Axis = tuple[str, str, float]  # a quantity of the rows, the axis' label, and the factor to its unit
+
+STEP_AXES: tuple[Axis, ...] = (
     ("parameters", "parameters (millions)", 1e-6),
     ("multiply_adds", "multiply-adds of a test-time\nforward pass (millions)", 1e-6),
     ("forward_ms", "forward pass in training\n(ms an image, measured)", 1.0),
     ("backward_ms", "backward pass\n(ms an image, measured)", 1.0),
     ("memory_bytes", "peak training memory\n(MiB, measured)", 2**-20),
 )
+RUN_AXES: tuple[Axis, ...] = (
+    *STEP_AXES[:2],
+    ("training_seconds", "training, images watched\n(minutes, measured)", 1 / 60),
+    ("step_ms", "a training step\n(ms an image, measured)", 1.0),
+    STEP_AXES[-1],
+)
 
 
 def write_comparison(
-    rows: Sequence[dict[str, Any]], title: str, stem: Path, *, watched: str, with_paper: bool
+    rows: Sequence[dict[str, Any]],
+    title: str,
+    stem: Path,
+    quantities: Sequence[Axis] = STEP_AXES,
+    *,
+    watched: str,
+    with_paper: bool = False,
 ) -> None:
-    """Draw test error against parameters, multiply-adds, time and memory, as `stem`.png and `stem`.svg.
+    """Draw test error against what networks cost, and by epoch, as `stem`.png and `stem`.svg.
 
     Args:
         rows: of `result_rows`; those without an error are left out.
         title: of the figure.
         stem: path without ending.
+        quantities: what the error is drawn against, at most five.
         watched: the images whose error is shown by epoch.
         with_paper: draw the paper's errors too, as hollow marks.
     """
     names = list(dict.fromkeys(row["series"] for row in rows))
-    looks = {name: _look(number) for number, name in enumerate(names)}
+    looks = {name: look(number) for number, name in enumerate(names)}
     curves = [row for row in rows if row["curves"]]
     figure = Figure(figsize=(13, 8), layout="constrained")
     figure.suptitle(literal(title), fontsize=11)
     panels = figure.subplots(2, 3).flatten()
-    for axes, (quantity, label, factor) in zip(panels, _AXES, strict=False):
+    for axes, (quantity, label, factor) in zip(panels, quantities, strict=False):
         for name in names:
             series = [row for row in rows if row["series"] == name]
             _draw_series(axes, series, quantity, factor, looks[name], with_paper=with_paper)
@@ -71,22 +84,16 @@ def _scale(axes: Axes) -> None:
     axes.grid(alpha=0.3)
 
 
-def _look(number: int) -> tuple[str, str]:
-    """Colour and marker of a series; 49 pairs before one comes again."""
-    round_ = number // len(_COLOURS)
-    return _COLOURS[number % len(_COLOURS)], _MARKERS[(number + round_) % len(_MARKERS)]
-
-
 def _draw_series(
     axes: Axes,
     rows: Sequence[dict[str, Any]],
     quantity: str,
     factor: float,
-    look: tuple[str, str],
+    seen_as: Look,
     *,
     with_paper: bool,
 ) -> None:
-    colour, marker = look
+    colour, marker = seen_as
     ours = sorted(
         (row[quantity] * factor, row["mean_error"], row["deviation"] or 0.0)
         for row in rows
@@ -105,9 +112,7 @@ def _draw_series(
         axes.plot(x, errors, ":", color=colour, marker=marker, markerfacecolor="none", linewidth=1)
 
 
-def _draw_curves(
-    axes: Axes, rows: Sequence[dict[str, Any]], looks: dict[str, tuple[str, str]], watched: str
-) -> None:
+def _draw_curves(axes: Axes, rows: Sequence[dict[str, Any]], looks: dict[str, Look], watched: str) -> None:
     """Errors by epoch, dashed in training; means over the seeds."""
     if not rows:
         axes.set_axis_off()

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from densenets.files import write_bytes
+from densenets.report.looks import COLOURS
 
-# Two of Okabe and Ito's colours, far apart in lightness as well as in hue.
-_BLUE, _ORANGE = "#0072B2", "#D55E00"
+_BLUE, _ORANGE, *_ = COLOURS  # far apart in lightness as well as in hue
 _MOST_NAMED_CLASSES = 30  # with more the names cannot be read
 
 

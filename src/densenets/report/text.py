@@ -27,14 +27,14 @@ def short(number: float | None) -> str:
     return f"{number:g}"
 
 
-def bytes_text(number: int | None) -> str:
+def bytes_text(number: float | None) -> str:
     """A size in the unit that fits, such as 1.50 MiB."""
     if number is None:
         return "-"
     for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if number >= size:
             return f"{number / size:.2f} {unit}"
-    return f"{number} B"
+    return f"{number:g} B"
 
 
 def duration(seconds: float | None) -> str:

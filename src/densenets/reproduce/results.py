@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from densenets.analysis.curves import error_curves
 from densenets.benchmark.step import peak_bytes, phases_per_image
 from densenets.files import read_json, read_json_lines
 from densenets.reproduce.plan import PlannedRun, cost_of
@@ -37,6 +38,7 @@ def _row(runs: Sequence[PlannedRun], column: str, cost: dict[str, Any]) -> Row:
     arithmetic = cost_of(runs[0].recipe)
     evaluations = [found for run in runs if (found := _evaluation(run, column)) is not None]
     errors = [found["top1_error"] for found in evaluations]
+    metrics = [read_json_lines(run.folder / "metrics.jsonl") for run in runs]
     seconds = [found["training_seconds"] for found in evaluations if "training_seconds" in found]
     return {
         "network": entry.network,
@@ -53,7 +55,7 @@ def _row(runs: Sequence[PlannedRun], column: str, cost: dict[str, Any]) -> Row:
         "failed": {str(run.seed): run.failure for run in runs if run.state == "failed"},
         "training_seconds": statistics.fmean(seconds) if seconds else None,
         **_measured(cost),
-        "curves": _curves(runs) if entry.curves else [],
+        "curves": error_curves(metrics) if entry.curves else [],
     }
 
 
@@ -71,21 +73,3 @@ def _measured(cost: dict[str, Any]) -> Row:
         "batch": cost.get("batch"),
         "step_failed": cost.get("failed"),
     }
-
-
-def _curves(runs: Sequence[PlannedRun]) -> list[Row]:
-    """Errors by epoch: the mean over the seeds that got there, in percent."""
-    epochs: dict[int, list[dict[str, Any]]] = {}
-    for run in runs:
-        for line in read_json_lines(run.folder / "metrics.jsonl"):
-            if line["kind"] == "epoch":
-                epochs.setdefault(line["epoch"], []).append(line)
-    return [
-        {
-            "epoch": epoch,
-            "train_error": statistics.fmean(line["train_top1_error"] for line in lines),
-            "watched_error": statistics.fmean(line["validation_top1_error"] for line in lines),
-            "seeds": len(lines),
-        }
-        for epoch, lines in sorted(epochs.items())
-    ]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from densenets.models.zoo import DENSENETS, ZOO
+from densenets.models.zoo import DENSENETS, ZOO, kind_of
 from densenets.reproduce.config import Recipes, ReproduceOptions, Scale
 from densenets.training.peer_recipes import has_own_recipe
 from densenets.training.recipe import Recipe, changed
@@ -44,24 +43,6 @@ CPU_CHANGES: dict[str, Any] = {
 # FractalNet have channels that processors like, or time would tell of that.
 _EQUALS = ("densenet-bc-52-12", "preact-resnet20-basic", "highway-17-12", "fractalnet-10-9", "plain-20")
 
-_SERIES = (
-    (r"densenet-bc-.*|densenet\d.*", "DenseNet-BC"),
-    (r"densenet-b-.*", "DenseNet-B"),
-    (r"densenet-c-.*", "DenseNet-C"),
-    (r"densenet-.*", "DenseNet"),
-    (r"preact-resnet.*", "ResNet (pre-activation)"),
-    (r"resnet.*", "ResNet"),
-    (r"stochastic-depth-.*", "Stochastic Depth"),
-    (r"wrn-.*", "Wide ResNet"),
-    (r"plain-.*", "plain"),
-    (r"highway-.*", "Highway Network"),
-    (r"fractalnet-.*-drop-path", "FractalNet, drop-path"),
-    (r"fractalnet-.*", "FractalNet"),
-    (r"nin", "Network in Network"),
-    (r"all-cnn", "All-CNN"),
-    (r"dsn", "Deeply Supervised Net"),
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
@@ -86,7 +67,7 @@ class Entry:
     @property
     def series(self) -> str:
         """The kind of network, as the figure's legend calls it."""
-        return next(label for pattern, label in _SERIES if re.fullmatch(pattern, self.network))
+        return kind_of(self.network)
 
     @property
     def recipe(self) -> Recipe:

@@ -6,9 +6,19 @@ from densenets.errors import unknown_name
 from densenets.models.configs.base import NetworkConfig
 from densenets.models.zoo.densenets import DENSENETS, densenet_config
 from densenets.models.zoo.entries import PublishedErrors, ZooEntry
+from densenets.models.zoo.kinds import kind_of
 from densenets.models.zoo.peers import PEER_FORMS, PEERS, peer_config
 
-__all__ = ["DENSENETS", "NAME_FORMS", "PEERS", "ZOO", "PublishedErrors", "ZooEntry", "named_config"]
+__all__ = [
+    "DENSENETS",
+    "NAME_FORMS",
+    "PEERS",
+    "ZOO",
+    "PublishedErrors",
+    "ZooEntry",
+    "kind_of",
+    "named_config",
+]
 
 ZOO: dict[str, ZooEntry] = DENSENETS | PEERS
 
