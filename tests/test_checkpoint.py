@@ -173,7 +173,7 @@ def test_another_programs_safetensors_are_refused(tmp_path: Path):
     path = tmp_path / "theirs.safetensors"
     for metadata in (None, {"format": "pt"}):
         save_file(trained_network().state_dict(), path, metadata)
-        with pytest.raises(InputError, match=r"was not written by densenets .* train finetune"):
+        with pytest.raises(InputError, match=r"was not written by densenets .* densenets convert"):
             read_checkpoint(path)
 
 

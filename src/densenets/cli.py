@@ -18,7 +18,14 @@ from densenets import __version__
 from densenets.arguments import parse, read_shape
 from densenets.cli_analyze import analyze
 from densenets.errors import InputError, Interrupted, unknown_name
-from densenets.options import EvaluateOptions, ListOptions, PredictOptions, SummaryOptions
+from densenets.options import (
+    ConvertOptions,
+    EvaluateOptions,
+    ListOptions,
+    PredictOptions,
+    ReportOptions,
+    SummaryOptions,
+)
 from densenets.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -31,6 +38,8 @@ Densely connected convolutional networks without their drawbacks.
   train RECIPE        train a network; the run's folder holds all that comes out of it
   evaluate RUN        error rates, per-class table and confusion matrix of a run or a checkpoint
   predict RUN FILE    what a trained network sees in pictures
+  report RUN          one page that opens in a browser: result, mistakes, network, cost
+  convert FILE        a checkpoint from the DenseNet weights of another program
   summary MODEL       a network layer by layer: channels, parameters, multiply-adds, memory
   analyze ANALYSIS    see inside: feature reuse, gradients, memory, cost, efficiency, saliency
   benchmark MODEL     time and memory of a network on this machine, beside torchvision's
@@ -173,6 +182,34 @@ def _predict(arguments: list[str]) -> None:
     write_predictions(predictions, len(paths), options.format, options.out)
 
 
+def _convert(arguments: list[str]) -> None:
+    options = parse(ConvertOptions, arguments, "convert")
+    if options.out is None:
+        raise InputError("convert needs --out FILE, such as --out network.safetensors")
+    from densenets.interop.conventions import Pixels, read_class_names
+    from densenets.interop.convert import convert
+
+    conversion = convert(
+        options.source,
+        options.out,
+        data=options.data,
+        pixels=Pixels(mean=options.mean, std=options.std, image_size=options.image_size),
+        classes=read_class_names(options.classes) if options.classes else (),
+    )
+    print("\n".join(conversion.lines))
+
+
+def _report(arguments: list[str]) -> None:
+    options = parse(ReportOptions, arguments, "report")
+    from densenets.analysis.overview import make_overview
+    from densenets.report.page.write import write_page
+
+    overview = make_overview(options)
+    path = options.out or overview.default_path
+    size = write_page(overview, path)
+    print(f"{path} ({size / 1e6:.1f} MB); open it in a browser")
+
+
 def _summary(arguments: list[str]) -> None:
     options = parse(SummaryOptions, arguments, "summary")
     from densenets.architecture.densenet import block_facts
@@ -272,6 +309,8 @@ _VERBS = {
     "train": _train,
     "evaluate": _evaluate,
     "predict": _predict,
+    "convert": _convert,
+    "report": _report,
     "summary": _summary,
     "analyze": analyze,
     "benchmark": _benchmark,

@@ -23,7 +23,6 @@ from densenets.benchmark.step import StepConfig
 from densenets.errors import unknown_name
 from densenets.models.configs.base import NetworkConfig
 from densenets.models.zoo import named_config
-from densenets.progress import announcements
 
 _HELP = """usage: densenets analyze ANALYSIS [...]
 
@@ -70,6 +69,7 @@ def _reuse(arguments: list[str]) -> None:
 def _memory(arguments: list[str]) -> None:
     options = parse(MemoryOptions, arguments, "analyze memory")
     from densenets.analysis.memory import MemoryConfig, measurements, memory_growth
+    from densenets.progress import announcements
     from densenets.report.analyses import print_memory
     from densenets.report.memory import write_memory
 
@@ -97,6 +97,7 @@ def _memory(arguments: list[str]) -> None:
 def _cost(arguments: list[str]) -> None:
     options = parse(CostOptions, arguments, "analyze cost")
     from densenets.analysis.cost import CostConfig, compared_to_last, rival, step_costs
+    from densenets.progress import announcements
     from densenets.report.analyses import print_cost
     from densenets.report.cost import write_cost
 
@@ -124,6 +125,7 @@ def _cost(arguments: list[str]) -> None:
 def _efficiency(arguments: list[str]) -> None:
     options = parse(EfficiencyOptions, arguments, "analyze efficiency")
     from densenets.analysis.efficiency import efficiency_rows
+    from densenets.progress import announcements
     from densenets.report.analyses import print_efficiency
     from densenets.report.comparison import RUN_AXES, write_comparison
 
@@ -141,6 +143,7 @@ def _saliency(arguments: list[str]) -> None:
     from densenets.checkpoint import read_checkpoint
     from densenets.machine import choose_device
     from densenets.prediction import find_images
+    from densenets.progress import announcements
     from densenets.report.analyses import print_saliency
     from densenets.report.saliency import write_saliency
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,10 @@ from densenets.checkpoint import Checkpoint
 from densenets.data.batches import Batch, evaluation_batches
 from densenets.data.config import DataConfig
 from densenets.data.load import load_test_images
+from densenets.data.sources import Images
 from densenets.distributed import Ranks
+
+Observer = Callable[[Tensor, Tensor], None]
 
 _TOP = 5
 
@@ -106,17 +109,40 @@ def evaluate_checkpoint(checkpoint: Checkpoint, options: EvaluationOptions, rank
     Raises:
         InputError: the data is missing or broken, or its classes are not the checkpoint's.
     """
+    return evaluate_on(checkpoint, test_images(checkpoint, options), options, ranks)
+
+
+def test_images(checkpoint: Checkpoint, options: EvaluationOptions) -> Images:
+    """The images that a checkpoint is evaluated on.
+
+    Raises:
+        InputError: the data is missing, or its classes are not the checkpoint's.
+    """
     fields = checkpoint.details.get("data")
     config = DataConfig.from_dict(fields) if fields else None
     if config and options.root:
         config = dataclasses.replace(config, root=options.root)
-    images = load_test_images(
+    return load_test_images(
         options.data,
         config,
         options.root or Path("data"),
         checkpoint.classes,
         skip_broken=options.skip_broken,
     )
+
+
+def evaluate_on(
+    checkpoint: Checkpoint,
+    images: Images,
+    options: EvaluationOptions,
+    ranks: Ranks,
+    observe: Observer | None = None,
+) -> Evaluation:
+    """Evaluate a checkpoint on images that were loaded for it.
+
+    Raises:
+        InputError: an image is broken.
+    """
     batches = evaluation_batches(
         images.to(ranks.device),
         options.batch_size,
@@ -132,6 +158,7 @@ def evaluate_checkpoint(checkpoint: Checkpoint, options: EvaluationOptions, rank
         len(checkpoint.classes),
         ranks,
         precision=getattr(torch, options.precision),
+        observe=observe,
     )
 
 
@@ -144,6 +171,7 @@ def evaluate(
     *,
     precision: torch.dtype = torch.float32,
     channels_last: bool = False,
+    observe: Observer | None = None,
 ) -> Evaluation:
     """Evaluate a network on this rank's batches, and add up what all ranks found.
 
@@ -154,6 +182,7 @@ def evaluate(
         ranks: this process's place.
         precision: bfloat16 evaluates under autocast.
         channels_last: memory format that the images are brought to.
+        observe: called with the labels, N, and logits, N x classes, of every batch in turn.
     """
     was_training = model.training
     model.eval()
@@ -164,6 +193,8 @@ def evaluate(
     for batch in batches:
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
             logits = _logits(model, batch.images, channels_last).float()
+        if observe is not None:
+            observe(batch.labels, logits)
         guesses = logits.topk(min(_TOP, num_classes), dim=1).indices
         pairs = batch.labels * num_classes + guesses[:, 0]
         confusion += torch.bincount(pairs, minlength=num_classes**2).view_as(confusion)

@@ -60,6 +60,50 @@ class PredictOptions:
 
 
 @dataclass(frozen=True)
+class ConvertOptions:
+    """Which weights of another program become a checkpoint, and what they do not say of themselves."""
+
+    source: Path
+    """A PyTorch or safetensors file with the weights of a DenseNet."""
+    out: Path | None = None
+    """The checkpoint, a .safetensors file; needed."""
+    data: str = ""
+    """The named set that it was trained on, such as cifar10; for the names of its classes and their size."""
+    mean: tuple[float, ...] = ()
+    """Of the pixels in 0 ... 1, for each channel, that training subtracted; without it that of --data."""
+    std: tuple[float, ...] = ()
+    """Of the pixels in 0 ... 1, for each channel, that training divided by; several are in use for CIFAR."""
+    image_size: int = 0
+    """Side of the network's input in pixels; 0 for that of --data, or 224 and 32 by the network's stem."""
+    classes: Path | None = None
+    """A text file of one class name a line, or the folder of class folders; without it those of --data."""
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What becomes a page, and what it shows beside what is known already."""
+
+    source: Path
+    """A run's folder or a checkpoint file."""
+    out: Path | None = None
+    """The page; by default report.html in the run's folder, or beside the checkpoint."""
+    data: str = ""
+    """For the worst mistakes: a named set or a folder of class folders; without it what it was trained on."""
+    root: Path | None = None
+    """Where a named set lies."""
+    mistakes: int = 12
+    """How many of the worst mistakes are shown; 0 for none."""
+    measure: bool = True
+    """Measure time and memory of a training step on this machine, if that is not known already."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+    batch_size: int = 100
+    """Images of a batch while the mistakes are looked for."""
+    workers: int = 2
+    """Processes that decode images of folders."""
+
+
+@dataclass(frozen=True)
 class SummaryOptions:
     """Which network is shown, for what input."""
 

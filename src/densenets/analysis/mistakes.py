@@ -1,0 +1,112 @@
+"""The mistakes of which a network was surest: test images whose class it thought least likely."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from densenets.checkpoint import Checkpoint
+from densenets.data.images import central_crop, read_image
+from densenets.data.sources import Images, MemoryImages
+from densenets.distributed import Ranks
+from densenets.evaluation import Evaluation, EvaluationOptions, evaluate_on, test_images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mistake:
+    """A test image that was taken for something else.
+
+    Attributes:
+        name: the file's, or its number among the test images, from 0.
+        true: its class.
+        true_probability: that the network gave to it.
+        predicted: the class that it was taken for.
+        predicted_probability: of that class.
+        pixels: as the network saw it, uint8, channels x height x width.
+    """
+
+    name: str
+    true: str
+    true_probability: float
+    predicted: str
+    predicted_probability: float
+    pixels: Tensor = field(repr=False, compare=False)
+
+
+def evaluate_with_mistakes(
+    checkpoint: Checkpoint, options: EvaluationOptions, ranks: Ranks, count: int
+) -> tuple[Evaluation, list[Mistake]]:
+    """Evaluate a checkpoint, and find its worst mistakes in the same pass.
+
+    Args:
+        checkpoint: the network.
+        options: what it is evaluated on.
+        ranks: one process.
+        count: mistakes that are wanted at most.
+
+    Returns:
+        The evaluation, and the wrongly classified images with the highest loss, the highest first; of equal
+        ones the first image.
+
+    Raises:
+        InputError: the data is missing or broken, or its classes are not the checkpoint's.
+    """
+    images = test_images(checkpoint, options)
+    worst = _Worst(count)
+    evaluation = evaluate_on(checkpoint, images, options, ranks, worst.observe)
+    return evaluation, [_mistake(checkpoint, images, *found) for found in worst.found()]
+
+
+class _Worst:
+    """Keeps the wrongly classified images of the highest loss."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._seen = count, 0
+        self._log_probabilities = torch.empty(0)  # of the true class
+        self._indices = torch.empty(0, dtype=torch.int64)
+        self._pairs = torch.empty(0, 2, dtype=torch.int64)  # true class, predicted class
+        self._predicted = torch.empty(0)  # log-probability of the predicted class
+
+    def observe(self, labels: Tensor, logits: Tensor) -> None:
+        """Look at a batch: labels N, logits N x classes."""
+        labels, log_probabilities = labels.cpu(), logits.detach().float().log_softmax(dim=1).cpu()
+        largest, guesses = log_probabilities.max(dim=1)
+        wrong = (guesses != labels).nonzero()[:, 0]
+        true = log_probabilities[wrong, labels[wrong]]
+        self._log_probabilities = torch.cat([self._log_probabilities, true])
+        self._indices = torch.cat([self._indices, self._seen + wrong])
+        self._pairs = torch.cat([self._pairs, torch.stack([labels[wrong], guesses[wrong]], dim=1)])
+        self._predicted = torch.cat([self._predicted, largest[wrong]])
+        self._seen += len(labels)
+        order = self._log_probabilities.argsort(stable=True)[: self._count]
+        self._log_probabilities, self._indices = self._log_probabilities[order], self._indices[order]
+        self._pairs, self._predicted = self._pairs[order], self._predicted[order]
+
+    def found(self) -> list[tuple[int, int, int, float, float]]:
+        """Of each: index, true class, predicted class, and the probabilities of the two."""
+        return [
+            (int(index), int(true), int(guess), float(p_true), float(p_guess))
+            for index, (true, guess), p_true, p_guess in zip(
+                self._indices, self._pairs, self._log_probabilities.exp(), self._predicted.exp(), strict=True
+            )
+        ]
+
+
+def _mistake(
+    checkpoint: Checkpoint, images: Images, index: int, true: int, guess: int, p_true: float, p_guess: float
+) -> Mistake:
+    if isinstance(images, MemoryImages):
+        name, pixels = f"test image {index}", images.pixels[index].cpu()
+    else:
+        path, preprocessing = images.paths[index], checkpoint.preprocessing
+        name, pixels = path.name, central_crop(read_image(path, preprocessing.channels), preprocessing)
+    return Mistake(
+        name=name,
+        true=checkpoint.classes[true],
+        true_probability=p_true,
+        predicted=checkpoint.classes[guess],
+        predicted_probability=p_guess,
+        pixels=pixels,
+    )
