@@ -201,10 +201,24 @@ def _convert(arguments: list[str]) -> None:
 
 def _report(arguments: list[str]) -> None:
     options = parse(ReportOptions, arguments, "report")
-    from densenets.analysis.overview import make_overview
+    from densenets.analysis.overview import OverviewConfig, make_overview
+    from densenets.evaluation import EvaluationOptions
     from densenets.report.page.write import write_page
 
-    overview = make_overview(options)
+    overview = make_overview(
+        OverviewConfig(
+            source=options.source,
+            evaluation=EvaluationOptions(
+                data=options.data,
+                root=options.root,
+                batch_size=options.batch_size,
+                workers=options.workers,
+            ),
+            mistakes=options.mistakes,
+            measure=options.measure,
+            device=options.device,
+        )
+    )
     path = options.out or overview.default_path
     size = write_page(overview, path)
     print(f"{path} ({size / 1e6:.1f} MB); open it in a browser")

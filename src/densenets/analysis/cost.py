@@ -13,7 +13,7 @@ from densenets.benchmark.step import StepConfig, measured_step, peak_bytes, phas
 from densenets.errors import InputError
 from densenets.models.configs.base import NetworkConfig
 from densenets.models.configs.densenet import DenseNetConfig
-from densenets.models.zoo import kind_of, named_config
+from densenets.models.zoo import named_config
 from densenets.ops.execution import Execution
 
 _BACKWARD = 2  # forward passes that a backward pass takes by arithmetic
@@ -104,7 +104,7 @@ def step_costs(config: CostConfig, announce: Callable[[str], None]) -> list[Row]
         announce: told of each measurement before it is made.
 
     Returns:
-        A row each: model, kind, execution, depth, parameters and multiply_adds (of a forward pass of one
+        A row each: model, execution, depth, parameters and multiply_adds (of a forward pass of one
         image); milliseconds an image of forward_ms, backward_ms, optimizer_ms and step_ms; forward_gigaflops
         and backward_gigaflops, the additions and multiplications a second that the arithmetic asks for
         (what is made again is not counted); memory_bytes at the peak; batch. Or "failed", the reason.
@@ -122,7 +122,6 @@ def cost_row(name: str, step: StepConfig, cost: dict[str, Any]) -> Row:
     multiply_adds = facts.total("multiply_adds")
     row: Row = {
         "model": name,
-        "kind": kind_of(name),
         "execution": step.execution,
         "depth": step.network.depth,
         "parameters": facts.total("parameters"),

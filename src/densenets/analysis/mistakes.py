@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -36,7 +37,11 @@ class Mistake:
 
 
 def evaluate_with_mistakes(
-    checkpoint: Checkpoint, options: EvaluationOptions, ranks: Ranks, count: int
+    checkpoint: Checkpoint,
+    options: EvaluationOptions,
+    ranks: Ranks,
+    count: int,
+    watch: Callable[[int, int], None] | None = None,
 ) -> tuple[Evaluation, list[Mistake]]:
     """Evaluate a checkpoint, and find its worst mistakes in the same pass.
 
@@ -45,6 +50,7 @@ def evaluate_with_mistakes(
         options: what it is evaluated on.
         ranks: one process.
         count: mistakes that are wanted at most.
+        watch: told after every batch how many images are done, of how many.
 
     Returns:
         The evaluation, and the wrongly classified images with the highest loss, the highest first; of equal
@@ -55,7 +61,13 @@ def evaluate_with_mistakes(
     """
     images = test_images(checkpoint, options)
     worst = _Worst(count)
-    evaluation = evaluate_on(checkpoint, images, options, ranks, worst.observe)
+
+    def observe(labels: Tensor, logits: Tensor) -> None:
+        worst.observe(labels, logits)
+        if watch is not None:
+            watch(worst.seen, len(images))
+
+    evaluation = evaluate_on(checkpoint, images, options, ranks, observe)
     return evaluation, [_mistake(checkpoint, images, *found) for found in worst.found()]
 
 
@@ -63,7 +75,7 @@ class _Worst:
     """Keeps the wrongly classified images of the highest loss."""
 
     def __init__(self, count: int) -> None:
-        self._count, self._seen = count, 0
+        self._count, self.seen = count, 0
         self._log_probabilities = torch.empty(0)  # of the true class
         self._indices = torch.empty(0, dtype=torch.int64)
         self._pairs = torch.empty(0, 2, dtype=torch.int64)  # true class, predicted class
@@ -76,10 +88,10 @@ class _Worst:
         wrong = (guesses != labels).nonzero()[:, 0]
         true = log_probabilities[wrong, labels[wrong]]
         self._log_probabilities = torch.cat([self._log_probabilities, true])
-        self._indices = torch.cat([self._indices, self._seen + wrong])
+        self._indices = torch.cat([self._indices, self.seen + wrong])
         self._pairs = torch.cat([self._pairs, torch.stack([labels[wrong], guesses[wrong]], dim=1)])
         self._predicted = torch.cat([self._predicted, largest[wrong]])
-        self._seen += len(labels)
+        self.seen += len(labels)
         order = self._log_probabilities.argsort(stable=True)[: self._count]
         self._log_probabilities, self._indices = self._log_probabilities[order], self._indices[order]
         self._pairs, self._predicted = self._pairs[order], self._predicted[order]

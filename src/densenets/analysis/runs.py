@@ -1,0 +1,108 @@
+"""A run's folder as plain data: what it followed, what came out, what a step of it costs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from densenets.benchmark.step import StepConfig, measured_step
+from densenets.checkpoint import Description, read_description
+from densenets.errors import InputError
+from densenets.files import read_json, read_json_lines, write_json
+from densenets.models.zoo import kind_of
+from densenets.ops.execution import Execution
+from densenets.training.recipe import Recipe, recipe_from_dict
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """A run of `densenets train`.
+
+    Attributes:
+        folder: of the run.
+        recipe: that it followed.
+        description: of the checkpoint that it reports.
+        evaluation: what stands in evaluation.json; None before the run has come to its end.
+        metrics: the lines of metrics.jsonl.
+        starts: of each start, versions, device, date and command.
+    """
+
+    folder: Path
+    recipe: Recipe
+    description: Description
+    evaluation: Mapping[str, Any] | None
+    metrics: tuple[dict[str, Any], ...]
+    starts: tuple[dict[str, Any], ...]
+
+    @property
+    def watched(self) -> str:
+        """What the validation images are."""
+        return "held out" if self.recipe.data.held_out else "test"
+
+    @property
+    def step(self) -> StepConfig:
+        """A training step of it."""
+        config = self.description.config
+        sides = (self.description.preprocessing.image_size,) * config.spatial_dims
+        return StepConfig.of_training(self.recipe, config, sides)
+
+    @property
+    def network(self) -> str:
+        """Its name, or of weights that say themselves what they are, the family and the depth."""
+        config, named = self.description.config, self.recipe.model.config
+        same = dataclasses.replace(named, num_classes=config.num_classes, in_channels=config.in_channels)
+        return self.recipe.model.name if same == config else f"{config.title} of depth {config.depth}"
+
+    @property
+    def kind(self) -> str:
+        """What a figure's legend calls it."""
+        name = self.recipe.model.name
+        return kind_of(name) if self.network == name else self.description.config.title
+
+    def cost(self, execution: Execution, *, measure: bool, announce: Callable[[str], None]) -> dict[str, Any]:
+        """What `measured_step` finds of the run's step, measured once and then kept in the folder.
+
+        Args:
+            execution: of the dense blocks.
+            measure: measure it if the folder does not hold it; otherwise the result is empty.
+            announce: told of a measurement before it is made.
+        """
+        file = self.folder / f"step-cost-{execution}.json"
+        if file.exists():
+            return dict(read_json(file))
+        if not measure:
+            return {}
+        announce(f"a training step of {self.folder}, {execution}")
+        cost = measured_step(dataclasses.replace(self.step, execution=execution))
+        if "failed" not in cost:
+            write_json(file, cost)
+        return cost
+
+
+def read_run(folder: Path) -> RunFacts:
+    """Read a run's folder, finished or not.
+
+    Raises:
+        InputError: it is no run's folder, or has no checkpoint yet.
+    """
+    if not (folder / "recipe.json").exists():
+        raise InputError(f"{folder} is no run's folder (it has no recipe.json); name runs of densenets train")
+    evaluation, environment = folder / "evaluation.json", folder / "environment.json"
+    return RunFacts(
+        folder=folder,
+        recipe=_read_recipe(folder / "recipe.json"),
+        description=read_description(folder),
+        evaluation=read_json(evaluation) if evaluation.exists() else None,
+        metrics=tuple(read_json_lines(folder / "metrics.jsonl")),
+        starts=tuple(read_json(environment)) if environment.exists() else (),
+    )
+
+
+def _read_recipe(file: Path) -> Recipe:
+    try:
+        return recipe_from_dict(read_json(file))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{file} is no recipe of this version ({error})") from error
