@@ -19,7 +19,9 @@ from densenets.ops.execution import Execution
 _BACKWARD = 2  # forward passes that a backward pass takes by arithmetic
 _FLOPS = 2  # of a multiply-add
 _IMAGENET_RIVALS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-_DEEPEST_RIVAL = 111  # units a stage: the 1001 layers of the deepest that was published
+_RIVAL_UNITS = range(1, 19)  # a stage, up to the 164 layers whose errors the paper compares
+_RIVAL_WIDTHS = (16, 32, 48, 64, 96, 128)  # channels that a stage begins with; 16 is the paper's
+_NEAR = 0.04  # of the parameters
 
 Row = dict[str, Any]
 
@@ -70,7 +72,7 @@ class CostConfig:
 
 
 def rival(name: str) -> str:
-    """The ResNet whose parameters are nearest to a DenseNet's: pre-activation, or ImageNet's.
+    """A ResNet with about as many parameters as a DenseNet: pre-activation, or the nearest of ImageNet's.
 
     Raises:
         InputError: no network has the name, or it is no DenseNet.
@@ -78,18 +80,20 @@ def rival(name: str) -> str:
     network = named_config(name)
     if not isinstance(network, DenseNetConfig):
         raise InputError(f"{name} is a {network.title}; name a second network to compare it with")
-    names = (
-        _IMAGENET_RIVALS
-        if network.stem == "imagenet"
-        else tuple(f"preact-resnet{9 * units + 2}" for units in range(1, _DEEPEST_RIVAL + 1))
-    )
     wanted = _facts(name, network).total("parameters")
 
-    def distance(other: str) -> int:
+    def distance(other: str) -> float:
         config = dataclasses.replace(named_config(other), num_classes=network.num_classes)
-        return abs(_facts(other, config).total("parameters") - wanted)
+        return abs(_facts(other, config).total("parameters") / wanted - 1)
 
-    return min(names, key=distance)
+    if network.stem == "imagenet":
+        return min(_IMAGENET_RIVALS, key=distance)
+    nearest = [
+        min((f"preact-resnet{9 * units + 2}-{width}" for units in _RIVAL_UNITS), key=distance)
+        for width in _RIVAL_WIDTHS
+    ]
+    # The first that is near enough, so that it is no wider than it has to be.
+    return next((other for other in nearest if distance(other) < _NEAR), min(nearest, key=distance))
 
 
 def _facts(name: str, network: NetworkConfig) -> NetworkFacts:
@@ -107,7 +111,8 @@ def step_costs(config: CostConfig, announce: Callable[[str], None]) -> list[Row]
         A row each: model, execution, depth, parameters and multiply_adds (of a forward pass of one
         image); milliseconds an image of forward_ms, backward_ms, optimizer_ms and step_ms; forward_gigaflops
         and backward_gigaflops, the additions and multiplications a second that the arithmetic asks for
-        (what is made again is not counted); memory_bytes at the peak; batch. Or "failed", the reason.
+        (what is made again is not counted); memory_bytes at the peak; batch; ran, the
+        execution that an asked-for one became, and why. Or "failed", the reason.
     """
     rows = []
     for name, step in config.steps():
@@ -135,6 +140,7 @@ def cost_row(name: str, step: StepConfig, cost: dict[str, Any]) -> Row:
     gigaflops = _FLOPS * multiply_adds * step.batch / 1e9
     return {
         **row,
+        "ran": cost["ran"],
         "optimizer_ms": 1000 * cost["optimizer_seconds"] / step.batch,
         "forward_gigaflops": gigaflops / cost["forward_seconds"],
         "backward_gigaflops": _BACKWARD * gigaflops / cost["backward_seconds"],

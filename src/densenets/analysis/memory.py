@@ -75,9 +75,8 @@ class MemoryConfig:
         if self.scales[-1] > 4:
             raise InputError(f"scales {self.scales} cannot be: at most 4 times the layers are measured")
         if not self.executions or "auto" in self.executions:
-            raise InputError(
-                f"executions cannot be '{' '.join(self.executions)}'; known: {', '.join(_STORED)}"
-            )
+            given = " ".join(self.executions)
+            raise InputError(f"executions '{given}' cannot be; known: {', '.join(_STORED)}")
         if self.memory < 0:
             raise InputError(f"memory {self.memory} cannot be: at least 0 bytes")
 

@@ -25,6 +25,7 @@ from densenets.evaluation import EvaluationOptions
 from densenets.machine import environment
 from densenets.models.configs.base import NetworkConfig
 from densenets.models.configs.densenet import DenseNetConfig
+from densenets.models.zoo import name_of
 from densenets.ops.execution import Execution
 from densenets.progress import announcements, progress_bar
 
@@ -115,7 +116,7 @@ def make_overview(config: OverviewConfig) -> Overview:
     network = checkpoint.model.config
     sides = (checkpoint.preprocessing.image_size,) * network.spatial_dims
     evaluation, mistakes, note = _mistakes(checkpoint, config)
-    name = run.network if run else f"{network.title} of depth {network.depth}"
+    name = run.network if run else name_of(network) or f"{network.title} of depth {network.depth}"
     return Overview(
         source=config.source,
         name=run.recipe.name if run else config.source.stem,

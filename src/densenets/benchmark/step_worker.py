@@ -20,8 +20,10 @@ from torch.nn.functional import cross_entropy
 from densenets.benchmark.memory import PeakMemory, give_back_freed_memory
 from densenets.benchmark.step import StepConfig
 from densenets.machine import choose_device, environment, keep_freed_memory
+from densenets.models.configs.densenet import DenseNetConfig
 from densenets.models.create import build_network
 from densenets.models.network import Network, all_logits
+from densenets.ops.dense_block import explain_execution
 from densenets.training.learner import build_optimizer
 
 _WARMUP, _STEPS, _ENOUGH_SECONDS, _FEWEST_STEPS = 3, 7, 20.0, 3
@@ -41,8 +43,8 @@ def measure(config: StepConfig) -> dict[str, Any]:
 
     Returns:
         forward_seconds, backward_seconds and optimizer_seconds of a step: medians, or means where the steps
-        of a network differ by chance; steps, how many were measured; batch; memory_bytes at the peak (on a
-        CPU resident, above the process with its libraries); and the machine.
+        of a network differ by chance; steps, how many were measured; batch; ran, the execution and why;
+        memory_bytes at the peak (on a CPU resident, above the process with its libraries); and the machine.
     """
     device = choose_device(config.device)
     torch.manual_seed(0)
@@ -66,9 +68,16 @@ def measure(config: StepConfig) -> dict[str, Any]:
         "optimizer_seconds": optimizer,
         "steps": len(settled),
         "batch": config.batch,
+        "ran": _what_runs(config, device),
         "memory_bytes": memory.read(),
         **environment(device),
     }
+
+
+def _what_runs(config: StepConfig, device: torch.device) -> str:
+    if not isinstance(config.network, DenseNetConfig):
+        return "reference"
+    return str(explain_execution(config.execution, device, torch.float32))
 
 
 def measure_in_use(config: StepConfig) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from densenets.report.text import bytes_text, console, duration, short
+from densenets.report.text import bytes_text, console, duration, milliseconds, short
 
 
 def print_reuse(data: dict[str, Any]) -> None:
@@ -126,7 +126,7 @@ def print_cost(data: dict[str, Any]) -> None:
             row["execution"],
             f"{row['parameters']:,}",
             short(row["multiply_adds"]),
-            *(_value(row.get(f"{phase}_ms"), 3) for phase in ("forward", "backward", "optimizer", "step")),
+            *(milliseconds(row.get(f"{phase}_ms")) for phase in ("forward", "backward", "optimizer", "step")),
             " / ".join(_value(speed, 3) for speed in speeds),
             "failed" if "failed" in row else bytes_text(row["memory_bytes"]),
         )
@@ -167,7 +167,7 @@ def print_efficiency(data: dict[str, Any]) -> None:
             f"{row['parameters']:,}",
             short(row["multiply_adds"]),
             duration(row["training_seconds"]),
-            _value(row["step_ms"], 3),
+            milliseconds(row["step_ms"]),
             bytes_text(row["memory_bytes"]),
         )
     out = console()

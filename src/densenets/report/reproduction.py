@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from densenets.files import write_bytes
-from densenets.report.text import bytes_text, console, duration, short
+from densenets.report.text import bytes_text, console, duration, milliseconds, short
 
 _COLUMNS = (
     "network",
@@ -102,8 +102,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
         "-" if row["paper_error"] is None else f"{row['paper_error']:.2f}",
         _ours(row),
         f"{row['seeds']}",
-        _milliseconds(row["forward_ms"]),
-        _milliseconds(row["backward_ms"]),
+        milliseconds(row["forward_ms"]),
+        milliseconds(row["backward_ms"]),
         bytes_text(row["memory_bytes"]),
         duration(row["training_seconds"]),
     ]
@@ -114,10 +114,6 @@ def _ours(row: dict[str, Any]) -> str:
         return "failed" if row["failed"] else "-"
     spread = "" if row["deviation"] is None else f" ± {row['deviation']:.2f}"
     return f"{row['mean_error']:.2f}{spread}" + (" (some failed)" if row["failed"] else "")
-
-
-def _milliseconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
 
 
 def _remarks(rows: list[dict[str, Any]]) -> list[str]:

@@ -45,3 +45,10 @@ def duration(seconds: float | None) -> str:
         if seconds >= unit:
             return f"{seconds / unit:,.1f} {name}"
     return f"{seconds:.0f} s"
+
+
+def milliseconds(value: float | None) -> str:
+    """A time in three digits, or in whole milliseconds above that."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"

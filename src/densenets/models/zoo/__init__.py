@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from densenets.errors import unknown_name
 from densenets.models.configs.base import NetworkConfig
 from densenets.models.zoo.densenets import DENSENETS, densenet_config
@@ -37,3 +39,13 @@ def named_config(name: str) -> NetworkConfig:
     if config is None:
         raise unknown_name("model", name, [*ZOO, "densenet-bc-DEPTH-GROWTH"])
     return config
+
+
+def name_of(config: NetworkConfig) -> str | None:
+    """The name in `ZOO` of a network, whatever its classes and channels; None if it has none."""
+    plain = {"num_classes": 10, "in_channels": 3, "spatial_dims": 2}
+
+    def core(network: NetworkConfig) -> NetworkConfig:
+        return dataclasses.replace(network, **plain)
+
+    return next((name for name, entry in ZOO.items() if core(entry.config) == core(config)), None)

@@ -17,7 +17,7 @@ from densenets.analysis.overview import Overview
 from densenets.analysis.reuse import BlockReuse, FeatureReuse, reuse_summary
 from densenets.architecture.facts import NetworkFacts
 from densenets.report.reuse import layer_values
-from densenets.report.text import bytes_text, duration, short
+from densenets.report.text import bytes_text, duration, milliseconds, short
 
 MOST_NAMED_CLASSES = 30  # with more a table cannot be taken in
 _CONFUSIONS = 20
@@ -260,8 +260,8 @@ def costs(overview: Overview) -> Values | None:
         "device": overview.machine["device"],
         "rows": [
             [
-                row["execution"],
-                *(f"{row[phase]:.3g}" for phase in phases),
+                row["ran"],
+                *(milliseconds(row[phase]) for phase in phases),
                 bytes_text(row["memory_bytes"]),
             ]
             for row in measured
@@ -282,7 +282,7 @@ def tables(overview: Overview) -> list[tuple[str, list[tuple[str, str]]]]:
         for group, fields in overview.run.recipe.to_dict().items():
             if isinstance(fields, dict):
                 found.append((f"Recipe: {group}", [(name, _text(value)) for name, value in fields.items()]))
-    else:
+    elif overview.details:
         found.append(("Checkpoint", _pairs(overview.details)))
     found.append(("Pictures", [(name, _text(v)) for name, v in overview.preprocessing.to_dict().items()]))
     starts = overview.run.starts if overview.run else ()
