@@ -1,4 +1,4 @@
-# make demo: train, evaluate and show a DenseNet on real digits.  make test: run every test.
+# make demo: train and evaluate a DenseNet on real digits, and write its report.  make test: run every test.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: help install demo test check format clean
 
 help:
-	@echo "make demo     train a DenseNet on real handwritten digits, and show the result"
+	@echo "make demo     train a DenseNet on real handwritten digits, show the result, write its report"
 	@echo "make test     run every test"
 	@echo "make check    formatting, lint and types"
 	@echo "make install  the package with its tools in $(VENV), which the others do first"
@@ -22,6 +22,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/densenets train digits --out runs/demo --resume
 	$(BIN)/densenets evaluate runs/demo
+	$(BIN)/densenets report runs/demo
 
 test: install
 	$(BIN)/python -m pytest
