@@ -13,6 +13,7 @@ from typing import Any
 from densenets.analysis.options import (
     CostOptions,
     EfficiencyOptions,
+    GradientsOptions,
     MemoryOptions,
     OutputOptions,
     ReuseOptions,
@@ -64,6 +65,30 @@ def _reuse(arguments: list[str]) -> None:
     data = {"checkpoint": str(options.checkpoint), **reuse.to_dict()}
     write_reuse(reuse, f"feature reuse, {options.checkpoint}", options.out / "reuse")
     _finish("reuse", options, data, reuse.rows(), print_reuse)
+
+
+def _gradients(arguments: list[str]) -> None:
+    options = parse(GradientsOptions, arguments, "analyze gradients")
+    from densenets.analysis.gradients import GradientsConfig, gradient_flow, measurements
+    from densenets.progress import announcements
+    from densenets.report.analyses import print_gradients
+    from densenets.report.gradients import write_gradients
+
+    config = GradientsConfig(
+        models=options.models,
+        data=options.data,
+        root=options.root,
+        settings=options.settings,
+        steps=options.steps,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+        device=options.device,
+    )
+    with announcements(measurements(config)) as announce:
+        flow = gradient_flow(config, announce)
+    write_gradients(flow, options.out / "gradients")
+    _finish("gradients", options, flow.to_dict(), flow.rows(), print_gradients)
 
 
 def _memory(arguments: list[str]) -> None:
@@ -162,6 +187,7 @@ def _saliency(arguments: list[str]) -> None:
 
 _ANALYSES: dict[str, Callable[[list[str]], None]] = {
     "reuse": _reuse,
+    "gradients": _gradients,
     "memory": _memory,
     "cost": _cost,
     "efficiency": _efficiency,

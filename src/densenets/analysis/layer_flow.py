@@ -30,7 +30,7 @@ Setting = Literal["xavier", "he", "paper"]
 SETTINGS: dict[Setting, str] = {
     "xavier": "without batch normalisation, Xavier's weights (variance 1 / fan-in)",
     "he": "without batch normalisation, He's weights (variance 2 / fan-in)",
-    "paper": "as the networks' papers build them",
+    "paper": "as the networks' papers build them, with batch normalisation where they have it",
 }
 _BESIDE_THE_PATH = {"gate", "downsample", "companions"}  # what decides or leads past is no layer of depth
 
@@ -39,10 +39,12 @@ _BESIDE_THE_PATH = {"gate", "downsample", "companions"}  # what decides or leads
 class LayerFlow:
     """One convolution at one moment; what is not a number is None.
 
+    Means are over all values of all images: of a mean over 2x2 pixels each gets a quarter of the gradient.
+
     Attributes:
         name: as in the state dict.
         signal: root mean square of what it makes.
-        gradient: root mean square of the gradient of an image's loss by that.
+        gradient: root mean square of the gradient, by what it makes, of the loss summed over images, in nats.
         weight_gradient: root mean square of the gradient of the mean loss by its weights.
         relative_gradient: the same by the root mean square of the weights.
     """
@@ -106,35 +108,7 @@ def measure(model: Network, batch: Batch) -> tuple[float | None, tuple[LayerFlow
     gradients = torch.autograd.grad(loss, [*outputs, *weights])
     images = len(batch.labels)
     flows = zip(names, outputs, gradients, weights, gradients[len(outputs) :], strict=False)
-    return finite(loss / images), tuple(_layer_flow(*flow, images) for flow in flows)
-
-
-def finite(value: Tensor) -> float | None:
-    """A number that JSON can hold; None for infinity and for what is no number."""
-    number = float(value)
-    return number if math.isfinite(number) else None
-
-
-def _layer_flow(
-    name: str, output: Tensor, gradient: Tensor, weight: Tensor, weight_gradient: Tensor, images: int
-) -> LayerFlow:
-    of_weights = _rms(weight_gradient) / images
-    return LayerFlow(
-        name=name,
-        signal=finite(_rms(output)),
-        gradient=finite(_rms(gradient)),
-        weight_gradient=finite(of_weights),
-        relative_gradient=finite(of_weights / _rms(weight)),
-    )
-
-
-def _is_on_the_path(name: str, network: Network) -> bool:
-    """Whether a convolution is a layer of depth."""
-    parts = name.split(".")
-    if isinstance(network.config, FractalNetConfig):
-        # blocks.BLOCK.columns.COLUMN.NUMBER.conv
-        return parts[3] == str(network.config.columns - 1)
-    return not _BESIDE_THE_PATH.intersection(parts)
+    return finite(loss.detach() / images), tuple(_layer_flow(*flow, images) for flow in flows)
 
 
 def first_to_last(values: Sequence[float | None]) -> float | None:
@@ -151,6 +125,34 @@ def first_to_last(values: Sequence[float | None]) -> float | None:
         return 0.0
     logarithms = [math.log(value) for value in known]
     return math.exp((math.fsum(logarithms[:tenth]) - math.fsum(logarithms[tenth:])) / tenth)
+
+
+def finite(value: Tensor) -> float | None:
+    """A number that JSON can hold; None for infinity and for what is no number."""
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _is_on_the_path(name: str, network: Network) -> bool:
+    """Whether a convolution is a layer of depth."""
+    parts = name.split(".")
+    if isinstance(network.config, FractalNetConfig):
+        # blocks.BLOCK.columns.COLUMN.NUMBER.conv
+        return parts[3] == str(network.config.columns - 1)
+    return not _BESIDE_THE_PATH.intersection(parts)
+
+
+def _layer_flow(
+    name: str, output: Tensor, gradient: Tensor, weight: Tensor, weight_gradient: Tensor, images: int
+) -> LayerFlow:
+    of_weights = _rms(weight_gradient) / images
+    return LayerFlow(
+        name=name,
+        signal=finite(_rms(output)),
+        gradient=finite(_rms(gradient)),
+        weight_gradient=finite(of_weights),
+        relative_gradient=finite(of_weights / _rms(weight)),
+    )
 
 
 def _rms(values: Tensor) -> Tensor:

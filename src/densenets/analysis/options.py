@@ -32,6 +32,30 @@ class ReuseOptions(OutputOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GradientsOptions(OutputOptions):
+    """Signal and gradient of every layer by depth, at initialisation and after some steps of training."""
+
+    models: tuple[str, ...]
+    """Names of the zoo, such as densenet-40-12 resnet38 plain-38 highway-38-8."""
+    data: str = "digits"
+    """Images to train on: digits, fashion-mnist, cifar10, cifar100 or svhn."""
+    root: Path = Path("data")
+    """Where they lie."""
+    settings: tuple[Literal["xavier", "he", "paper"], ...] = ("xavier", "paper")
+    """paper: as the networks' papers build them; xavier, he: without batch normalisation, such weights."""
+    steps: tuple[int, ...] = (0, 20, 100)
+    """Of training, after which is measured; 0 is the initialisation."""
+    batch_size: int = 64
+    """Images of a training step, and images that are measured with."""
+    learning_rate: float = 0.01
+    """The highest of the schedule, alike for all networks; 0 for the recipe's own."""
+    seed: int = 0
+    """Of initial weights, order of images and augmentation."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemoryOptions(OutputOptions):
     """Peak training memory of a DenseNet against depth and batch, measured in every execution."""
 

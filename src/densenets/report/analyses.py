@@ -48,6 +48,32 @@ def _value(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}g}"
 
 
+def print_gradients(data: dict[str, Any]) -> None:
+    """Print what came of signal and gradient, network by network."""
+    table = Table(box=None, title=f"signal and gradient by depth, {data['data']}")
+    for column in ("setting", "network", "steps", "loss", "training loss", "signal", "gradient"):
+        table.add_column(column, justify="left" if column in ("setting", "network") else "right")
+    for row in data["summary"]:
+        table.add_row(
+            row["setting"],
+            row["model"],
+            f"{row['step']}",
+            *(_value(row[name], 3) for name in ("loss", "training_loss", "signal_ratio", "gradient_ratio")),
+        )
+    out = console()
+    out.print(table)
+    for network in data["networks"]:
+        if network["note"]:
+            out.print(f"{network['model']}, {network['setting']}: {network['note']}", markup=False)
+    for setting, meaning in data["meaning"].items():
+        out.print(f"{setting}: {meaning}", style="dim")
+    out.print(
+        "signal, gradient: of the first tenth of the layers by that of the last tenth; a gradient far below "
+        "1 vanishes on its way to the image, one far above explodes; losses in nats",
+        style="dim",
+    )
+
+
 def print_memory(data: dict[str, Any]) -> None:
     """Print memory against depth and batch, and what it grows with."""
     out = console()

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from densenets.analysis.memory import MemoryGrowth, Row
 from densenets.report.looks import Look, look
@@ -36,12 +36,13 @@ def memory_figure(growth: MemoryGrowth) -> Figure:
     _draw(by_batch, growth.by_batch, ("batch", "measured_bytes", "predicted_bytes"), looks)
     by_batch.set_xlabel(f"batch (images of a step, {growth.by_batch[0]['layers']} dense layers)")
     by_batch.set_ylabel("peak memory (MiB)")
+    by_depth.set_ylim(bottom=0)
+    by_depth.set_xlim(left=0)
+    by_depth.xaxis.set_major_locator(MaxNLocator(integer=True))
     if growth.memory:
         _draw_limit(by_batch, growth, looks)
+    _plain_logarithms(by_batch)
     for axes in (by_depth, by_batch):
-        axes.set_ylim(bottom=0)
-        axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
     handles = [
         Line2D([], [], color=colour, marker=marker, label=f"{execution}{_exponent(growth, execution)}")
@@ -78,6 +79,15 @@ def _draw_limit(axes: Axes, growth: MemoryGrowth, looks: dict[str, Look]) -> Non
             axes.annotate(
                 f"{row['batch']}", (row["batch"], limit), (0, 6), textcoords="offset points", fontsize=8
             )
+
+
+def _plain_logarithms(axes: Axes) -> None:
+    """Logarithmic axes with plain numbers."""
+    axes.margins(0.08)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _exponent(growth: MemoryGrowth, execution: str) -> str:
