@@ -18,11 +18,11 @@ from densenets.analysis.options import (
     OutputOptions,
     ReuseOptions,
     SaliencyOptions,
+    StepOptions,
 )
 from densenets.arguments import parse, read_bytes, read_shape
 from densenets.benchmark.step import StepConfig
 from densenets.errors import unknown_name
-from densenets.models.configs.base import NetworkConfig
 from densenets.models.zoo import named_config
 
 _HELP = """usage: densenets analyze ANALYSIS [...]
@@ -98,16 +98,9 @@ def _memory(arguments: list[str]) -> None:
     from densenets.report.analyses import print_memory
     from densenets.report.memory import write_memory
 
-    network, sides = _images(named_config(options.model), options.input)
     config = MemoryConfig(
         model=options.model,
-        step=StepConfig(
-            network=network,
-            batch=options.batch,
-            sides=sides,
-            precision=options.precision,
-            device=options.device,
-        ),
+        step=_step(options, options.model),
         scales=options.scales,
         batches=options.batch_sizes,
         executions=options.executions,
@@ -127,23 +120,11 @@ def _cost(arguments: list[str]) -> None:
     from densenets.report.cost import write_cost
 
     models = options.models if len(options.models) > 1 else (*options.models, rival(options.models[0]))
-    network, sides = _images(named_config(models[0]), options.input)
-    config = CostConfig(
-        models=models,
-        executions=options.executions,
-        step=StepConfig(
-            network=network,
-            batch=options.batch,
-            sides=sides,
-            precision=options.precision,
-            channels_last=options.channels_last,
-            device=options.device,
-        ),
-    )
+    config = CostConfig(models=models, executions=options.executions, step=_step(options, models[0]))
     with announcements(len(config.steps())) as announce:
         rows = step_costs(config, announce)
     write_cost(rows, options.out / "cost")
-    data = {"sides": list(sides), "rows": rows, "compared_to_last": compared_to_last(rows)}
+    data = {"sides": list(config.step.sides), "rows": rows, "compared_to_last": compared_to_last(rows)}
     _finish("cost", options, data, rows, print_cost)
 
 
@@ -195,12 +176,22 @@ _ANALYSES: dict[str, Callable[[list[str]], None]] = {
 }
 
 
-def _images(network: NetworkConfig, text: str) -> tuple[NetworkConfig, tuple[int, ...]]:
-    """A network for images such as 3x64x64, and the images' sides; without text for its own images."""
-    if not text:
-        return network, (network.default_size,) * network.spatial_dims
-    channels, *sides = read_shape(text)
-    return dataclasses.replace(network, in_channels=channels, spatial_dims=len(sides)), tuple(sides)
+def _step(options: StepOptions, model: str) -> StepConfig:
+    """A network's training step on images such as 3x64x64, or without a shape on its own images."""
+    network = named_config(model)
+    sides = (network.default_size,) * network.spatial_dims
+    if options.input:
+        channels, *given = read_shape(options.input)
+        sides = tuple(given)
+        network = dataclasses.replace(network, in_channels=channels, spatial_dims=len(sides))
+    return StepConfig(
+        network=network,
+        batch=options.batch,
+        sides=sides,
+        precision=options.precision,
+        channels_last=options.channels_last,
+        device=options.device,
+    )
 
 
 def _finish(

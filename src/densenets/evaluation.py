@@ -109,10 +109,10 @@ def evaluate_checkpoint(checkpoint: Checkpoint, options: EvaluationOptions, rank
     Raises:
         InputError: the data is missing or broken, or its classes are not the checkpoint's.
     """
-    return evaluate_on(checkpoint, test_images(checkpoint, options), options, ranks)
+    return evaluate_on(checkpoint, images_of(checkpoint, options), options, ranks)
 
 
-def test_images(checkpoint: Checkpoint, options: EvaluationOptions) -> Images:
+def images_of(checkpoint: Checkpoint, options: EvaluationOptions) -> Images:
     """The images that a checkpoint is evaluated on.
 
     Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,14 +28,7 @@ if TYPE_CHECKING:
 
 SMALL = "densenet-bc-10-4"
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Maps are small here: threads would wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def config(**changes: Any) -> GradientsConfig:

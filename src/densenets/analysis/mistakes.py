@@ -12,7 +12,7 @@ from densenets.checkpoint import Checkpoint
 from densenets.data.images import central_crop, read_image
 from densenets.data.sources import Images, MemoryImages
 from densenets.distributed import Ranks
-from densenets.evaluation import Evaluation, EvaluationOptions, evaluate_on, test_images
+from densenets.evaluation import Evaluation, EvaluationOptions, evaluate_on, images_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def evaluate_with_mistakes(
     Raises:
         InputError: the data is missing or broken, or its classes are not the checkpoint's.
     """
-    images = test_images(checkpoint, options)
+    images = images_of(checkpoint, options)
     worst = _Worst(count)
 
     def observe(labels: Tensor, logits: Tensor) -> None:

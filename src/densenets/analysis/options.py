@@ -56,15 +56,27 @@ class GradientsOptions(OutputOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryOptions(OutputOptions):
+class StepOptions(OutputOptions):
+    """What measured steps have in common."""
+
+    input: str = ""
+    """Channels and sides, such as 3x64x64; by default the first network's own."""
+    batch: int = 16
+    """Images of a step."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 computes under autocast; what memory it takes is not predicted."""
+    channels_last: bool = False
+    """Memory format of weights and images, in all networks."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryOptions(StepOptions):
     """Peak training memory of a DenseNet against depth and batch, measured in every execution."""
 
     model: str
     """A name of the zoo."""
-    input: str = ""
-    """Channels and sides, such as 3x64x64; by default the network's own."""
-    batch: int = 16
-    """Images of a step, where the depth differs."""
     batches: tuple[int, ...] = ()
     """Batches of the whole network; by default a quarter, a half and the whole of --batch."""
     scales: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
@@ -73,10 +85,6 @@ class MemoryOptions(OutputOptions):
     """How the dense blocks run."""
     memory: str = ""
     """Find the largest batch that fits in so much, such as 8GiB."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 computes under autocast; nothing is then predicted."""
-    device: str = "auto"
-    """auto, cpu, cuda, ..."""
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
@@ -85,23 +93,13 @@ class MemoryOptions(OutputOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CostOptions(OutputOptions):
+class CostOptions(StepOptions):
     """What a training step costs, forward pass, backward pass and optimiser apart."""
 
     models: tuple[str, ...]
     """Names of the zoo; beside one DenseNet alone the ResNet of the nearest parameters is measured."""
-    input: str = ""
-    """Channels and sides, such as 3x64x64; by default the first network's own."""
-    batch: int = 16
-    """Images of a step."""
     executions: tuple[DenseExecution, ...] = ("reference", "fused")
     """How dense blocks run."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 computes under autocast."""
-    channels_last: bool = False
-    """Memory format of weights and images, in all networks."""
-    device: str = "auto"
-    """auto, cpu, cuda, ..."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,12 @@ def write_comparison(
             _draw_series(axes, series, quantity, factor, looks[name], with_paper=with_paper)
         axes.set_xlabel(label)
         axes.set_ylabel("test error (%)")
-        _scale(axes)
+        if axes.has_data():
+            _scale(axes)
+        else:
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
     _draw_curves(panels[-1], curves, looks, watched)
     handles = [
         panels[0].plot([], [], marker=marker, color=colour, label=name)[0]
