@@ -29,6 +29,7 @@ STEP = {
     "memory_bytes": 10,
     "in_use_bytes": 8,
     "ran": "reference (as asked for)",
+    "device": "some processor",
 }
 
 

@@ -22,6 +22,7 @@ FOUND = {
     "memory_bytes": 10,
     "in_use_bytes": 8,
     "ran": "reference (as asked for)",
+    "device": "some processor",
 }
 
 

@@ -26,6 +26,8 @@ COST = {
     "batch": 64,
     "memory_bytes": 10,
     "in_use_bytes": 8,
+    "ran": "fused (native kernels, amx)",
+    "device": "some processor",
 }
 
 
@@ -85,6 +87,10 @@ def test_a_step_is_measured_once_and_kept(finished: list[Path], monkeypatch: pyt
     assert first[0]["step_ms"] == pytest.approx(10.0)
     assert first[0]["memory_bytes"] == 8
     assert (steps[0].batch, steps[0].sides) == (256, (8, 8))
+    # What another version kept is measured anew.
+    write_json(finished[0] / "step-cost-auto.json", {"forward_seconds": 1.0})
+    assert efficiency_rows(finished, measure=True, announce=told.append)[0]["step_ms"] == first[0]["step_ms"]
+    assert len(steps) == 3
     for folder in finished:
         for file in folder.glob("step-cost-*.json"):
             file.unlink()

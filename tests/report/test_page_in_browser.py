@@ -91,7 +91,8 @@ def test_a_focused_layer_shows_what_summary_says(opened: Any, digits_overview: O
         if not layer.name.startswith("denseblock"):
             continue
         block = layer.name[len("denseblock")]
-        page.get_by_role("button", name=layer.name, exact=True).focus()
+        number = int(layer.name.rsplit("denselayer", 1)[1])
+        page.get_by_role("button", name=f"{number}: {layer.name}", exact=True).focus()
         panel = page.locator(f"#panel{block}")
         text = panel.inner_text()
         assert layer.name in text
@@ -99,7 +100,6 @@ def test_a_focused_layer_shows_what_summary_says(opened: Any, digits_overview: O
             assert part in text, (layer.name, part)
         # Its row of the heat map: a bar a source, as long as the source's share.
         assert digits_overview.reuse is not None
-        number = int(layer.name.rsplit("denselayer", 1)[1])
         weights = digits_overview.reuse.blocks[int(block) - 1].of_target(number - 1)
         shown = panel.locator("li span:last-child").all_inner_texts()
         assert shown == [f"{weight:.4g}" for weight in weights]
@@ -142,7 +142,7 @@ def test_the_map_is_used_by_keyboard_alone(opened: Any) -> None:
 
 def test_a_chosen_layers_connections_stand_out(opened: Any) -> None:
     page = opened().page
-    page.get_by_role("button", name="denseblock1.denselayer2", exact=True).hover()
+    page.get_by_role("button", name="2: denseblock1.denselayer2", exact=True).hover()
     # It reads the input and layer 1, and is read by layer 3 and the transition.
     assert page.locator("#block1 path.reads").count() == 2
     assert page.locator("#block1 path.feeds").count() == 2
@@ -199,7 +199,7 @@ def test_charts_follow_when_the_scheme_changes(opened: Any) -> None:
 def test_it_fits_a_phone_and_is_tapped(opened: Any) -> None:
     page = opened(**PHONE).page
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    button = page.get_by_role("button", name="denseblock3.denselayer4", exact=True)
+    button = page.get_by_role("button", name="4: denseblock3.denselayer4", exact=True)
     button.tap()
     assert "denseblock3.denselayer4" in page.locator("#panel3").inner_text()
     box = button.bounding_box()

@@ -112,7 +112,7 @@ def step_costs(config: CostConfig, announce: Callable[[str], None]) -> list[Row]
         image); milliseconds an image of forward_ms, backward_ms, optimizer_ms and step_ms; forward_gigaflops
         and backward_gigaflops, the additions and multiplications a second that the arithmetic asks for
         (what is made again is not counted); memory_bytes at the peak; batch; ran, the
-        execution that an asked-for one became, and why. Or "failed", the reason.
+        execution that an asked-for one became, and why; device. Or "failed", the reason.
     """
     rows = []
     for name, step in config.steps():
@@ -141,6 +141,7 @@ def cost_row(name: str, step: StepConfig, cost: dict[str, Any]) -> Row:
     return {
         **row,
         "ran": cost["ran"],
+        "device": cost["device"],
         "optimizer_ms": 1000 * cost["optimizer_seconds"] / step.batch,
         "forward_gigaflops": gigaflops / cost["forward_seconds"],
         "backward_gigaflops": _BACKWARD * gigaflops / cost["backward_seconds"],

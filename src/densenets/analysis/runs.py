@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from densenets.benchmark.step import StepConfig, measured_step
+from densenets.benchmark.step import StepConfig, is_measured_step, measured_step
 from densenets.checkpoint import Description, read_description
 from densenets.errors import InputError
 from densenets.files import read_json, read_json_lines, write_json
@@ -71,8 +71,9 @@ class RunFacts:
             announce: told of a measurement before it is made.
         """
         file = self.folder / f"step-cost-{execution}.json"
-        if file.exists():
-            return dict(read_json(file))
+        kept = read_json(file) if file.exists() else None
+        if is_measured_step(kept):  # not of another version
+            return kept
         if not measure:
             return {}
         announce(f"a training step of {self.folder}, {execution}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from densenets.children import run_job
 from densenets.data.facts import DATA_FACTS
@@ -15,6 +15,7 @@ from densenets.ops.execution import Execution
 from densenets.training.recipe import OptimizerRecipe, Recipe
 
 _WORKER = "densenets.benchmark.step_worker"
+_MEASURED = {"forward_seconds", "backward_seconds", "optimizer_seconds", "batch", "ran", "device"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +117,11 @@ def measured_step(config: StepConfig) -> dict[str, Any]:
         return result
     # Time stands although the second process failed.
     return {**result, "in_use_bytes": measured_memory(config).get("in_use_bytes")}
+
+
+def is_measured_step(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a value that was read from a file is what `measured_step` returns of a step."""
+    return isinstance(value, dict) and value.keys() >= _MEASURED
 
 
 def measured_memory(config: StepConfig) -> dict[str, Any]:

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 from bokeh.embed import components
-from bokeh.models import ColumnDataSource, HoverTool
+from bokeh.models import ColumnDataSource, HoverTool, Range1d
 from bokeh.plotting import figure
 from bokeh.resources import Resources
 
 from densenets.architecture.facts import NetworkFacts
 from densenets.report.looks import COLOURS
 
-_HEIGHT = 300  # pixels
+_HEIGHT, _SQUARE = 300, 540  # pixels
 _BLUE, _ORANGE, _GREEN, _PINK, *_ = COLOURS
 _STORED = (
     ("stored_reference", "reference", _ORANGE, "solid"),
@@ -97,11 +97,12 @@ def confusion_chart(confusion: Sequence[Sequence[int]], classes: Sequence[str]) 
     shares = 100 * counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     count = len(classes)
     chart = _chart("predicted class, by number", "true class, by number")
-    chart.height = 480
+    chart.update(sizing_mode="scale_width", width=_SQUARE, height=_SQUARE, max_width=_SQUARE)
+    chart.grid.visible = False
     # An image's first row is the lowest.
     pixels = np.round(shares).astype(np.uint8)
     chart.image([pixels], x=0, y=0, dw=count, dh=count, palette="Viridis256", level="image")
-    chart.y_range.flipped = True
+    chart.update(x_range=Range1d(0, count), y_range=Range1d(count, 0))
     chart.add_tools(
         HoverTool(tooltips=[("predicted, true", "$x{0}, $y{0}"), ("percent of the true class", "@image")])
     )

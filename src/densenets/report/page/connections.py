@@ -27,14 +27,12 @@ class Node:
     Attributes:
         key: in the page, and in its data.
         label: on the node.
-        name: in full, for those who hear the page.
-        x: of its middle.
+        name: in full, for those who hear the page; it begins with the label.
     """
 
     key: str
     label: str
     name: str
-    x: float
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ def _block_map(facts: NetworkFacts, block: BlockReuse) -> BlockMap:
     names = ["the block's input", *(_layer_name(block, target) for target in range(len(block.targets)))]
     labels = ["in", *block.targets[:-1], "cls" if block.targets[-1] == "classifier" else "tr"]
     nodes = tuple(
-        Node(key=_key(block, place), label=label, name=name, x=step * (place + 0.5))
+        Node(key=_key(block, place), label=label, name=f"{label}: {name}")
         for place, (label, name) in enumerate(zip(labels, names, strict=True))
     )
     height = min(_HIGHEST, 26 + step * count / 4)

@@ -257,7 +257,7 @@ def costs(overview: Overview) -> Values | None:
     phases = ("forward_ms", "backward_ms", "optimizer_ms", "step_ms")
     return {
         "batch": measured[0]["batch"],
-        "device": overview.machine["device"],
+        "device": measured[0]["device"],
         "rows": [
             [
                 row["ran"],

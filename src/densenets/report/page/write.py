@@ -61,7 +61,7 @@ def page_text(overview: Overview) -> str:
 
 def _charts(overview: Overview) -> dict[str, Any]:
     charts = stored_chart(overview.facts)
-    if overview.run and overview.evaluation:
+    if overview.run:
         charts |= curve_charts(overview.run.metrics, overview.run.watched)
     if overview.evaluation and len(overview.classes) > content.MOST_NAMED_CLASSES:
         charts |= confusion_chart(overview.evaluation["confusion"], overview.classes)
