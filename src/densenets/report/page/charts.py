@@ -102,7 +102,7 @@ def confusion_chart(confusion: Sequence[Sequence[int]], classes: Sequence[str]) 
     # An image's first row is the lowest.
     pixels = np.round(shares).astype(np.uint8)
     chart.image([pixels], x=0, y=0, dw=count, dh=count, palette="Viridis256", level="image")
-    chart.update(x_range=Range1d(0, count), y_range=Range1d(count, 0))
+    chart.update(x_range=Range1d(start=0, end=count), y_range=Range1d(start=count, end=0))
     chart.add_tools(
         HoverTool(tooltips=[("predicted, true", "$x{0}, $y{0}"), ("percent of the true class", "@image")])
     )
