@@ -153,6 +153,14 @@ def test_memory_of_a_densenet(
     assert "a ResNet; memory" in fails(capsys, "analyze", "memory", "resnet20")
 
 
+def test_nothing_to_look_at_is_one_line(capsys: pytest.CaptureFixture[str], run: Path) -> None:
+    assert "name at least one network" in fails(capsys, "analyze", "cost")
+    assert "name at least one run's folder" in fails(capsys, "analyze", "efficiency")
+    assert "name at least one picture" in fails(capsys, "analyze", "saliency", run)
+    assert "models '' cannot be: at least one" in fails(capsys, "analyze", "gradients")
+    assert "Missing from densenets analyze memory" in fails(capsys, "analyze", "memory")
+
+
 def test_another_familys_checkpoint_is_one_line(
     capsys: pytest.CaptureFixture[str], resnet: Path, picture_folder: Path, tmp_path: Path
 ) -> None:

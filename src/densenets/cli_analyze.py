@@ -22,7 +22,7 @@ from densenets.analysis.options import (
 )
 from densenets.arguments import parse, read_bytes, read_shape
 from densenets.benchmark.step import StepConfig
-from densenets.errors import unknown_name
+from densenets.errors import InputError, unknown_name
 from densenets.models.zoo import named_config
 
 _HELP = """usage: densenets analyze ANALYSIS [...]
@@ -119,6 +119,8 @@ def _cost(arguments: list[str]) -> None:
     from densenets.report.analyses import print_cost
     from densenets.report.cost import write_cost
 
+    if not options.models:
+        raise InputError("name at least one network, such as densenet-bc-100-12")
     models = options.models if len(options.models) > 1 else (*options.models, rival(options.models[0]))
     config = CostConfig(models=models, executions=options.executions, step=_step(options, models[0]))
     with announcements(len(config.steps())) as announce:
@@ -135,6 +137,8 @@ def _efficiency(arguments: list[str]) -> None:
     from densenets.report.analyses import print_efficiency
     from densenets.report.comparison import RUN_AXES, write_comparison
 
+    if not options.runs:
+        raise InputError("name at least one run's folder, such as runs/demo")
     with announcements(len(options.runs)) as announce:
         rows = efficiency_rows(options.runs, measure=options.measure, announce=announce)
     title = f"{len(options.runs)} finished runs"
@@ -153,6 +157,8 @@ def _saliency(arguments: list[str]) -> None:
     from densenets.report.analyses import print_saliency
     from densenets.report.saliency import write_saliency
 
+    if not options.images:
+        raise InputError("name at least one picture, or a folder of pictures")
     paths, device = find_images(options.images), choose_device(options.device)
     found = saliency(read_checkpoint(options.checkpoint), paths, class_name=options.class_name, device=device)
     with announcements(len(paths)) as announce:
