@@ -106,6 +106,18 @@ def test_reuse_of_a_run(capsys: pytest.CaptureFixture[str], run: Path, tmp_path:
     assert printed["normalization"] == "share"
 
 
+def test_gradients_of_two_networks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = prints(
+        capsys, "analyze", "gradients", "densenet-bc-10-4", "plain-8", "--steps", "0", "1", "--out", tmp_path
+    )
+    assert "Xavier's weights" in text
+    data = check_files(tmp_path, "gradients")
+    assert [row["model"] for row in data["summary"]] == ["densenet-bc-10-4"] * 2 + ["plain-8"] * 2 + [
+        "densenet-bc-10-4"
+    ] * 2 + ["plain-8"] * 2
+    assert "unknown model 'plain'" in fails(capsys, "analyze", "gradients", "plain")
+
+
 def test_saliency_of_a_picture(
     capsys: pytest.CaptureFixture[str], run: Path, picture_folder: Path, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import errno
 import os
 import subprocess
@@ -10,7 +11,7 @@ from typing import IO
 import pytest
 
 from densenets.errors import InputError
-from densenets.files import exclusive, read_json, write_atomically, write_bytes, write_json
+from densenets.files import exclusive, read_json, write_atomically, write_bytes, write_csv, write_json
 
 
 @pytest.fixture
@@ -167,3 +168,13 @@ def test_a_killed_process_lets_go_of_the_folder(tmp_path: Path) -> None:
             holder.wait()
     with exclusive(tmp_path):
         pass
+
+
+def test_a_table_keeps_what_its_cells_hold(tmp_path: Path) -> None:
+    rows = [{"name": 'a "b", c', "value": 1.5}, {"name": "line\nbreak", "value": None}]
+    write_csv(tmp_path / "table.csv", rows)
+    with (tmp_path / "table.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == [
+            {"name": 'a "b", c', "value": "1.5"},
+            {"name": "line\nbreak", "value": ""},
+        ]
