@@ -17,6 +17,7 @@ from densenets.report.text import bytes_text, short
 _WIDEST_STEP, _NARROWEST_STEP = 56, 30  # pixels from node to node; a finger needs some
 _WANTED_WIDTH = 980  # pixels, of the rows that can be so narrow
 _HIGHEST = 150  # pixels of the arc from the first node to the last
+_THINNEST, _THICKEST, _ENOUGH_NODES = 0.2, 1.3, 16  # pixels, pixels, and nodes that are many
 _FAINTEST = 0.12  # opacity of a connection without weight
 
 
@@ -64,6 +65,7 @@ class BlockMap:
         width: of the row.
         height: of the arcs.
         step: from node to node.
+        stroke: width of the lines; where there are thousands they are thin, or they would be one surface.
     """
 
     number: int
@@ -73,6 +75,7 @@ class BlockMap:
     width: float
     height: float
     step: float
+    stroke: float
 
 
 def block_maps(facts: NetworkFacts, reuse: FeatureReuse) -> list[BlockMap]:
@@ -137,6 +140,7 @@ def _block_map(facts: NetworkFacts, block: BlockReuse) -> BlockMap:
         width=step * count,
         height=height,
         step=step,
+        stroke=round(max(_THINNEST, min(_THICKEST, _ENOUGH_NODES / count)), 2),
     )
 
 
