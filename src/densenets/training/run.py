@@ -6,6 +6,8 @@ metrics.jsonl          one JSON a line: steps and epochs
 checkpoints/           last.safetensors, best.safetensors, and state.pt to go on from
 tensorboard/           curves
 evaluation.json        the result, with confusion.png and curves.png beside it
+
+Others add to it: step-cost-*.json, what a training step took where it was measured, and report.html.
 """
 
 from __future__ import annotations
