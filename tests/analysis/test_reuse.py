@@ -189,6 +189,12 @@ def test_a_layer_of_zeros_is_no_division_by_zero(by_hand: DenseNet) -> None:
         assert feature_reuse(by_hand, normalization).blocks[0].of_target(1) == [0.0, 0.0]
 
 
+def test_weights_that_are_no_numbers_are_told(by_hand: DenseNet) -> None:
+    nn.init.constant_(by_hand.features.denseblock2.denselayer1.conv1.weight, math.nan)
+    with pytest.raises(InputError, match="weights of dense block 2 are not finite"):
+        feature_reuse(by_hand)
+
+
 def test_what_has_no_heat_map_is_said_in_one_line() -> None:
     with pytest.raises(InputError, match="the network is a ResNet; feature reuse is of dense blocks"):
         feature_reuse(create_model("resnet8"))

@@ -114,7 +114,8 @@ def feature_reuse(
             first. Maps of large gamma with small weights then count as much as the reverse.
 
     Raises:
-        InputError: the network is no DenseNet, its classifier is not linear, or the normalisation is unknown.
+        InputError: the network is no DenseNet, its classifier is not linear, a weight is not finite, or the
+            normalisation is unknown.
     """
     if normalization not in NORMALIZATIONS:
         raise InputError(f"normalization '{normalization}' is unknown; known: {', '.join(NORMALIZATIONS)}")
@@ -178,6 +179,8 @@ def _block_reuse(
         _normalized(_sums(weight * scale if with_scale else weight, maps), normalization)
         for scale, weight in _readers(model, block)
     ]
+    if not all(math.isfinite(value) for column in columns for value in column):
+        raise InputError(f"weights of dense block {block.number} are not finite; the network is broken")
     values = [
         tuple(column[source] if source < len(column) else None for column in columns)
         for source in range(len(maps))
