@@ -289,7 +289,7 @@ def unusual_network() -> Checkpoint:
     first, *_, last = model.parameters()
     first.requires_grad_(requires_grad=False)
     last.grad = torch.ones_like(last)
-    model.features.get_submodule("relu5").register_forward_hook(lambda module, inputs, output: None)
+    model.relu5.register_forward_hook(lambda module, inputs, output: None)
     return read
 
 

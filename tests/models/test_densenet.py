@@ -218,7 +218,7 @@ def test_hooks_see_maps_and_their_gradients(execution: Any, name: str):
     model = small_model().eval()
     model.execution = execution
     seen: dict[str, Tensor] = {}
-    module = model.features.get_submodule(name)
+    module = model.relu5 if name == "relu5" else model.features.get_submodule(name)
     module.register_forward_hook(lambda module, inputs, output: seen.update(output=output))
     module.register_full_backward_hook(lambda module, into, out: seen.update(gradient=out[0]))
 

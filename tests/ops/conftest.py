@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from densenets.ops import dense_block
+from densenets.ops import fusion
 from densenets.ops.execution import NativeState
 from densenets.ops.native.library import native_state
 
@@ -16,7 +16,7 @@ from densenets.ops.native.library import native_state
 def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether fused executions run in the native kernels, in turn, or in PyTorch's operations."""
     if request.param == "pytorch":
-        monkeypatch.setattr(dense_block, "_native", lambda: NativeState(None, "not built"))
+        monkeypatch.setattr(fusion, "_native", lambda: NativeState(None, "not built"))
     elif native_state().instruction_set is None:
         pytest.skip(native_state().missing)
     return request.param == "native"

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from two_processes import run_ranks
 
 from densenets.models.densenet import DenseNet
-from densenets.ops import dense_block
+from densenets.ops import fusion
 from densenets.ops.execution import NativeState
 from densenets.ops.sync_batch_norm import synchronize
 
@@ -45,9 +45,9 @@ def loss(logits: Tensor) -> Tensor:
 
 def work(rank: int) -> Results:
     found: Results = {}
-    own_kernels = dense_block._native
+    own_kernels = fusion._native
     for case, execution, native in RUNS:
-        dense_block._native = own_kernels if native else lambda: NativeState(None, "not built")
+        fusion._native = own_kernels if native else lambda: NativeState(None, "not built")
         for synchronized in (True, False):
             model = network(case, execution)
             if synchronized:

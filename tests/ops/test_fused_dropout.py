@@ -9,12 +9,13 @@ import pytest
 import torch
 from network_steps import assert_equal, case_config, case_images, images, pair, randomize, step
 from small_networks import small_config
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from densenets.models.densenet import DenseBlock, DenseNet, Transition
+from densenets.ops.eligibility import layer_units
 from densenets.ops.fused_operators import dense_block_operator
-from densenets.ops.layers import DenseLayerModules, UnitModules
+from densenets.ops.layers import UnitModules
 
 DROP = 0.3
 EXECUTION = pytest.mark.parametrize("execution", ["fused", "fused-lean"])
@@ -31,12 +32,12 @@ def block(bottleneck: bool, drop: float = DROP, layers: int = 3, growth_rate: in
     return found
 
 
-def masked_block(x: Tensor, layers: list[DenseLayerModules], keep: list[Tensor]) -> Tensor:
+def masked_block(x: Tensor, layers: list[nn.Module], keep: list[Tensor]) -> Tensor:
     """The block by PyTorch's own operations, with these masks: P x channels of every convolution."""
     features, masks = x, iter(keep)
     for layer in layers:
         made = features
-        for norm, _, conv, _ in layer.units():
+        for norm, _, conv, _ in layer_units(layer):
             made = masked_unit(made, norm, conv, next(masks))
         features = torch.cat([features, made], dim=1)
     return features
@@ -61,8 +62,8 @@ def operator(x: Tensor, units: list[UnitModules], keep: list[Tensor], per_layer:
 @pytest.mark.parametrize("keep_bottlenecks", [False, True])
 def test_gradient_flows_through_what_is_kept(keep_bottlenecks: bool, bottleneck: bool, native: bool):
     modules = block(bottleneck)
-    layers = modules.layers()
-    units = [unit for layer in layers for unit in layer.units()]
+    layers = list(modules.values())
+    units = [unit for layer in layers for unit in layer_units(layer)]
     x = images(3, 8, 7, 5)
     generator = torch.Generator().manual_seed(4)
     keep = [
@@ -83,7 +84,7 @@ def test_share_of_zeros_and_scale_of_the_rest(execution: Any):
     modules.execution = execution
     torch.manual_seed(0)
     found = modules(x)[:, 8:]
-    modules.layers()[0].dropout1.p = 0.0
+    next(iter(modules.values())).dropout1.p = 0.0
     whole = modules(x)[:, 8:]
     dropped = found == 0
     # Of a binomial distribution: four standard deviations. So is each channel's and each image's own share.
@@ -132,7 +133,7 @@ def test_statistics_are_those_of_what_dropout_left(execution: Any):
     # A layer's statistics, taken where it is made, are what the next layer's normalisation sees.
     modules = block(bottleneck=False, layers=2, growth_rate=16).train()
     modules.execution = execution
-    second = modules.layers()[1].norm1
+    second = list(modules.values())[1].norm1
     second.momentum = 1.0
     made = modules(images(4, 8, 16, 16))[:, : second.num_features]
     torch.testing.assert_close(second.running_mean, made.mean(dim=(0, 2, 3)))
@@ -150,7 +151,7 @@ def test_transition_drops_between_convolution_and_pooling(side: int, execution: 
     x = images(3, transition.norm.num_features, side, side)
 
     def expected(x: Tensor) -> Tensor:
-        made = transition.conv(transition.activate(x)).to(memory_format=torch.channels_last)
+        made = transition.conv(transition.relu(transition.norm(x))).to(memory_format=torch.channels_last)
         return transition.pool(made * transition.dropout(torch.ones_like(made)))
 
     start = {key: value.clone() for key, value in transition.state_dict().items()}

@@ -13,7 +13,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from densenets.errors import InputError
 from densenets.models.densenet import DenseNet, Transition
-from densenets.ops import dense_block
+from densenets.ops import fusion
+from densenets.ops.dense_block import explain_execution
+from densenets.ops.execution import NativeState
 from densenets.ops.native.library import native_state
 from densenets.ops.sync_batch_norm import synchronize
 
@@ -175,9 +177,9 @@ def test_shapes_are_known_without_memory(execution: Any):
 
 
 def test_missing_kernels_leave_the_reference(monkeypatch: pytest.MonkeyPatch):
-    missing = dense_block.NativeState(None, "no compiler")
-    monkeypatch.setattr(dense_block, "_native", lambda: missing)
-    choice = dense_block.explain_execution("auto", torch.device("cpu"), torch.float32)
+    missing = NativeState(None, "no compiler")
+    monkeypatch.setattr(fusion, "_native", lambda: missing)
+    choice = explain_execution("auto", torch.device("cpu"), torch.float32)
     assert str(choice) == "reference (no compiler)"
     reference, auto = pair(case_config(), "auto")
     x = case_images(auto.config)

@@ -11,8 +11,10 @@ import torch
 from network_steps import assert_equal, case_config, case_images, pair, step
 from torch import Tensor, nn
 
+from densenets.models.blocks import KINDS
 from densenets.models.densenet import DenseBlock, DenseNet, Transition
 from densenets.ops import fused_operators
+from densenets.ops.eligibility import eligible_block
 from densenets.ops.fused import fused_dense_block
 from densenets.ops.kernels import Kernels
 from densenets.ops.native.kernels import NativeKernels
@@ -40,9 +42,10 @@ class Pair(nn.Module):
             features = self.block(x)
             reduced = self.transition(features)
         else:
-            chains = [layer.units() for layer in self.block.layers()]
-            (unit,) = self.transition.units()
-            features, reduced = fused_dense_block(x, chains, unit, native=self.native, keep_bottlenecks=True)
+            found = eligible_block(x, self.block, KINDS, self.transition)
+            features, reduced = fused_dense_block(
+                x, found.chains, found.transition, native=self.native, keep_bottlenecks=True
+            )
         results = {"features": [features], "reduced": [reduced], "both": [features, reduced]}[self.used]
         return torch.cat([result.flatten() for result in results])
 

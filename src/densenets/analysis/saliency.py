@@ -144,7 +144,7 @@ def saliency_layers(config: DenseNetConfig) -> dict[int, str]:
     """Number of each dense block -> the module that makes the maps which are read of it."""
     last = len(config.block_layers)
     return {
-        number: "features.relu5" if number == last else f"features.transition{number}.relu"
+        number: "relu5" if number == last else f"features.transition{number}.relu"
         for number in range(1, last + 1)
     }
 

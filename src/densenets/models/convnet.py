@@ -33,11 +33,13 @@ class ConvNet(Network):
     def __init__(self, config: ConvNetConfig, generator: torch.Generator | None = None) -> None:
         super().__init__(config)
         self.features = nn.Sequential(OrderedDict(_feature_modules(config)))
-        self.classifier: nn.Module = nn.Conv2d(config.num_features, config.num_classes, 1)
+        classes = config.num_classes
+        self.classifier: nn.Module = nn.Conv2d(config.num_features, classes, 1) if classes else nn.Identity()
         self.last_relu = nn.ReLU() if config.last_relu else nn.Identity()
         self.companions = nn.ModuleDict(
-            {f"conv{number}": nn.Linear(inputs, config.num_classes) for number, inputs in config.companions()}
+            {f"conv{number}": nn.Linear(inputs, classes) for number, inputs in config.companions() if classes}
         )
+        self.note_structure()
         self.initialize(generator)
 
     @torch.no_grad()
@@ -60,16 +62,17 @@ class ConvNet(Network):
         """The maps that the last convolution reads: N x C x H x W -> N x channels x H / stride x W / stride.
 
         Raises:
-            InputError: the channels are not the config's, or the image is too small.
+            InputError: the modules cannot read the image's channels, or it is too small.
         """
-        self.config.check_input(tuple(x.shape))
-        return self.features(x)
+        return self.explained(self.features, x)
 
     def forward(self, x: Tensor) -> Tensor | CompanionLogits:
         """N x C x H x W -> N x classes; in training with those of the companions, if there are any."""
         if not (self.training and self.companions):
             return self._logits(self.forward_features(x))
-        self.config.check_input(tuple(x.shape))
+        return self.explained(self._logits_and_companions, x)
+
+    def _logits_and_companions(self, x: Tensor) -> CompanionLogits:
         companions = []
         for name, module in self.features.named_children():
             x = module(x)
@@ -83,6 +86,8 @@ class ConvNet(Network):
         fresh = ConvNet(dataclasses.replace(self.config, num_classes=num_classes), generator)
         fresh = fresh.to(weight.device, weight.dtype)
         self.config, self.classifier, self.companions = fresh.config, fresh.classifier, fresh.companions
+        for part in (self.config.head, "companions"):
+            self.note_structure(part)
 
     def _logits(self, features: Tensor) -> Tensor:
         logits: Tensor = self.last_relu(self.classifier(features)).mean(dim=(2, 3))

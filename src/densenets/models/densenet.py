@@ -1,45 +1,36 @@
 """DenseNet (Huang et al. 2017, arXiv 1608.06993).
 
 - one module for every variant: a variant is a config (`DenseNetConfig`)
-- torchvision's key names, so published weights load strictly
+- torchvision's key names, so published weights load strictly, and its `features`, up to the last BN
 - dropout, initialisation and stem at the places of the official code
 - one, two or three spatial dimensions; any image that leaves the last block a pixel
 - how a block is run (stored or recomputed) is an execution, which the weights never show
 
-Shapes: N batch, C channels, *sides the spatial sides, k growth rate, L layers of a block.
+Shapes: N batch, C channels, *sides the spatial sides.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator
-from typing import cast
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.jit import is_scripting  # type: ignore[attr-defined]
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.modules.module import _has_any_global_hook
 
+from densenets.errors import InputError
+from densenets.models.blocks import KINDS, DenseBlock, DenseLayer, Features, Transition, make_features
 from densenets.models.configs.densenet import DenseNetConfig
 from densenets.models.initialization import he_normal_, linear_uniform_
-from densenets.models.network import Network
-from densenets.ops.dense_block import (
-    dense_block,
-    dense_block_and_transition,
-    explain_execution,
-    stem,
-    transition,
-)
-from densenets.ops.execution import Execution, check_execution
-from densenets.ops.layers import UnitModules
-from densenets.ops.obstacles import interference
+from densenets.models.network import Network, make_head
+from densenets.ops.buffers import buffers_put_back, copies_of_buffers, holders_of_buffers
+from densenets.ops.dense_block import PartExecution, explain_modules
+from densenets.ops.execution import Choice, Execution, check_execution
 
-_CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-_AVERAGE_POOL = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-_MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+__all__ = ["DenseBlock", "DenseLayer", "DenseNet", "Features", "Transition"]
 
 
 class DenseNet(Network):
@@ -53,14 +44,18 @@ class DenseNet(Network):
         generator: where the initial weights are drawn from; PyTorch's own without one.
 
     Attributes:
-        features: stem, blocks, transitions, and the last BN and ReLU.
+        features: stem, blocks, transitions, and the last BN, as torchvision's network has them.
+        relu5: the last ReLU.
         classifier: the linear layer; any module that reads N x num_features can take its place.
 
     Raises:
         InputError: no execution has this name.
     """
 
-    config: DenseNetConfig
+    if TYPE_CHECKING:  # TorchScript reads annotations, and does not know this one
+        config: DenseNetConfig
+    # What torch.jit.script leaves out: properties that are not PyTorch's to compile.
+    __jit_unused_properties__ = ("execution", "feature_channels", "num_features")
 
     def __init__(
         self,
@@ -69,9 +64,11 @@ class DenseNet(Network):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(config)
-        self.features = Features(OrderedDict(_feature_modules(config)))
-        self.classifier: nn.Module = nn.Linear(config.num_features, config.num_classes)
+        self.features: nn.Module = make_features(config)
+        self.relu5 = nn.ReLU()
+        self.classifier: nn.Module = make_head(config.num_features, config.num_classes)
         self.execution = execution
+        self.note_structure()
         self.initialize(generator)
 
     @property
@@ -102,44 +99,55 @@ class DenseNet(Network):
             elif isinstance(module, nn.Linear):
                 linear_uniform_(module, generator)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x *sides -> N x classes; without classes, N x num_features."""
+        logits: Tensor = self.classifier(self.forward_features(x).flatten(start_dim=2).mean(dim=2))
+        return logits
+
     def forward_features(self, x: Tensor) -> Tensor:
         """The last maps, after the last BN and ReLU: N x C x *sides -> N x num_features x *sides / stride.
 
         Raises:
-            InputError: the channels are not the config's, or the image leaves the last block no pixel.
+            InputError: the modules cannot read the image's channels, or it leaves the last block no pixel.
         """
-        self.config.check_input(tuple(x.shape))
-        return self.features(self._in_best_layout(x))
+        if is_scripting():
+            return self._last_maps(x)
+        else:
+            return self.explained(self._last_maps, x)
 
-    def _in_best_layout(self, x: Tensor) -> Tensor:
-        """Channels last where the blocks work in that form; the stem is faster in it too."""
-        choice = explain_execution(self.execution, x.device, x.dtype)
-        layout = _CHANNELS_LAST.get(x.dim())
-        fused = choice.execution in ("fused", "fused-lean") and choice.native
-        return x.contiguous(memory_format=layout) if fused and layout is not None else x
+    def _last_maps(self, x: Tensor) -> Tensor:
+        maps: Tensor = self.relu5(self.features(x))
+        return maps
 
     def forward_intermediates(self, x: Tensor) -> dict[int, Tensor]:
         """The richest map at every stride, after its BN and ReLU, as segmentation and detection use them.
 
         Returns:
             stride -> N x channels x *sides / stride; the last is `forward_features`.
+
+        Raises:
+            InputError: as `forward_features`; or a transition has been replaced, and such a map is not known.
         """
-        self.config.check_input(tuple(x.shape))
+        return self.explained(self._intermediates, x)
+
+    def _intermediates(self, x: Tensor) -> dict[int, Tensor]:
         maps: dict[int, Tensor] = {}
         stride = 1
         for name, module in self.features.named_children():
-            if name == "conv0":
-                stride = 2 if self.config.stem == "imagenet" else 1
-            if isinstance(module, Transition):
-                maps[stride] = module.activate(x)
-                x = module.reduce(maps[stride])
+            if name.startswith("transition"):
+                with _noted_output(name, module) as noted:
+                    x = module(x)
+                maps[stride] = noted[0]
                 stride *= 2
                 continue
             x = module(x)
-            if name in ("relu0", "relu5"):
+            if name == "conv0":
+                stride = 2 if self.config.stem == "imagenet" else 1
+            if name == "relu0":
                 maps[stride] = x
             if name == "pool0":
                 stride *= 2
+        maps[stride] = self.relu5(x)
         return maps
 
     @property
@@ -150,176 +158,74 @@ class DenseNet(Network):
         channels = {first * 2**i: block.out_channels for i, block in enumerate(self.config.blocks())}
         return {2: self.config.stem_channels, **channels} if imagenet else channels
 
+    def explain_execution(self, images: Tensor) -> list[PartExecution]:
+        """How the stem, each block and each transition of this network, as it stands, run on such images.
 
-class Features(nn.Sequential):
-    """All modules in front of the classifier, some of which may run as one.
+        The network runs once to see what each part reads; its buffers and random numbers stay as they are.
 
-    These are the four modules of an ImageNet stem, and a dense block with the transition behind it.
-    """
+        Args:
+            images: N x C x *sides.
 
-    execution: Execution = "auto"
+        Raises:
+            InputError: the network cannot read them.
+        """
+        parts = self._explained_parts()
+        inputs: dict[str, Tensor] = {}
+        execution = self.execution
+        holders = holders_of_buffers([self])
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng())
+            stack.enter_context(buffers_put_back(holders, copies_of_buffers(holders)))
+            stack.callback(setattr, self, "execution", execution)
+            self.execution = "reference"
+            for name, modules in parts.items():
+                hook = modules[0].register_forward_pre_hook(_noting_input(inputs, name))
+                stack.callback(hook.remove)
+            self(images)
+        return [
+            PartExecution(name, self._choice(inputs.get(name), modules)) for name, modules in parts.items()
+        ]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """N x C x *sides -> N x num_features x *sides / stride."""
-        modules = dict(self.named_children())
-        names = list(modules)
-        done: set[str] = set()
-        for name, next_name in zip(names, [*names[1:], ""], strict=True):
-            module, following = modules[name], modules.get(next_name)
-            if name in done:
-                continue
-            if name == "conv0" and modules.keys() >= {"norm0", "relu0", "pool0"}:
-                norm, relu, pool = (modules[part] for part in ("norm0", "relu0", "pool0"))
-                x = stem(x, module, norm, relu, pool, self.execution)
-                done |= {"norm0", "relu0", "pool0"}
-            elif _are_pair(module, following):
-                block = cast(DenseBlock, module)
-                x = dense_block_and_transition(
-                    x, block.layers(), cast(Transition, following), block.execution
-                )
-                done.add(next_name)
-            else:
-                x = module(x)
-        return x
+    def _explained_parts(self) -> dict[str, list[nn.Module]]:
+        """Name -> the modules of a part; of a stem those behind its convolution."""
+        children = dict(self.features.named_children())
+        parts = {
+            name: [module]
+            for name, module in children.items()
+            if isinstance(module, DenseBlock | Transition) or name.startswith(("denseblock", "transition"))
+        }
+        behind = [children[name] for name in ("norm0", "relu0", "pool0") if name in children]
+        return {"stem": behind, **parts} if len(behind) == 3 else parts
+
+    def _choice(self, x: Tensor | None, modules: list[nn.Module]) -> Choice:
+        if x is None:
+            return Choice("reference", False, "it is not called by the modules around it")
+        if len(modules) == 3 and type(self.features) is not Features:
+            return Choice("reference", False, f"the features are a {type(self.features).__name__}")
+        execution = getattr(modules[0], "execution", self.execution)
+        return explain_modules(x, modules, KINDS, execution)
 
 
-def _are_pair(block: nn.Module, transition: nn.Module | None) -> bool:
-    """Whether they are a dense block and its transition, and nobody wants to see either of them called."""
-    if type(block) is not DenseBlock or type(transition) is not Transition:
-        return False
-    watched = interference(block) or interference(transition) or _has_any_global_hook()
-    return not watched and block.execution == transition.execution
+def _noting_input(inputs: dict[str, Tensor], name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def note(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        inputs[name] = arguments[0]
+
+    return note
 
 
-class DenseBlock(nn.ModuleDict):
-    """L dense layers, each of which reads all maps before it: N x C0 -> N x (C0 + L k)."""
-
-    def __init__(self, config: DenseNetConfig, reads: list[int]) -> None:
-        super().__init__(
-            {
-                f"denselayer{number}": DenseLayer(config, channels)
-                for number, channels in enumerate(reads, start=1)
-            }
+@contextlib.contextmanager
+def _noted_output(name: str, transition: nn.Module) -> Iterator[list[Tensor]]:
+    """What the ReLU of a transition makes while it runs once."""
+    relu = dict(transition.named_children()).get("relu")
+    noted: list[Tensor] = []
+    hook = relu.register_forward_hook(lambda *arguments: noted.append(arguments[-1])) if relu else None
+    try:
+        yield noted
+    finally:
+        if hook is not None:
+            hook.remove()
+    if len(noted) != 1:
+        raise InputError(
+            f"forward_intermediates gives what the ReLU of a transition makes, and {name} has become a "
+            f"{type(transition).__name__}; torchvision's create_feature_extractor takes any module"
         )
-        self.execution: Execution = "auto"
-
-    def layers(self) -> list[DenseLayer]:
-        """The layers, in order."""
-        return [cast(DenseLayer, layer) for layer in self.values()]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """N x C0 x *sides -> N x (C0 + L k) x *sides."""
-        return dense_block(x, self.layers(), self.execution)
-
-
-class DenseLayer(nn.Module):
-    """H_l: BN-ReLU-conv3x3, or BN-ReLU-conv1x1-BN-ReLU-conv3x3 with a bottleneck: N x C -> N x k."""
-
-    norm1: _BatchNorm
-    conv1: _ConvNd
-
-    def __init__(self, config: DenseNetConfig, channels: int) -> None:
-        super().__init__()
-        dims, k = config.spatial_dims, config.growth_rate
-        self.norm1 = _batch_norm(dims, channels)
-        self.relu1 = nn.ReLU()
-        if config.bottleneck:
-            width = config.bottleneck_channels
-            self.conv1 = _convolution(dims, channels, width, kernel_size=1)
-            self.dropout1 = nn.Dropout(config.dropout)
-            self.norm2 = _batch_norm(dims, width)
-            self.relu2 = nn.ReLU()
-            self.conv2 = _convolution(dims, width, k, kernel_size=3)
-            self.dropout2 = nn.Dropout(config.dropout)
-        else:
-            self.conv1 = _convolution(dims, channels, k, kernel_size=3)
-            self.dropout1 = nn.Dropout(config.dropout)
-        self.bottleneck = config.bottleneck
-
-    def forward(self, features: Tensor) -> Tensor:
-        """N x C x *sides -> N x k x *sides."""
-        return self.after_first_convolution(self.conv1(self.relu1(self.norm1(features))))
-
-    def after_first_convolution(self, x: Tensor) -> Tensor:
-        """Dropout and, with a bottleneck, BN-ReLU-conv3x3 and dropout: -> N x k x *sides."""
-        x = self.dropout1(x)
-        if self.bottleneck:
-            x = self.dropout2(self.conv2(self.relu2(self.norm2(x))))
-        return x
-
-    def units(self) -> list[UnitModules]:
-        """All that it computes: two with a bottleneck, else one. A subclass may compute anything: none."""
-        if type(self) is not DenseLayer:
-            return []
-        first = UnitModules(self.norm1, self.relu1, self.conv1, self.dropout1)
-        if not self.bottleneck:
-            return [first]
-        return [first, UnitModules(self.norm2, self.relu2, self.conv2, self.dropout2)]
-
-
-class Transition(nn.Module):
-    """BN-ReLU-conv1x1-average pool 2x2 between blocks: N x C -> N x floor(theta C), half the side."""
-
-    norm: _BatchNorm
-    conv: _ConvNd
-
-    def __init__(self, config: DenseNetConfig, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.norm = _batch_norm(config.spatial_dims, in_channels)
-        self.relu = nn.ReLU()
-        self.conv = _convolution(config.spatial_dims, in_channels, out_channels, kernel_size=1)
-        self.dropout = nn.Dropout(config.dropout)
-        self.pool = _AVERAGE_POOL[config.spatial_dims](kernel_size=2, stride=2)
-        self.execution: Execution = "auto"
-
-    def forward(self, x: Tensor) -> Tensor:
-        """N x C x *sides -> N x floor(theta C) x *sides / 2."""
-        return transition(x, self, self.execution)
-
-    def units(self) -> list[UnitModules]:
-        """The one before its pooling. A subclass may compute anything: none."""
-        known = type(self) is Transition
-        return [UnitModules(self.norm, self.relu, self.conv, self.dropout)] if known else []
-
-    def activate(self, x: Tensor) -> Tensor:
-        """The half before the convolution, BN-ReLU: same shape."""
-        return self.relu(self.norm(x))
-
-    def reduce(self, activated: Tensor) -> Tensor:
-        """The half that makes it smaller, conv1x1, dropout and average pool."""
-        return self.pool(self.dropout(self.conv(activated)))
-
-
-def _feature_modules(config: DenseNetConfig) -> Iterator[tuple[str, nn.Module]]:
-    dims, channels = config.spatial_dims, config.stem_channels
-    if config.stem == "imagenet":
-        yield "conv0", _convolution(dims, config.in_channels, channels, kernel_size=7, stride=2)
-        yield "norm0", _batch_norm(dims, channels)
-        yield "relu0", nn.ReLU()
-        yield "pool0", _MAX_POOL[dims](kernel_size=3, stride=2, padding=1)
-    else:
-        yield "conv0", _convolution(dims, config.in_channels, channels, kernel_size=3)
-    for block in config.blocks():
-        yield f"denseblock{block.number}", DenseBlock(config, block.reads)
-        if block.number < len(config.block_layers):
-            yield (
-                f"transition{block.number}",
-                Transition(config, block.out_channels, block.handed_on),
-            )
-    # torchvision's name for the last norm, whatever the number of blocks.
-    yield "norm5", _batch_norm(dims, config.num_features)
-    yield "relu5", nn.ReLU()
-
-
-def _convolution(
-    dims: int, in_channels: int, out_channels: int, *, kernel_size: int, stride: int = 1
-) -> _ConvNd:
-    convolution: _ConvNd = _CONVOLUTION[dims](
-        in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
-    )
-    return convolution
-
-
-def _batch_norm(dims: int, channels: int) -> _BatchNorm:
-    norm: _BatchNorm = _BATCH_NORM[dims](channels)
-    return norm

@@ -14,7 +14,7 @@ from torch.nn import functional
 from densenets.errors import InputError
 from densenets.models.configs.fractalnet import FractalNetConfig
 from densenets.models.initialization import linear_uniform_, xavier_uniform_
-from densenets.models.network import Network, PathDraws
+from densenets.models.network import Network, PathDraws, make_head
 from densenets.ops.sync_batch_norm import batch_norm
 
 
@@ -38,7 +38,8 @@ class FractalNet(Network):
                 reads, config.block_channels, config.block_dropout, strict=False
             )
         )
-        self.classifier: nn.Module = nn.Linear(config.num_features, config.num_classes)
+        self.classifier: nn.Module = make_head(config.num_features, config.num_classes)
+        self.note_structure()
         self.initialize(generator)
 
     @property
@@ -82,9 +83,11 @@ class FractalNet(Network):
         In training with global drop-path a share of the steps runs one column, drawn evenly, in all blocks.
 
         Raises:
-            InputError: the channels are not the config's, or the image is too small.
+            InputError: the modules cannot read the image's channels, or it is too small.
         """
-        self.config.check_input(tuple(x.shape))
+        return self.explained(self._last_maps, x)
+
+    def _last_maps(self, x: Tensor) -> Tensor:
         column = self._column
         if column is None and self.training and self.config.global_drop_path:
             is_global = self.paths.draw() < self.config.global_drop_path

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from densenets.models.configs.highway import HighwayConfig
 from densenets.models.initialization import xavier_uniform_
-from densenets.models.network import Network
+from densenets.models.network import Network, make_head
 
 
 class HighwayNetwork(Network):
@@ -30,7 +30,8 @@ class HighwayNetwork(Network):
         super().__init__(config)
         self.features = nn.Sequential(OrderedDict(_feature_modules(config)))
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier: nn.Module = nn.Linear(config.num_features, config.num_classes)
+        self.classifier: nn.Module = make_head(config.num_features, config.num_classes)
+        self.note_structure()
         self.initialize(generator)
 
     @torch.no_grad()
@@ -49,10 +50,9 @@ class HighwayNetwork(Network):
         """The last maps: N x C x H x W -> N x head_channels x H / stride x W / stride.
 
         Raises:
-            InputError: the channels are not the config's, or the image is too small.
+            InputError: the modules cannot read the image's channels, or it is too small.
         """
-        self.config.check_input(tuple(x.shape))
-        return self.features(x)
+        return self.explained(self.features, x)
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x H x W -> N x classes."""

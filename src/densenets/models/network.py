@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
+from densenets.errors import InputError
 from densenets.models.configs.base import NetworkConfig
 from densenets.models.initialization import linear_uniform_
+
+Result = TypeVar("Result")
 
 
 class CompanionLogits(NamedTuple):
@@ -61,7 +68,8 @@ class Network(nn.Module, ABC):
         paths: which layers a training step uses, where that is drawn.
     """
 
-    config: NetworkConfig
+    if TYPE_CHECKING:  # TorchScript reads annotations, and does not know this one
+        config: NetworkConfig
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -77,20 +85,93 @@ class Network(nn.Module, ABC):
         """Draw the weights anew, as the network's paper does."""
 
     def forward(self, x: Tensor) -> Tensor | CompanionLogits:
-        """N x C x *sides -> N x classes."""
-        features = self.forward_features(x)
-        logits: Tensor = self.get_submodule(self.config.head)(features.flatten(start_dim=2).mean(dim=2))
+        """N x C x *sides -> N x classes; without classes, N x num_features."""
+        pooled = self.forward_features(x).flatten(start_dim=2).mean(dim=2)
+        logits: Tensor = self.get_classifier()(pooled)
         return logits
+
+    @property
+    def num_features(self) -> int:
+        """Channels that the classifier reads."""
+        return self.config.num_features
+
+    def get_classifier(self) -> nn.Module:
+        """The module that makes the logits."""
+        return self.get_submodule(self.config.head)
 
     def run_as_tested(self, x: Tensor) -> None:
         """Run in each of the ways in which the network can be tested: N x C x *sides, for its statistics."""
         self(x)
 
     def reset_classifier(self, num_classes: int, generator: torch.Generator | None = None) -> None:
-        """Put a fresh linear layer of `num_classes` in the classifier's place."""
+        """Put a fresh linear layer of `num_classes` in the classifier's place; 0 gives pooled features."""
         weight = next(self.parameters())
-        features = self.config.num_features
-        linear = nn.Linear(features, num_classes, device=weight.device, dtype=weight.dtype)
-        linear_uniform_(linear, generator)
-        self.set_submodule(self.config.head, linear)
+        head = make_head(self.config.num_features, num_classes).to(weight.device, weight.dtype)
+        if isinstance(head, nn.Linear):
+            linear_uniform_(head, generator)
+        self.set_submodule(self.config.head, head)
         self.config = dataclasses.replace(self.config, num_classes=num_classes)
+        self.note_structure(self.config.head)
+
+    def explained(self, run: Callable[[Tensor], Result], x: Tensor) -> Result:
+        """run(x); images that the modules cannot read are refused in one line.
+
+        Raises:
+            InputError: they have other channels than the first convolution reads, or are too small.
+        """
+        if torch.compiler.is_compiling() or not isinstance(x, Tensor):
+            return run(x)
+        try:
+            return run(x)
+        except (RuntimeError, ValueError) as error:
+            first = next((m for m in self.modules() if isinstance(m, _ConvNd)), None)
+            if first is not None and x.dim() == self.config.spatial_dims + 2:
+                try:
+                    dataclasses.replace(self.config, in_channels=first.in_channels).check_input(
+                        tuple(x.shape)
+                    )
+                except InputError as reason:
+                    raise reason from error
+            raise
+
+    def note_structure(self, part: str = "") -> None:
+        """Take the modules, or those of a part, as they are for those that the config describes."""
+        noted = {} if not part else {name: v for name, v in self._structure.items() if not _is_in(name, part)}
+        self._structure = noted | {n: v for n, v in _structure(self).items() if not part or _is_in(n, part)}
+
+    def changed_module(self) -> str | None:
+        """The name of a module that is not what the config describes; None if there is none."""
+        now = _structure(self)
+        names = self._structure.keys() | now.keys()
+        return min((name for name in names if self._structure.get(name) != now.get(name)), default=None)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        # A state dict is the user's own, whatever was changed; a checkpoint would lose it without a word.
+        if (changed := self.changed_module()) is not None:
+            destination._metadata.setdefault(prefix[:-1], {})[CHANGED_MODULE] = changed
+
+
+CHANGED_MODULE = "changed_module"  # in the metadata of a network's state dict, beside PyTorch's "version"
+
+
+def make_head(num_features: int, num_classes: int) -> nn.Module:
+    """A linear classifier; for no classes what leaves the features as they are."""
+    return nn.Linear(num_features, num_classes) if num_classes else nn.Identity()
+
+
+def _is_in(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}.")
+
+
+def _structure(network: nn.Module) -> dict[str, tuple[str, str]]:
+    """Name -> kind and settings of every module, as far as they decide what the network computes."""
+    return {name: _kind(module) for name, module in network.named_modules() if name}
+
+
+def _kind(module: nn.Module) -> tuple[str, str]:
+    kind = "BatchNorm" if isinstance(module, _BatchNorm) else type(module).__qualname__
+    own_code = " with a forward of its own" if "forward" in module.__dict__ else ""
+    # In place or not, the values are the same; momentum decides only how a training goes on.
+    settings = re.sub(r"(, )?(inplace|momentum)=[^,)]*", "", module.extra_repr())
+    return kind + own_code, settings

@@ -18,7 +18,7 @@ from torch.nn.functional import avg_pool2d, pad
 
 from densenets.models.configs.resnet import ResNetConfig, UnitChannels
 from densenets.models.initialization import he_normal_, linear_uniform_
-from densenets.models.network import Network, PathDraws
+from densenets.models.network import Network, PathDraws, make_head
 
 
 class ResNet(Network):
@@ -46,7 +46,8 @@ class ResNet(Network):
             self.add_module(f"layer{stage}", nn.Sequential(*made))
         last = (nn.BatchNorm2d(config.num_features), nn.ReLU()) if config.pre_activation else ()
         self.last = nn.Sequential(*last)
-        self.fc: nn.Module = nn.Linear(config.num_features, config.num_classes)
+        self.fc: nn.Module = make_head(config.num_features, config.num_classes)
+        self.note_structure()
         self.initialize(generator)
 
     @torch.no_grad()
@@ -64,9 +65,11 @@ class ResNet(Network):
         """The last maps: N x C x H x W -> N x num_features x H / stride x W / stride.
 
         Raises:
-            InputError: the channels are not the config's.
+            InputError: the modules cannot read the image's channels.
         """
-        self.config.check_input(tuple(x.shape))
+        return self.explained(self._last_maps, x)
+
+    def _last_maps(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for stage in range(1, len(self.config.stage_units) + 1):
             x = self.get_submodule(f"layer{stage}")(x)

@@ -1,126 +1,114 @@
 """The door to the dense block: one signature, and the executions that stand behind it.
 
 An execution decides what is stored and when it is computed. It never touches the weights: all of them
-read the same modules, so a checkpoint does not show which one trained it.
+read the same modules, so a checkpoint does not show which one trained it. And it computes what the modules
+say: where they are not exactly what `DenseNet` builds, or somebody would see that they are not called, they
+run themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 
-from densenets.ops.execution import Choice, Execution, NativeState, choose_execution
-from densenets.ops.fused import fused_dense_block, fused_lean_stem, fused_stem, fused_transition
+from densenets.errors import InputError
+from densenets.ops.eligibility import is_plain
+from densenets.ops.execution import Choice, Execution, check_execution
+from densenets.ops.fusion import Part, block_part, choose, part_of, stem_part, transition_part
+from densenets.ops.interception import interception_reason, tracing_reason
 from densenets.ops.kernels import compute_type
-from densenets.ops.layers import DenseLayerModules, TransitionModules, UnitModules
-from densenets.ops.native.library import native_state
-from densenets.ops.obstacles import (
-    block_obstacle,
-    joint_obstacle,
-    remade_result,
-    stem_obstacle,
-    transform_obstacle,
-    transition_obstacle,
-)
-from densenets.ops.recompute import recomputed_dense_block, recomputed_norm_relu_conv
+from densenets.ops.layers import TRANSITION, Kinds
+from densenets.ops.memory_format import MapFormat
+from densenets.ops.recompute import recomputed, recomputed_dense_block
 from densenets.ops.reference import reference_dense_block
 
 _AS_ASKED_FOR = ("reference", "recompute")  # these run whatever the modules are
 
 
-def dense_block(x: Tensor, layers: Sequence[DenseLayerModules], execution: Execution) -> Tensor:
+class PartExecution(NamedTuple):
+    """How a part of a network runs.
+
+    Attributes:
+        name: "stem", or the name of a dense block or a transition.
+        choice: what runs, and why.
+    """
+
+    name: str
+    choice: Choice
+
+    def __str__(self) -> str:
+        """For a log."""
+        return f"{self.name}: {self.choice}"
+
+
+def dense_block(x: Tensor, block: nn.Module, kinds: Kinds, execution: Execution) -> Tensor:
     """Run a dense block (paper, eq. 2): N x C0 x *sides -> N x (C0 + L k) x *sides.
 
     Channels come in the order in which they were made: the block's input, then layer by layer.
 
-    Raises:
-        InputError: no execution has this name, or the fused one was asked for and cannot run.
-    """
-    chains = _chains(layers)
-    obstacle = None if execution in _AS_ASKED_FOR else block_obstacle(x, layers, chains)
-    choice = _choose(execution, x.device, compute_type(x), obstacle)
-    if choice.execution == "reference":
-        return reference_dense_block(x, layers)
-    if choice.execution == "recompute":
-        return recomputed_dense_block(x, layers)
-    keep_bottlenecks = choice.execution == "fused"
-    features, _ = fused_dense_block(x, chains, native=choice.native, keep_bottlenecks=keep_bottlenecks)
-    return features
-
-
-def dense_block_and_transition(
-    x: Tensor, layers: Sequence[DenseLayerModules], modules: TransitionModules, execution: Execution
-) -> Tensor:
-    """Run a dense block and the transition behind it: N x C0 x *sides -> N x M x *sides / 2.
-
-    Fused they are one operator: the transition is then one more reader of the block's channels, which takes
-    no statistics of its own and whose gradients go where those of the layers go.
+    Args:
+        x: maps.
+        block: a container of layers, in order.
+        kinds: the classes of which a block may be fused.
+        execution: the one that was asked for.
 
     Raises:
         InputError: no execution has this name, or the fused one was asked for and cannot run.
     """
-    chains = _chains(layers)
-    units = modules.units()
-    obstacle = (
-        "as asked for" if execution in _AS_ASKED_FOR else joint_obstacle(x, layers, chains, modules, units)
-    )
-    if obstacle is None:
-        choice = _choose(execution, x.device, compute_type(x), None)
-        if choice.execution in ("fused", "fused-lean"):
-            (unit,) = units
-            pools = unit.drop == 0
-            _, reduced = fused_dense_block(
-                x,
-                chains,
-                unit,
-                native=choice.native,
-                keep_bottlenecks=choice.execution == "fused",
-                pool=pools,
-            )
-            return _behind(reduced, modules, pools)
-    return transition(dense_block(x, layers, execution), modules, execution)
+    execution = _traced_or(execution, x)
+    if execution not in _AS_ASKED_FOR:
+        part = block_part(x, [block], kinds, execution, interception_reason())
+        if part.run is not None:
+            return _run(part, x)
+    layers = [layer for layer in block._modules.values() if layer is not None]
+    if execution == "recompute":
+        return recomputed_dense_block(x, layers, kinds)
+    return reference_dense_block(x, layers)
 
 
-def transition(x: Tensor, modules: TransitionModules, execution: Execution) -> Tensor:
+def transition(x: Tensor, module: nn.Module, kinds: Kinds, execution: Execution) -> Tensor:
     """Run a transition (paper, section 3): N x C x *sides -> N x M x *sides / 2.
 
     Raises:
         InputError: no execution has this name, or the fused one was asked for and cannot run.
     """
-    units = modules.units()
-    obstacle = None if execution in _AS_ASKED_FOR else transition_obstacle(x, modules, units)
-    choice = _choose(execution, x.device, compute_type(x), obstacle)
-    if choice.execution == "reference":
-        return modules.reduce(modules.activate(x))
-    if choice.execution == "recompute":
-        return modules.pool(modules.dropout(recomputed_norm_relu_conv([x], modules.norm, modules.conv)))
-    (unit,) = units
-    pools = unit.drop == 0
-    return _behind(fused_transition(x, unit, native=choice.native, pool=pools), modules, pools)
+    execution = _traced_or(execution, x)
+    if execution not in _AS_ASKED_FOR:
+        part = transition_part(x, module, kinds, execution, interception_reason())
+        if part.run is not None:
+            return _run(part, x)
+    norm, relu, conv, dropout, pool = (module.get_submodule(name) for name in TRANSITION)
+    made = recomputed([norm, relu, conv], [x]) if execution == "recompute" else conv(relu(norm(x)))
+    result: Tensor = pool(dropout(made))
+    return result
 
 
-def stem(
-    images: Tensor, conv: nn.Module, norm: nn.Module, relu: nn.Module, pool: nn.Module, execution: Execution
-) -> Tensor:
-    """The stem of an ImageNet network: images N x channels x *sides -> N x C x *sides / 4.
+def run_features(x: Tensor, modules: Sequence[nn.Module], kinds: Kinds, execution: Execution) -> Tensor:
+    """Run modules one after the other, N x C x *sides; some of them as one where nobody could see it.
 
-    What follows the convolution is fused in the native kernels where nothing stands against it, run by the
-    modules else. "fused-lean" makes the convolution's result again in the backward pass.
+    These are what follows the convolution of an ImageNet stem (with it in "fused-lean"), and a dense block
+    with the transition behind it. Whatever is not fused gets its maps in the memory format of x.
     """
-    if execution == "fused-lean" and torch.is_grad_enabled():
-        result = remade_result(images, conv)
-        if result is not None and _fuses_stem(result, norm, relu, pool):
-            pixels = result.numel() // result.shape[1]
-            return fused_lean_stem(images, cast(_ConvNd, conv), cast(_BatchNorm, norm), pixels)
-    x = conv(images)
-    if execution not in _AS_ASKED_FOR and _fuses_stem(x, norm, relu, pool):
-        return fused_stem(x, cast(_BatchNorm, norm))
-    return pool(relu(norm(x)))
+    execution = _traced_or(execution, x)
+    if execution in _AS_ASKED_FOR or interception_reason() is not None or not _may_be_fused(execution, x):
+        for module in modules:
+            x = module(x)
+        return x
+    layout, inside, at = MapFormat.of(x), False, 0
+    while at < len(modules):
+        module = modules[at]
+        part = part_of(x, modules[at:], kinds, execution)
+        run = None if part is None else part.run
+        # PyTorch's own modules are faster in the format of the operators, and give the same values.
+        joins = run is not None or (is_plain(module) and (inside or at == 0))
+        if joins != inside:
+            x, inside = (layout.enter(x) if joins else layout.leave(x)), joins
+        x = module(x) if run is None else run(x)
+        at += 1 if part is None else part.modules
+    return layout.leave(x)
 
 
 def explain_execution(requested: Execution, device: torch.device, dtype: torch.dtype) -> Choice:
@@ -129,36 +117,46 @@ def explain_execution(requested: Execution, device: torch.device, dtype: torch.d
     Raises:
         InputError: no execution has this name, or the fused one was asked for and cannot run.
     """
-    return _choose(requested, device, dtype, None)
+    return choose(requested, device, dtype, None)
 
 
-def _chains(layers: Sequence[DenseLayerModules]) -> list[Sequence[UnitModules]]:
-    """The units of each layer; none of one that doesn't say what it computes."""
-    return [layer.units() if hasattr(layer, "units") else [] for layer in layers]
+def explain_modules(x: Tensor, modules: Sequence[nn.Module], kinds: Kinds, execution: Execution) -> Choice:
+    """What runs for a dense block, a transition, or what follows the convolution of a stem, that reads x.
+
+    Unlike the network itself this does not refuse a fused execution that cannot run: it says why.
+
+    Raises:
+        InputError: no execution has this name.
+    """
+    check_execution(execution)
+    traced = tracing_reason(x)
+    if traced is not None:
+        return Choice("reference", False, traced)
+    if execution in _AS_ASKED_FOR:
+        return Choice(execution, False, "as asked for")
+    reason, first = interception_reason(), modules[0]
+    try:
+        if len(modules) > 1:
+            part = None if reason else stem_part(x, modules)
+            return part.choice if part else choose("auto", x.device, compute_type(x), reason)
+        if type(first) is kinds.transition:
+            return transition_part(x, first, kinds, execution, reason).choice
+        return block_part(x, modules, kinds, execution, reason).choice
+    except InputError as error:
+        return Choice("reference", False, str(error))
 
 
-def _behind(reduced: Tensor, modules: TransitionModules, pools: bool) -> Tensor:
-    """What follows a fused transition: dropout between convolution and pooling, which then do not commute."""
-    return reduced if pools else modules.pool(modules.dropout(reduced))
+def _traced_or(execution: Execution, x: Tensor) -> Execution:
+    """The execution that was asked for; a graph that is traced gets the operations of the reference."""
+    return execution if execution == "reference" or tracing_reason(x) is None else "reference"
 
 
-def _fuses_stem(x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module) -> bool:
-    return _choose("auto", x.device, compute_type(x), stem_obstacle(x, norm, relu, pool)).native
+def _may_be_fused(execution: Execution, x: Tensor) -> bool:
+    return x.dim() > 2 and choose(execution, x.device, compute_type(x), None).execution not in _AS_ASKED_FOR
 
 
-def _choose(requested: Execution, device: torch.device, dtype: torch.dtype, obstacle: str | None) -> Choice:
-    return choose_execution(
-        requested,
-        device=device.type,
-        dtype=str(dtype).removeprefix("torch."),
-        native=_native(),
-        obstacle=obstacle or transform_obstacle(),
-    )
-
-
-def _native() -> NativeState:
-    return native_state()
-
-
-# As torch.compiler.assume_constant_result does, which would load the compiler: a second for everybody.
-_native._dynamo_marked_constant = True  # type: ignore[attr-defined]
+def _run(part: Part, x: Tensor) -> Tensor:
+    """Run a fused part alone: maps come and go in the memory format of x."""
+    assert part.run is not None
+    layout = MapFormat.of(x)
+    return layout.leave(part.run(layout.enter(x)))

@@ -35,7 +35,7 @@ def fused_dense_block(
 
     Args:
         x: the block's input.
-        chains: the units of every layer, which `block_obstacle` has nothing against.
+        chains: the units of every layer, which are eligible.
         transition: the unit of the transition behind the block; its result is empty if there is none.
         native: compute in the native kernels, else in PyTorch's operations.
         keep_bottlenecks: store the bottleneck maps for the backward pass, else make them again.
@@ -64,12 +64,13 @@ def fused_dense_block(
         factor = _unbiased_factor(x, synchronized=_synchronized(units[0]))
         feature_moments = _unbiased(feature_moments, factor)
         bottleneck_moments = _unbiased(bottleneck_moments, factor)
-        readers = [chain[0].norm for chain in chains] + ([] if transition is None else [transition.norm])
-        for norm in readers:
-            update_running_statistics(norm, *feature_moments[:, : norm.num_features])
-        for (_, *second), moments in zip(chains, bottleneck_moments, strict=True):
+        # In the order of the data: the same module may stand in several places.
+        for (first, *second), moments in zip(chains, bottleneck_moments, strict=True):
+            update_running_statistics(first.norm, *feature_moments[:, : len(first.norm.weight)])
             if second:
                 update_running_statistics(second[0].norm, *moments)
+        if transition is not None:
+            update_running_statistics(transition.norm, *feature_moments)
     return features, reduced
 
 

@@ -11,9 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import relu
 
+from densenets.ops.differentiable import (
+    gradients_by_operations,
+    max_pool,
+    needs_operations,
+    norm_by_operations,
+)
 from densenets.ops.fused_stem import empty_results, stem_backward_operator, stem_operator
-from densenets.ops.kernels import no_second_derivative
 
 
 @torch.library.custom_op("densenets::lean_stem", mutates_args=())
@@ -136,8 +142,16 @@ def _set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> No
 
 def _backward(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[Any, ...]:
     images, weight, scale, shift, *moments = ctx.saved_tensors
-    found: tuple[Tensor | None, ...] = (None, None, None, None)
-    if gradient is not None:
+    found: Sequence[Tensor | None] = (None, None, None, None)
+    if gradient is not None and needs_operations(gradient):
+        statistics = [] if ctx.training else moments
+
+        def forward(images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, ...]:
+            x = _convolved(images, weight, ctx.stride, ctx.padding)
+            return (max_pool(relu(norm_by_operations(x, scale, shift, statistics, ctx.epsilon, False))),)
+
+        found = gradients_by_operations(forward, [images, weight, scale, shift], [gradient])
+    elif gradient is not None:
         of_images = ctx.needs_input_grad[0]
         used = moments[0] if ctx.training else torch.stack(moments)
         settings = (ctx.epsilon, ctx.training, ctx.stride, ctx.padding, of_images)
@@ -147,4 +161,3 @@ def _backward(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[Any, ...]:
 
 
 lean_stem_operator.register_autograd(_backward, setup_context=_set_up)
-lean_stem_backward_operator.register_autograd(no_second_derivative)

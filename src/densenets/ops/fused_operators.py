@@ -5,7 +5,8 @@ that stands alone.
 
 Pure functions: statistics of the batch leave them as results, dropout's masks come in. They have rules for
 fake tensors and for autograd, so torch.compile, torch.export, autocast and DistributedDataParallel see one
-operator with a backward pass like any other's. Differentiating twice raises.
+operator with a backward pass like any other's. A backward pass that is recorded, to be differentiated again,
+runs in the operations of the reference (`densenets.ops.differentiable`).
 
 Lists run through the units (BN-ReLU-convolutions) in the order of the data: `parameters` has scale, shift and
 weight of each in turn, `running` mean and variance (nothing in training), `keep` dropout's masks.
@@ -27,9 +28,16 @@ from densenets.ops.block_plan import (
     empty_result,
     empty_transition,
 )
+from densenets.ops.differentiable import (
+    average_pool,
+    block_by_operations,
+    gradients_by_operations,
+    needs_operations,
+    unit_by_operations,
+)
 from densenets.ops.fused_block import block_backward, block_forward
 from densenets.ops.fused_transition import transition_backward, transition_forward
-from densenets.ops.kernels import Kernels, Moments, UnitParameters, accumulation_type, no_second_derivative
+from densenets.ops.kernels import Kernels, Moments, UnitParameters, accumulation_type
 from densenets.ops.native.kernels import NativeKernels
 from densenets.ops.pytorch_kernels import PyTorchKernels
 
@@ -224,8 +232,13 @@ def _block_backward(ctx: Any, gradient: Tensor | None, *others: Tensor | None) -
         lists.append(list(saved[at : at + count]))
         at += count
     none = [[None] * len(tensors) for tensors in lists[2:]]
-    x_gradient, found = _block_gradients(gradient, others[-1], lists, ctx.plan)
-    return (x_gradient, found, *none, *[None] * len(ctx.plan), None)
+    if gradient is None and others[-1] is None:
+        found: tuple[Tensor | None, list[Any]] = None, [None] * parameters
+    elif needs_operations(gradient, others[-1]):
+        found = _block_gradients_by_operations(ctx, gradient, others[-1], lists)
+    else:
+        found = _block_gradients(gradient, others[-1], lists, ctx.plan)
+    return (*found, *none, *[None] * len(ctx.plan), None)
 
 
 def _block_gradients(
@@ -234,8 +247,6 @@ def _block_gradients(
     """Of x and of all parameters; `lists` are results, parameters, running and keep."""
     results, parameters, running, keep = lists
     missing: list[Tensor | None] = []
-    if gradient is None and reduced_gradient is None:
-        return None, [None] * len(parameters)
     epsilons, drop, units, training, synchronized, reduces, pools, native = plan
     if reduces and reduced_gradient is None:
         # As if there were no transition.
@@ -248,6 +259,26 @@ def _block_gradients(
     return x_gradient, [*found, *missing]
 
 
+def _block_gradients_by_operations(
+    ctx: Any, gradient: Tensor | None, reduced_gradient: Tensor | None, lists: list[list[Tensor]]
+) -> tuple[Tensor | None, list[Tensor | None]]:
+    """The same, such that it can be differentiated again."""
+    (features, *_), parameters, running, keep = lists
+    epsilons, drop, units, _, synchronized, reduces, pools, _ = ctx.plan
+    made = sum(weight.shape[0] for weight in parameters[2::3][units - 1 : len(epsilons) - reduces : units])
+
+    def forward(x: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+        return block_by_operations(
+            x, parameters, running, keep, epsilons, drop, units, synchronized, reduces, pools
+        )
+
+    gradients = (gradient, reduced_gradient) if reduces else (gradient,)
+    # The first channels of what a block makes are what it has read.
+    x = features[:, : features.shape[1] - made]
+    x_gradient, *found = gradients_by_operations(forward, [x, *parameters], gradients)
+    return x_gradient if ctx.needs_input_grad[0] else None, found
+
+
 def _set_up_transition(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, parameters, running, *ctx.plan = inputs
     ctx.save_for_backward(x, output[1], *parameters, *running)
@@ -257,8 +288,17 @@ def _set_up_transition(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
 def _transition_backward(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[Any, ...]:
     x, moments, *lists = ctx.saved_tensors
     parameters, running = lists[:3], lists[3:]
+    found: list[Any]
     if gradient is None:
         x_gradient, found = None, [None] * len(parameters)
+    elif needs_operations(gradient):
+        epsilon, pool, _, synchronized, _ = ctx.plan
+
+        def forward(x: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+            made = unit_by_operations(x, parameters, running, epsilon, synchronized=synchronized)
+            return (average_pool(made) if pool else made,)
+
+        x_gradient, *found = gradients_by_operations(forward, [x, *parameters], [gradient])
     else:
         x_gradient, *found = transition_backward_operator(
             gradient, x, moments, parameters, running, *ctx.plan
@@ -268,8 +308,6 @@ def _transition_backward(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[A
 
 dense_block_operator.register_autograd(_block_backward, setup_context=_set_up_block)
 transition_operator.register_autograd(_transition_backward, setup_context=_set_up_transition)
-dense_block_backward_operator.register_autograd(no_second_derivative)
-transition_backward_operator.register_autograd(no_second_derivative)
 
 
 def _kernels(native: bool) -> Kernels:

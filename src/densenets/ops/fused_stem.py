@@ -11,8 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import relu
 
-from densenets.ops.kernels import Moments, Unit, accumulation_type, as_matrix, no_second_derivative
+from densenets.ops.differentiable import (
+    gradients_by_operations,
+    max_pool,
+    needs_operations,
+    norm_by_operations,
+)
+from densenets.ops.kernels import Moments, Unit, accumulation_type, as_matrix
 from densenets.ops.native.kernels import NativeKernels
 
 
@@ -104,8 +111,15 @@ def _set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> No
 
 def _backward(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[Any, ...]:
     x, winners, scale, shift, *moments = ctx.saved_tensors
-    found: tuple[Tensor | None, ...] = (None, None, None)
-    if gradient is not None:
+    found: Sequence[Tensor | None] = (None, None, None)
+    if gradient is not None and needs_operations(gradient):
+        statistics = [] if ctx.training else moments
+
+        def forward(x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, ...]:
+            return (max_pool(relu(norm_by_operations(x, scale, shift, statistics, ctx.epsilon, False))),)
+
+        found = gradients_by_operations(forward, [x, scale, shift], [gradient])
+    elif gradient is not None:
         used = moments[0] if ctx.training else torch.stack(moments)
         found = stem_backward_operator(gradient, x, winners, scale, shift, used, ctx.epsilon, ctx.training)
     return (*found, [None] * ctx.running, None)
@@ -137,4 +151,3 @@ def empty_results(x: Tensor, *, counted: bool) -> tuple[Tensor, Tensor, Tensor]:
 
 
 stem_operator.register_autograd(_backward, setup_context=_set_up)
-stem_backward_operator.register_autograd(no_second_derivative)

@@ -9,7 +9,7 @@ Shapes: P pixels of the input, Q of the output, C channels read, M channels made
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -151,14 +151,3 @@ def compute_type(tensor: Tensor) -> torch.dtype:
 def as_matrix(x: Tensor) -> Tensor:
     """N x C x *sides -> P x C; a view of what lies in channels-last form, a copy of anything else."""
     return x.movedim(1, -1).contiguous().view(-1, x.shape[1])
-
-
-def no_second_derivative(_: Any, *__: Any) -> NoReturn:
-    """The rule of autograd for the operators of a backward pass.
-
-    Raises:
-        RuntimeError: always.
-    """
-    raise RuntimeError(
-        "the fused execution of a DenseNet has no second derivative; set execution='reference' to take one"
-    )

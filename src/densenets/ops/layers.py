@@ -1,14 +1,18 @@
-"""What an execution of the dense block may ask of a dense layer."""
+"""The modules that `DenseNet` builds blocks and transitions of, as executions see them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+
+# Names of a layer's modules, and of a transition's, in the order in which they run.
+PLAIN_LAYER = ("norm1", "relu1", "conv1", "dropout1")
+BOTTLENECK_LAYER = (*PLAIN_LAYER, "norm2", "relu2", "conv2", "dropout2")
+TRANSITION = ("norm", "relu", "conv", "dropout", "pool")
 
 
 class UnitModules(NamedTuple):
@@ -25,44 +29,12 @@ class UnitModules(NamedTuple):
         return self.dropout.p if self.dropout.training else 0.0
 
 
-class DenseLayerModules(Protocol):
-    """The modules of a dense layer H_l (paper, section 3), with or without bottleneck."""
+class Kinds(NamedTuple):
+    """The classes that a network's blocks are made of: what is exactly of them computes what they say."""
 
-    norm1: _BatchNorm
-    conv1: _ConvNd
-
-    def __call__(self, features: Tensor, /) -> Tensor:
-        """The whole layer: N x C x *sides -> N x k x *sides."""
-        ...
-
-    def after_first_convolution(self, x: Tensor) -> Tensor:
-        """What follows conv1: dropout and, in a bottleneck layer, BN-ReLU-3x3 and dropout."""
-        ...
-
-    def units(self) -> Sequence[UnitModules]:
-        """All that it computes, in the order of the data; nothing where it computes something else."""
-        ...
-
-
-class TransitionModules(Protocol):
-    """The modules of a transition (paper, section 3)."""
-
-    norm: _BatchNorm
-    conv: _ConvNd
-    dropout: nn.Dropout
-    pool: nn.Module
-
-    def units(self) -> Sequence[UnitModules]:
-        """The one before its pooling; nothing where it computes something else."""
-        ...
-
-    def activate(self, x: Tensor) -> Tensor:
-        """The half before the convolution, BN-ReLU: same shape."""
-        ...
-
-    def reduce(self, activated: Tensor) -> Tensor:
-        """The half that makes it smaller, conv1x1, dropout and average pool."""
-        ...
+    block: type[nn.Module]
+    layer: type[nn.Module]
+    transition: type[nn.Module]
 
 
 def update_running_statistics(norm: _BatchNorm, mean: Tensor, unbiased_variance: Tensor) -> None:

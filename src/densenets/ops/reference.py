@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor
-
-from densenets.ops.layers import DenseLayerModules
+from torch import Tensor, nn
 
 
-def reference_dense_block(x: Tensor, layers: Sequence[DenseLayerModules]) -> Tensor:
+def reference_dense_block(x: Tensor, layers: Iterable[nn.Module]) -> Tensor:
     """N x C0 x *sides -> N x (C0 + L k) x *sides.
 
     Every concatenation is stored for the backward pass: memory grows with the square of L.

@@ -62,7 +62,7 @@ def batch_norm(
     Over the global batch where `norm` is a SyncBatchNorm, over this process's batch elsewhere.
     """
     if isinstance(norm, SyncBatchNorm):
-        output, mean, var = _GlobalBatchNorm.apply(x, norm.weight, norm.bias, norm.eps)
+        output, mean, var = global_batch_norm(x, norm.weight, norm.bias, norm.eps)
         assert running_mean is not None
         assert running_var is not None
         with torch.no_grad():
@@ -70,6 +70,12 @@ def batch_norm(
             running_var.lerp_(var.to(running_var.dtype), momentum)
         return output
     return local_batch_norm(x, running_mean, running_var, norm.weight, norm.bias, True, momentum, norm.eps)
+
+
+def global_batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """x, N x C x *sides, normalised over the batch of all ranks; its mean and unbiased variance, both C."""
+    output, mean, var = _GlobalBatchNorm.apply(x, weight, bias, eps)
+    return output, mean, var
 
 
 class _GlobalBatchNorm(torch.autograd.Function):

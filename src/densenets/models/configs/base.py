@@ -15,7 +15,7 @@ class NetworkConfig(ABC):
     """A network, stated whole and checked once.
 
     Attributes:
-        num_classes: width of the classifier.
+        num_classes: width of the classifier; 0 for none, which gives the pooled features.
         in_channels: channels of the image.
         spatial_dims: of the image, 2 for pictures.
         family: the networks that share a config and a module; a checkpoint names it.
@@ -37,7 +37,9 @@ class NetworkConfig(ABC):
     head: ClassVar[str] = "classifier"
 
     def __post_init__(self) -> None:
-        self._check_at_least_1("num_classes", "in_channels")
+        if self.num_classes < 0:
+            raise InputError(f"num_classes must be at least 0, got {self.num_classes}")
+        self._check_at_least_1("in_channels")
         if self.spatial_dims not in self.known_dims:
             known = " or ".join(", ".join(str(dims) for dims in self.known_dims).rsplit(", ", 1))
             raise InputError(f"spatial_dims {self.spatial_dims} cannot be: {known} is needed")
