@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -65,3 +67,11 @@ def tiny_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TinyCifar:
     for field, value in (("train_list", training), ("test_list", test), ("meta", meta)):
         monkeypatch.setattr(CIFAR10, field, value)
     return TinyCifar(root, pixels, labels)
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """What torch.compile has compiled for other tests is forgotten."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()

@@ -133,11 +133,8 @@ def test_intermediates_are_what_the_activations_see(stem: str, strides: list[int
     x = image(2, 3, 32, 48)
     seen: list[Tensor] = []
     hooks = []
-    for name, _ in model.features.named_children():
-        if name.startswith("transition"):
-            name += ".relu"
-        if "relu" in name:
-            module = model.features.get_submodule(name)
+    for name, module in model.named_modules():
+        if name == "relu5" or name.endswith("relu0") or ("transition" in name and name.endswith("relu")):
             hooks.append(module.register_forward_hook(lambda module, inputs, output: seen.append(output)))
     model(x)
     expected = dict(zip(strides, seen, strict=True))

@@ -57,7 +57,7 @@ def test_bottleneck_makes_four_times_the_growth_rate():
     [
         ({"growth_rate": 0}, "growth_rate 0 cannot be: at least 1"),
         ({"stem_channels": 0}, "stem_channels 0 cannot be: at least 1"),
-        ({"num_classes": 0}, "num_classes 0 cannot be: at least 1"),
+        ({"num_classes": -1}, "num_classes must be at least 0, got -1"),
         ({"in_channels": -1}, "in_channels -1 cannot be: at least 1"),
         ({"compression": 0}, r"compression 0 cannot be: a share in \(0, 1\]"),
         ({"compression": 1.5}, r"compression 1.5 cannot be: a share in \(0, 1\]"),

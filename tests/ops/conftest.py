@@ -28,11 +28,3 @@ def fresh_memory_is_nan() -> Iterator[None]:
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
-
-
-@pytest.fixture
-def fresh_compiler() -> Iterator[None]:
-    """What torch.compile has compiled for other tests is forgotten."""
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()

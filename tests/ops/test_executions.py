@@ -207,9 +207,13 @@ def test_stores_what_the_facts_say(changes: dict[str, Any], execution: Any):
     facts = network_facts("network", network, sides)
     image = 4 * network.in_channels * x[0, 0].numel()  # was there before
     expected = batch * (facts.total(f"stored_{execution.replace('-', '_')}") - image)
-    # The rest is statistics of every norm, two numbers a channel, and what the allocator rounds up.
-    statistics = sum(8 * m.num_features for m in model.modules() if isinstance(m, _BatchNorm))
-    assert kept_bytes(model, x) == pytest.approx(expected, abs=statistics + 0.002 * expected)
+    # The rest is statistics of every norm, two numbers a channel, and what the allocator rounds up; where a
+    # norm may run again, also those that it began with, and the state of the random numbers.
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    rest = sum(8 * norm.num_features for norm in norms)
+    if execution == "recompute":
+        rest = 2 * rest + len(norms) * (torch.get_rng_state().numel() + 64)
+    assert kept_bytes(model, x) == pytest.approx(expected, abs=rest + 0.002 * expected)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])

@@ -225,19 +225,6 @@ def test_a_recorded_backward_pass_can_be_differentiated(case: str, execution: An
 
 
 @EXECUTION
-def test_a_third_derivative(execution: Any):
-    found = []
-    for model in pair(case_config(block_layers=(2, 1)), execution):
-        x = case_images(model.config).requires_grad_()
-        value = model.train()(x).pow(3).sum()
-        for _ in range(3):
-            (gradient,) = torch.autograd.grad(value, x, create_graph=True)
-            value = gradient.square().sum()
-        found.append({"third": gradient.detach()})
-    assert_equal(found[1], found[0])
-
-
-@EXECUTION
 def test_recorded_gradients_of_one_of_two_results(execution: Any):
     # A block's own result, not its transition's: the first is used when a head reads it.
     found = []

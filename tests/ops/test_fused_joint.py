@@ -12,7 +12,7 @@ from network_steps import assert_equal, case_config, case_images, pair, step
 from torch import Tensor, nn
 
 from densenets.models.blocks import KINDS
-from densenets.models.densenet import DenseBlock, DenseNet, Transition
+from densenets.models.densenet import DenseBlock, DenseLayer, DenseNet, Transition
 from densenets.ops import fused_operators
 from densenets.ops.eligibility import eligible_block
 from densenets.ops.fused import fused_dense_block
@@ -133,7 +133,7 @@ def test_kernels_of_other_sides(execution: Any):
     reference, fused = pair(case_config(), execution)
     for model in (reference, fused):
         torch.manual_seed(1)
-        first, second, _ = first_pair(model)[0].layers()
+        first, second, _ = first_pair(model)[0].values()
         first.conv1 = nn.Conv2d(first.conv1.in_channels, first.conv1.out_channels, 3, padding=1, bias=False)
         second.conv2 = nn.Conv2d(second.conv2.in_channels, second.conv2.out_channels, 1, bias=False)
         model.double()
@@ -156,7 +156,7 @@ def test_hooks_of_either_are_called(name: str, execution: Any):
 
 
 def test_hooks_of_all_modules_are_called():
-    model = DenseNet(case_config(), "fused")
+    model = DenseNet(case_config(), "auto")
     seen: list[type[nn.Module]] = []
     handle = nn.modules.module.register_module_forward_hook(lambda module, _, __: seen.append(type(module)))
     try:
@@ -165,6 +165,7 @@ def test_hooks_of_all_modules_are_called():
         handle.remove()
     assert seen.count(DenseBlock) == 3
     assert seen.count(Transition) == 2
+    assert seen.count(DenseLayer) == 8
 
 
 @pytest.mark.usefixtures("native")

@@ -26,7 +26,7 @@ from densenets.models.blocks import KINDS, DenseBlock, DenseLayer, Features, Tra
 from densenets.models.configs.densenet import DenseNetConfig
 from densenets.models.initialization import he_normal_, linear_uniform_
 from densenets.models.network import Network, make_head
-from densenets.ops.buffers import buffers_put_back, copies_of_buffers, holders_of_buffers
+from densenets.ops.buffers import BuffersPutBack, copies_of_buffers, holders_of_buffers
 from densenets.ops.dense_block import PartExecution, explain_modules
 from densenets.ops.execution import Choice, Execution, check_execution
 
@@ -101,7 +101,7 @@ class DenseNet(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x *sides -> N x classes; without classes, N x num_features."""
-        logits: Tensor = self.classifier(self.forward_features(x).flatten(start_dim=2).mean(dim=2))
+        logits: Tensor = self.classifier(self.forward_features(x).mean(dim=self.sides))
         return logits
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -175,7 +175,7 @@ class DenseNet(Network):
         holders = holders_of_buffers([self])
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng())
-            stack.enter_context(buffers_put_back(holders, copies_of_buffers(holders)))
+            stack.enter_context(BuffersPutBack(holders, copies_of_buffers(holders)))
             stack.callback(setattr, self, "execution", execution)
             self.execution = "reference"
             for name, modules in parts.items():
@@ -215,15 +215,17 @@ def _noting_input(inputs: dict[str, Tensor], name: str) -> Callable[[nn.Module, 
 
 @contextlib.contextmanager
 def _noted_output(name: str, transition: nn.Module) -> Iterator[list[Tensor]]:
-    """What the ReLU of a transition makes while it runs once."""
-    relu = dict(transition.named_children()).get("relu")
+    """What the ReLU of a transition makes while it runs once, by its modules."""
     noted: list[Tensor] = []
-    hook = relu.register_forward_hook(lambda *arguments: noted.append(arguments[-1])) if relu else None
-    try:
+    with contextlib.ExitStack() as stack:
+        for part, module in transition.named_modules():
+            if isinstance(module, Transition):
+                stack.callback(setattr, module, "execution", module.execution)
+                module.execution = "reference"
+            if part.split(".")[-1] == "relu":
+                hook = module.register_forward_hook(lambda *arguments: noted.append(arguments[-1]))
+                stack.callback(hook.remove)
         yield noted
-    finally:
-        if hook is not None:
-            hook.remove()
     if len(noted) != 1:
         raise InputError(
             f"forward_intermediates gives what the ReLU of a transition makes, and {name} has become a "

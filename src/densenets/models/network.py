@@ -66,6 +66,7 @@ class Network(nn.Module, ABC):
     Attributes:
         config: what it is.
         paths: which layers a training step uses, where that is drawn.
+        sides: the dimensions of maps that the classifier averages over.
     """
 
     if TYPE_CHECKING:  # TorchScript reads annotations, and does not know this one
@@ -75,6 +76,8 @@ class Network(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.paths = PathDraws()
+        self.sides = list(range(2, 2 + config.spatial_dims))
+        self._structure: dict[str, tuple[str, str]] = {}
 
     @abstractmethod
     def forward_features(self, x: Tensor) -> Tensor:
@@ -86,8 +89,7 @@ class Network(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor | CompanionLogits:
         """N x C x *sides -> N x classes; without classes, N x num_features."""
-        pooled = self.forward_features(x).flatten(start_dim=2).mean(dim=2)
-        logits: Tensor = self.get_classifier()(pooled)
+        logits: Tensor = self.get_classifier()(self.forward_features(x).mean(dim=self.sides))
         return logits
 
     @property

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from torch import Tensor, nn
 
@@ -20,18 +19,30 @@ def copies_of_buffers(holders: Iterable[nn.Module]) -> list[Buffers]:
     return [_copies(holder._buffers) for holder in holders]
 
 
-@contextlib.contextmanager
-def buffers_put_back(holders: list[nn.Module], start: list[Buffers]) -> Iterator[None]:
-    """Let modules run with copies of buffers that they once had; afterwards they have their own."""
-    own = [dict(holder._buffers) for holder in holders]
-    for holder, buffers in zip(holders, start, strict=True):
-        holder._buffers.update(_copies(buffers))
-    try:
-        yield
-    finally:
-        for holder, buffers in zip(holders, own, strict=True):
+class BuffersPutBack:
+    """A context, to be entered any number of times, after which modules have their own buffers, unchanged.
+
+    Inside of it they have copies of the buffers that they once had.
+
+    Args:
+        holders: the modules.
+        start: the buffers of each.
+    """
+
+    def __init__(self, holders: list[nn.Module], start: list[Buffers]) -> None:
+        self.holders, self.start = holders, start
+        self.own: list[Buffers] = []
+
+    def __enter__(self) -> None:
+        self.own = [dict(holder._buffers) for holder in self.holders]
+        for holder, buffers in zip(self.holders, self.start, strict=True):
+            holder._buffers.update(_copies(buffers))
+
+    def __exit__(self, *_: object) -> None:
+        for holder, buffers in zip(self.holders, self.own, strict=True):
             holder._buffers.clear()
             holder._buffers.update(buffers)
+        self.own = []
 
 
 def _copies(buffers: Buffers) -> Buffers:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from densenets.ops.buffers import buffers_put_back, copies_of_buffers, holders_of_buffers
+from densenets.ops.buffers import BuffersPutBack, copies_of_buffers, holders_of_buffers
 from densenets.ops.interception import calls_are_watched, is_intercepted
 from densenets.ops.layers import BOTTLENECK_LAYER, PLAIN_LAYER, Kinds
 from densenets.ops.reference import reference_dense_block
@@ -55,7 +55,7 @@ def recomputed(modules: Sequence[nn.Module | None], features: Sequence[Tensor]) 
     before = copies_of_buffers(holders)
 
     def contexts() -> tuple[Any, Any]:
-        return contextlib.nullcontext(), buffers_put_back(holders, before)
+        return contextlib.nullcontext(), BuffersPutBack(holders, before)
 
     made: Tensor = checkpoint(_on_concatenation(modules), *features, use_reentrant=False, context_fn=contexts)
     return made
