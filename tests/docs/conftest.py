@@ -57,6 +57,7 @@ def world(_made_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         if name != "digits":
             monkeypatch.setitem(named._LOADERS, name, _loader(name))
     monkeypatch.setattr("densenets.benchmark.step.run_job", _measured_here)
+    monkeypatch.setattr("densenets.benchmark.runner.run_job", _measured_here)
     return folder
 
 
@@ -83,7 +84,7 @@ def _loader(name: str) -> Any:
 
 def _measured_here(module: str, job: dict[str, Any]) -> dict[str, Any]:
     """What the child process that measures a step would find; memory in use is its affair."""
-    assert module == "densenets.benchmark.step_worker"
+    assert module == "densenets.benchmark.step_worker", "a benchmark takes minutes; mark its command"
     if job["in_use"]:
         return {"in_use_bytes": 1 << 20}
     return step_worker.measure(StepConfig.from_dict(job["step"]))
