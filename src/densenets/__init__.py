@@ -2,7 +2,7 @@
 
     import densenets
     model = densenets.create_model("densenet121", num_classes=14, in_channels=1)
-    model = densenets.load("runs/demo").model
+    model = densenets.load("runs/demo")  # a run's folder or a checkpoint file
 
 Importing the package loads nothing heavy; PyTorch comes with the first name that needs it.
 """
