@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +13,11 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from densenets.data.images import IMAGE_SUFFIXES, read_image
+from densenets.data.images import read_image
+from densenets.data.picture_files import find_pictures, identity, tell_left_out
 from densenets.data.sources import FileImages
 from densenets.errors import InputError, unknown_name
+from densenets.names import tell
 
 _VALIDATION_NAMES = ("val", "valid", "validation", "test")
 
@@ -60,7 +63,7 @@ def scan(folder: Path, classes: Sequence[str], *, skip_broken: bool) -> FileImag
         if name not in classes:
             raise unknown_name(f"class in {folder}", name, classes)
     present = [(label, name) for label, name in enumerate(classes) if (folder / name).is_dir()]
-    found = [(path, label) for label, name in present for path in image_files(folder / name)]
+    found = _pictures(folder, present)
     if skip_broken:
         broken = _broken(Console(stderr=True), [path for path, _ in found])
         found = [(path, label) for path, label in found if path not in broken]
@@ -75,15 +78,16 @@ def scan(folder: Path, classes: Sequence[str], *, skip_broken: bool) -> FileImag
 
 def image_files(folder: Path) -> list[Path]:
     """Every image file below a folder, by its suffix, sorted; links are followed, hidden files left out."""
-    files: list[Path] = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += [
-            Path(parent, name)
-            for name in sorted(names)
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
-        ]
-    return files
+    return find_pictures(folder).pictures
+
+
+def _pictures(folder: Path, present: Sequence[tuple[int, str]]) -> list[tuple[Path, int]]:
+    """The pictures of the class folders that are present, each with its label; what is left out is told."""
+    # A link into another class's folder would give its pictures a second label.
+    classes = frozenset(identity(folder / name) for _, name in present)
+    by_label = [(label, find_pictures(folder / name, beside=classes)) for label, name in present]
+    tell_left_out(folder, sum((found.left_out for _, found in by_label), Counter()))
+    return [(path, label) for label, found in by_label for path in found.pictures]
 
 
 def _broken(console: Console, paths: Sequence[Path]) -> set[Path]:
@@ -94,11 +98,13 @@ def _broken(console: Console, paths: Sequence[Path]) -> set[Path]:
             return str(error)
         return ""
 
-    # Pillow decodes outside of the interpreter's lock, so threads suffice.
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    # Pillow decodes outside of the interpreter's lock, so threads suffice. Which warnings are heard is one
+    # setting for all of them: where it is set in a thread alone, another puts back what it found.
+    with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")
         reasons = list(
             track(pool.map(reason, paths), "Looking for broken images", len(paths), console=console)
         )
     for text in filter(None, reasons):
-        console.print(f"skipped: {text}", markup=False, highlight=False, soft_wrap=True)
+        tell(f"skipped: {text}")
     return {path for path, text in zip(paths, reasons, strict=True) if text}
