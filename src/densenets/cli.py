@@ -6,7 +6,7 @@ Wrong input ends with one line on standard error and exit code 2; a bug with its
 from __future__ import annotations
 
 import dataclasses
-import json
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +18,8 @@ from densenets import __version__
 from densenets.arguments import parse, read_shape
 from densenets.cli_analyze import analyze
 from densenets.errors import InputError, Interrupted, unknown_name
+from densenets.files import json_text, write_json
+from densenets.names import one_line, tell
 from densenets.options import (
     ConvertOptions,
     EvaluateOptions,
@@ -58,6 +60,10 @@ densenets recipes lists the recipes; densenets train RECIPE --help shows a recip
 
 def main() -> NoReturn:
     """Run the command line, and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What the terminal's encoding lacks is shown as in a Python string, and ends nothing.
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -75,7 +81,7 @@ def run(arguments: Sequence[str]) -> int:
             raise unknown_name("verb", verb, _VERBS)
         sys.stdout.flush()
     except InputError as error:
-        print(f"densenets: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"densenets: {one_line(str(error))}", file=sys.stderr)
         return 2
     except Interrupted as stop:
         print(f"densenets: {stop}", file=sys.stderr)
@@ -154,7 +160,7 @@ def _evaluate(arguments: list[str]) -> None:
     if is_first and options.out:
         write_evaluation(facts, checkpoint.classes, options.out)
     if is_first:
-        print(json.dumps(facts)) if options.json else print_evaluation(facts)
+        print(json_text(facts)) if options.json else print_evaluation(facts)
 
 
 def _predict(arguments: list[str]) -> None:
@@ -166,9 +172,6 @@ def _predict(arguments: list[str]) -> None:
     from densenets.prediction import find_images, predict
     from densenets.report.predictions import write_predictions
 
-    def skip(reason: str) -> None:
-        print(f"skipped: {reason}", file=sys.stderr)
-
     checkpoint = read_checkpoint(options.run)
     paths = find_images(options.files)
     predictions = predict(
@@ -177,7 +180,7 @@ def _predict(arguments: list[str]) -> None:
         device=choose_device(options.device),
         top=options.top,
         batch_size=options.batch_size,
-        on_broken=skip if options.skip_broken else None,
+        on_broken=(lambda reason: tell(f"skipped: {reason}")) if options.skip_broken else None,
     )
     write_predictions(predictions, len(paths), options.format, options.out)
 
@@ -253,7 +256,7 @@ def _summary(arguments: list[str]) -> None:
         facts = network_facts(options.model, config, tuple(sides))
     execution = choose_execution("auto", device="cpu", dtype="float32", native=native_state())
     if options.json:
-        print(json.dumps({**facts.to_dict(), "execution": str(execution)}))
+        print(json_text({**facts.to_dict(), "execution": str(execution)}))
     else:
         print_summary(facts, execution)
 
@@ -281,11 +284,10 @@ def _benchmark(arguments: list[str]) -> None:
     config = options.to_config(shape)
     from densenets.benchmark.results import all_failed
     from densenets.benchmark.runner import run_benchmarks
-    from densenets.files import write_json
     from densenets.report.tables import print_benchmark
 
     report = run_benchmarks({options.model: config})
-    print(json.dumps(report)) if options.json else print_benchmark(report)
+    print(json_text(report)) if options.json else print_benchmark(report)
     if options.out:
         write_json(options.out, report)
     if reason := all_failed(report["cases"]):
@@ -300,7 +302,7 @@ def _reproduce(arguments: list[str]) -> None:
 
     report = reproduce(options)
     if options.json:
-        print(json.dumps(report))
+        print(json_text(report))
 
 
 def _recipes(arguments: list[str]) -> None:
@@ -308,7 +310,7 @@ def _recipes(arguments: list[str]) -> None:
     from densenets.analysis.catalog import recipe_rows
     from densenets.report.tables import print_recipes
 
-    print(json.dumps(recipe_rows())) if options.json else print_recipes(recipe_rows())
+    print(json_text(recipe_rows())) if options.json else print_recipes(recipe_rows())
 
 
 def _models(arguments: list[str]) -> None:
@@ -316,7 +318,7 @@ def _models(arguments: list[str]) -> None:
     from densenets.analysis.catalog import model_rows
     from densenets.report.tables import print_models
 
-    print(json.dumps(model_rows())) if options.json else print_models(model_rows())
+    print(json_text(model_rows())) if options.json else print_models(model_rows())
 
 
 _VERBS = {

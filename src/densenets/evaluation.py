@@ -19,6 +19,8 @@ from densenets.data.config import DataConfig
 from densenets.data.load import load_test_images
 from densenets.data.sources import Images
 from densenets.distributed import Ranks
+from densenets.errors import InputError
+from densenets.finite import check_weights, finite_rows, no_finite_logits
 
 Observer = Callable[[Tensor, Tensor], None]
 
@@ -141,8 +143,12 @@ def evaluate_on(
     """Evaluate a checkpoint on images that were loaded for it.
 
     Raises:
-        InputError: an image is broken.
+        InputError: an image is broken, or the network has no classes.
+        NotFinite: weights or logits are NaN or infinite.
     """
+    if not checkpoint.classes:
+        raise InputError("the network has no classes, so nothing to evaluate: it gives features")
+    check_weights(checkpoint.model)
     batches = evaluation_batches(
         images.to(ranks.device),
         options.batch_size,
@@ -183,13 +189,17 @@ def evaluate(
         precision: bfloat16 evaluates under autocast.
         channels_last: memory format that the images are brought to.
         observe: called with the labels, N, and logits, N x classes, of every batch in turn.
+
+    Raises:
+        NotFinite: the logits of an image, on any rank, are NaN or infinite.
     """
     was_training = model.training
     model.eval()
     started = time.perf_counter()
     device = ranks.device
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
-    sums = torch.zeros(2, dtype=torch.float64, device=device)  # loss, images with the class in the top 5
+    # Loss, images with the class in the top 5, images without finite logits.
+    sums = torch.zeros(3, dtype=torch.float64, device=device)
     for batch in batches:
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
             logits = _logits(model, batch.images, channels_last).float()
@@ -200,10 +210,14 @@ def evaluate(
         confusion += torch.bincount(pairs, minlength=num_classes**2).view_as(confusion)
         sums[0] += cross_entropy(logits, batch.labels, reduction="sum").double()
         sums[1] += (guesses == batch.labels[:, None]).any(dim=1).sum()
+        sums[2] += (~finite_rows(logits)).sum()
     model.train(was_training)
     confusion, sums = ranks.sum(confusion), ranks.sum(sums)
     images = int(confusion.sum())
-    loss, in_top5 = sums.tolist()
+    loss, in_top5, not_finite = sums.tolist()
+    if not_finite:
+        # Only here, so that all ranks stop alike and none waits for another.
+        raise no_finite_logits(f"{not_finite:.0f} of {images} images")
     return Evaluation(
         images=images,
         loss=loss / images,

@@ -20,8 +20,9 @@ from densenets.benchmark.step import StepConfig, measured_step
 from densenets.checkpoint import Checkpoint, read_checkpoint
 from densenets.data.preprocessing import Preprocessing
 from densenets.distributed import joined_ranks
-from densenets.errors import InputError
+from densenets.errors import InputError, NotFinite
 from densenets.evaluation import EvaluationOptions
+from densenets.finite import check_weights
 from densenets.machine import environment
 from densenets.models.configs.base import NetworkConfig
 from densenets.models.configs.densenet import DenseNetConfig
@@ -110,8 +111,10 @@ def make_overview(config: OverviewConfig) -> Overview:
 
     Raises:
         InputError: there is no such run or checkpoint, or it cannot be read.
+        NotFinite: weights or logits are NaN or infinite.
     """
     checkpoint = read_checkpoint(config.source)
+    check_weights(checkpoint.model)
     run = read_run(config.source) if config.source.is_dir() else None
     network = checkpoint.model.config
     sides = (checkpoint.preprocessing.image_size,) * network.spatial_dims
@@ -152,6 +155,8 @@ def _mistakes(
                 config.mistakes,
                 lambda done, of: bar.update(task, completed=done, total=of),
             )
+        except NotFinite:
+            raise
         except InputError as error:
             return None, (), f"They need the test images: {error}."
     note = "" if found else f"All {evaluation.images} images were classified right."

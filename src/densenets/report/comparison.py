@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from densenets.report.fonts import literal
 from densenets.report.looks import Look, look
-from densenets.report.plots import literal, write_figure
+from densenets.report.plots import write_figure
 
 Axis = tuple[str, str, float]  # a quantity of the rows, the axis' label, and the factor to its unit
 
@@ -69,7 +70,7 @@ def write_comparison(
             axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
     _draw_curves(panels[-1], curves, looks, watched)
     handles = [
-        panels[0].plot([], [], marker=marker, color=colour, label=name)[0]
+        panels[0].plot([], [], marker=marker, color=colour, label=literal(name))[0]
         for name, (colour, marker) in looks.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))

@@ -12,10 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from densenets.files import write_bytes
+from densenets.names import printable
+from densenets.report.fonts import fonts_for, literal, shortened
 from densenets.report.looks import COLOURS
 
 _BLUE, _ORANGE, *_ = COLOURS  # far apart in lightness as well as in hue
 _MOST_NAMED_CLASSES = 30  # with more the names cannot be read
+_LONGEST_NAME = 32  # characters; longer ones would leave the matrix no room
 
 
 def write_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], stem: Path) -> None:
@@ -30,7 +33,7 @@ def write_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], 
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     if named:
-        names = [literal(name) for name in classes]
+        names = [literal(shortened(printable(name), _LONGEST_NAME)) for name in classes]
         axes.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(count), names)
         for i, row in enumerate(shares):
@@ -88,17 +91,12 @@ def write_curves(metrics: Sequence[dict[str, Any]], title: str, watched: str, st
     write_figure(figure, stem)
 
 
-def literal(text: str) -> str:
-    """Text that matplotlib shall not take for a formula."""
-    return text.replace("$", r"\$")
-
-
 def write_figure(figure: Figure, stem: Path) -> None:
     """Write a figure as `stem`.png and `stem`.svg, atomically; the same data gives the same bytes."""
     for suffix in ("png", "svg"):
         content = io.BytesIO()
         # Without a date and with a fixed salt the same data gives the same file.
-        with mpl.rc_context({"svg.hashsalt": "densenets", "svg.fonttype": "none"}):
+        with fonts_for(figure), mpl.rc_context({"svg.hashsalt": "densenets", "svg.fonttype": "none"}):
             metadata = {"Date": None} if suffix == "svg" else None
             figure.savefig(content, format=suffix, dpi=150, metadata=metadata)
         write_bytes(stem.parent / f"{stem.name}.{suffix}", content.getvalue())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,14 +12,17 @@ from typing import Literal
 from rich.console import Console
 from rich.progress import track
 
-from densenets.files import write_bytes
+from densenets.files import json_text, write_bytes
 from densenets.prediction import Prediction
 
 Format = Literal["csv", "json"]
 
 
 def write_predictions(predictions: Iterable[Prediction], count: int, form: Format, out: Path | None) -> None:
-    """Write a row per picture: `path`, then class and probability of the likeliest classes.
+    r"""Write a row per picture: `path`, then class and probability of the likeliest classes.
+
+    Both forms are UTF-8. A name's byte that is none, and on standard output what its encoding lacks, stands
+    as in a Python string (`\udcff`, `\xe9`); of JSON every reader gets the name back as it is.
 
     Args:
         predictions: made as they are written.
@@ -37,7 +39,7 @@ def write_predictions(predictions: Iterable[Prediction], count: int, form: Forma
         for row in rows:
             sys.stdout.write(row)
         return
-    write_bytes(out, "".join(rows).encode())
+    write_bytes(out, "".join(rows).encode(errors="backslashreplace"))
 
 
 def _csv_rows(predictions: Iterable[Prediction]) -> Iterator[str]:
@@ -61,4 +63,4 @@ def _json_rows(predictions: Iterable[Prediction]) -> Iterator[str]:
     for prediction in predictions:
         pairs = zip(prediction.classes, prediction.probabilities, strict=True)
         guesses = [{"class": name, "probability": round(p, 6)} for name, p in pairs]
-        yield json.dumps({"path": str(prediction.path), "predictions": guesses}) + "\n"
+        yield json_text({"path": str(prediction.path), "predictions": guesses}) + "\n"

@@ -12,7 +12,6 @@ Others add to it: step-cost-*.json, what a training step took where it was measu
 
 from __future__ import annotations
 
-import json
 import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ import torch
 from densenets.errors import InputError
 from densenets.files import (
     disk_errors,
+    json_text,
     read_json,
     read_json_lines,
     write_atomically,
@@ -133,7 +133,7 @@ class RunFolder:
     def add_metrics(self, line: dict[str, Any]) -> None:
         """Add a line to the metrics; the line's "run_step" says after which step of the run."""
         with disk_errors(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json_text(line) + "\n")
 
     def forget_metrics_after(self, run_step: int, epochs: int) -> None:
         """Drop what was measured beyond the state that the run goes on from, and a half-written line.
@@ -148,5 +148,5 @@ class RunFolder:
             for line in read_json_lines(self.metrics)
             if line["run_step"] <= run_step and (line["kind"] != "epoch" or line["epoch"] <= epochs)
         ]
-        text = "".join(json.dumps(line) + "\n" for line in kept)
+        text = "".join(json_text(line) + "\n" for line in kept)
         write_bytes(self.metrics, text.encode())
