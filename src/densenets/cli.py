@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -64,6 +65,8 @@ def main() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             # What the terminal's encoding lacks is shown as in a Python string, and ends nothing.
             stream.reconfigure(errors="backslashreplace")
+    # Pillow logs some of what it raises, and Python prints what nobody listens to.
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
     sys.exit(run(sys.argv[1:]))
 
 

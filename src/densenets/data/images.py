@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from densenets.data.formats import picture_formats
@@ -50,6 +50,9 @@ def read_image(path: Path, channels: int) -> Image.Image:
         raise
     except FileNotFoundError as error:
         raise InputError(f"there is no image {printable(str(path))}") from error
+    except UnidentifiedImageError as error:
+        why = "it is empty" if not path.stat().st_size else "its content is of no format that is read"
+        raise InputError(f"broken image {printable(str(path))}: {why}") from error
     # A decoder that stumbles over damage raises whatever it stumbles with: struct.error, KeyError,
     # zlib.error, OverflowError, MemoryError, ... Nothing but the file has told it what to do.
     except Exception as error:
@@ -63,13 +66,17 @@ def _decoded(path: Path, channels: int) -> Image.Image:
     with warnings.catch_warnings():
         # Pillow warns of damaged metadata and of very large pictures; the pixels decide here.
         warnings.simplefilter("ignore")
-        with Image.open(path, formats=picture_formats()) as file:
-            if isinstance(file, TiffImagePlugin.TiffImageFile):
-                # Pillow would turn a TIFF here and read all of its metadata, and fail where they are damaged.
+        # Not by its name: Pillow would map the file into memory, in which it turns TIFFs wrongly, and which
+        # ends the process if the file is cut meanwhile.
+        with path.open("rb") as stream, Image.open(stream, formats=picture_formats()) as file:
+            is_tiff = isinstance(file, TiffImagePlugin.TiffImageFile)
+            orientation = _orientation(file) if is_tiff else 0  # it closes the file when it is loaded
+            if is_tiff:
+                # Pillow would turn it here and read all of its metadata, and fail where they are damaged.
                 file.load_end = lambda: None  # type: ignore[method-assign]
             file.load()
             image: Image.Image = file
-            if (turn := _UPRIGHT.get(_orientation(file))) is not None:
+            if (turn := _UPRIGHT.get(orientation or _orientation(file))) is not None:
                 image = file.transpose(turn)
             if not min(image.size):
                 raise ValueError("it has no pixels")
@@ -77,16 +84,18 @@ def _decoded(path: Path, channels: int) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The orientation that metadata tell, 1 ... 8 as in EXIF; 1 where they tell none that can be read."""
+    """The orientation that EXIF or else XMP tell, 1 ... 8; another number where none can be read."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation)
         # A tag of several values, or of bytes.
-        return int(value[0] if isinstance(value, tuple | bytes | str) else value or 1)
+        orientation = int(value[0] if isinstance(value, tuple | bytes | str) else value or 0)
     except Exception:  # as with the pixels: damaged metadata let Pillow stumble over anything
-        xmp = image.info.get("XML:com.adobe.xmp") or image.info.get("xmp") or b""
-        text = xmp.encode(errors="replace") if isinstance(xmp, str) else xmp
-        found = _XMP_ORIENTATION.search(text) if isinstance(text, bytes) else None
-        return int(found[1]) if found else 1
+        orientation = 0
+    xmp = image.info.get("XML:com.adobe.xmp") or image.info.get("xmp")
+    if orientation or not isinstance(xmp, str | bytes):
+        return orientation or 1
+    found = _XMP_ORIENTATION.search(xmp.encode(errors="replace") if isinstance(xmp, str) else xmp)
+    return int(found[1]) if found else 1
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from densenets.data.formats import picture_suffixes
-from densenets.names import tell
+from densenets.errors import InputError
+from densenets.names import printable, tell
 
 # What systems put beside pictures, in small letters; what is hidden is passed by anyway.
 _OF_THE_SYSTEM = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"})
@@ -41,6 +42,9 @@ def find_pictures(folder: Path, *, beside: frozenset[Identity] = frozenset()) ->
     Args:
         folder: where to look.
         beside: folders that no link leads into, such as those of other classes.
+
+    Raises:
+        InputError: the folder is not there, or cannot be listed.
     """
     found = PictureFiles()
     for entry, problem in _entries(folder, beside):
@@ -78,29 +82,31 @@ def _entries(folder: Path, beside: frozenset[Identity]) -> Iterator[tuple[os.Dir
     closed: set[Identity] = set()  # folders that no link leads into any more
     waiting: list[tuple[os.DirEntry[str] | None, bool]] = [(None, True)]
     while waiting:
-        entry, has_own_name = waiting.pop()
+        parent, has_own_name = waiting.pop()
         try:
-            names = _visible(entry.path if entry else folder)
-        except OSError:
-            if entry is None:
-                raise
-            yield entry, "folders that cannot be listed"
+            entries = _visible(parent.path if parent else folder)
+        except OSError as error:
+            if parent is None:
+                raise InputError(f"cannot list {printable(str(folder))}: {error.strerror}") from error
+            yield parent, "folders that cannot be listed"
             continue
         folders = []
-        for name in names:
-            if name.is_dir():
-                own = has_own_name and not name.is_symlink()
+        for entry in entries:
+            # Of a link to itself DirEntry's own answers are errors.
+            target = Path(entry.path) if entry.is_symlink() else entry
+            if target.is_dir():
+                own = has_own_name and not entry.is_symlink()
                 if not own:
                     # Links are rare, so what they may not lead into is found out with the first of them.
                     closed = closed or {*beside, *_own_folders(folder)}
-                    if identity(name.path) in closed:
+                    if identity(entry.path) in closed:
                         continue
-                    closed.add(identity(name.path))
-                folders.append((name, own))
-            elif name.is_file():
-                yield name, ""
+                    closed.add(identity(entry.path))
+                folders.append((entry, own))
+            elif target.is_file():
+                yield entry, ""
             else:
-                yield name, "links to nothing" if name.is_symlink() else "pipes or devices"
+                yield entry, "links to no file" if entry.is_symlink() else "pipes or devices"
         waiting += reversed(folders)
 
 

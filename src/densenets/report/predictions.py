@@ -33,7 +33,15 @@ def write_predictions(predictions: Iterable[Prediction], count: int, form: Forma
     Raises:
         InputError: a picture cannot be read, or the file cannot be written.
     """
-    shown = track(predictions, "Predicting", count, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    shown = track(
+        predictions,
+        "Predicting",
+        count,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,  # or it would leave an empty line
+    )
     rows = _csv_rows(shown) if form == "csv" else _json_rows(shown)
     if out is None:
         for row in rows:
