@@ -102,9 +102,9 @@ def _broken(console: Console, paths: Sequence[Path]) -> set[Path]:
     # setting for all of them: where it is set in a thread alone, another puts back what it found.
     with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         warnings.simplefilter("ignore")
-        reasons = list(
-            track(pool.map(reason, paths), "Looking for broken images", len(paths), console=console)
-        )
+        found = pool.map(reason, paths)
+        hidden = not console.is_terminal
+        reasons = list(track(found, "Looking for broken images", len(paths), console=console, disable=hidden))
     for text in filter(None, reasons):
         tell(f"skipped: {text}")
     return {path for path, text in zip(paths, reasons, strict=True) if text}

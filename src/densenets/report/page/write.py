@@ -11,6 +11,7 @@ from markupsafe import Markup
 from densenets import __version__
 from densenets.analysis.overview import Overview
 from densenets.files import write_bytes
+from densenets.names import printable
 from densenets.report.page import content
 from densenets.report.page.charts import (
     bokeh_script,
@@ -35,7 +36,7 @@ def write_page(overview: Overview, path: Path) -> int:
     Raises:
         InputError: the folder cannot be written, or the disk is full.
     """
-    page = page_text(overview).encode(errors="backslashreplace")  # a name's byte that is no UTF-8
+    page = page_text(overview).encode()
     write_bytes(path, page)
     return len(page)
 
@@ -43,7 +44,11 @@ def write_page(overview: Overview, path: Path) -> int:
 def page_text(overview: Overview) -> str:
     """The page as HTML."""
     environment = Environment(
-        loader=PackageLoader("densenets.report.page"), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("densenets.report.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        # What is of a user has names of any bytes in it; what is markup is ours.
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
     script, charts = embedded(_charts(overview))
     markup = {name: Markup(div) for name, div in charts.items()}
