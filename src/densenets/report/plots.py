@@ -11,6 +11,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from densenets.analysis.curves import watched_value
 from densenets.files import write_bytes
 from densenets.report.looks import COLOURS
 
@@ -56,7 +57,7 @@ def write_curves(metrics: Sequence[dict[str, Any]], title: str, watched: str, st
     Args:
         metrics: lines of metrics.jsonl.
         title: of the figure.
-        watched: what the validation images are, such as "test".
+        watched: what the images are that were watched, "validation" or "test".
         stem: path without ending.
     """
     epochs = [line for line in metrics if line["kind"] == "epoch"]
@@ -65,11 +66,11 @@ def write_curves(metrics: Sequence[dict[str, Any]], title: str, watched: str, st
     panels = (("top1_error", "top-1 error (%)"), ("loss", "loss (nats)"))
     for number, (quantity, label) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, 2, number)
-        for split, name, colour, line_style in (
-            ("train", "training", _ORANGE, "--"),
-            ("validation", watched, _BLUE, "-"),
+        training = [line[f"train_{quantity}"] for line in epochs]
+        for values, name, colour, line_style in (
+            (training, "training", _ORANGE, "--"),
+            ([watched_value(line, quantity) for line in epochs], watched, _BLUE, "-"),
         ):
-            values = [line[f"{split}_{quantity}"] for line in epochs]
             axes.plot(
                 [line["epoch"] for line in epochs],
                 values,

@@ -94,7 +94,7 @@ def _result(overview: Overview, charts: dict[str, Markup]) -> dict[str, Any]:
         "curves": curves,
         "curve_legend": curve_legend(run.watched) if run else [],
         "watched": run.watched if run else "",
-        "epochs": [line for line in run.metrics if line["kind"] == "epoch"] if run else [],
+        "epochs": content.epochs(run) if run else [],
         "confusion": {
             "classes": overview.classes if cells else (),
             "cells": cells,
@@ -102,6 +102,7 @@ def _result(overview: Overview, charts: dict[str, Markup]) -> dict[str, Any]:
             "chart": charts.get("confusion", ""),
         },
         "mistakes": content.mistakes(overview.mistakes),
+        "mistakes_images": content.images_text(overview.mistakes_split),
         "mistakes_note": overview.mistakes_note,
     }
 
