@@ -107,6 +107,8 @@ class DataSplits:
         """What differs from the `record` of an earlier start, for people; "" if it is the same."""
         noted = noted if isinstance(noted, Mapping) else {}
         classes = noted.get("classes", list(self.classes))
+        if not isinstance(classes, list):
+            return "the classes at the start are not known"
         if classes != list(self.classes):
             return f"the classes are not the same: {class_difference(self.classes, classes)}"
         for role in ("training", "validation", "test"):

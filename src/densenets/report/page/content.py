@@ -61,9 +61,10 @@ def result(overview: Overview) -> Values | None:
     if not found:
         return None
     right = found["images"] - round(found["top1_error"] * found["images"] / 100)
+    images = f"{found['images']:,} {images_text(found.get('split', 'test'))}"
     return {
         "sentence": (
-            f"{right:,} of {found['images']:,} {images_text(found.get('split', 'test'))} are classified right: a top-1 error of "
+            f"{right:,} of {images} are classified right: a top-1 error of "
             f"{found['top1_error']:.2f}%, a top-5 error of {found['top5_error']:.2f}% and a loss of "
             f"{found['loss']:.4f} nats."
         )
