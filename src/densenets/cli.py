@@ -6,6 +6,7 @@ Wrong input ends with one line on standard error and exit code 2; a bug with its
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import sys
@@ -18,6 +19,7 @@ from densenets import __version__
 from densenets.arguments import parse, read_shape
 from densenets.cli_analyze import analyze
 from densenets.errors import InputError, Interrupted, unknown_name
+from densenets.names import readable
 from densenets.options import (
     ConvertOptions,
     EvaluateOptions,
@@ -58,6 +60,10 @@ densenets recipes lists the recipes; densenets train RECIPE --help shows a recip
 
 def main() -> NoReturn:
     """Run the command line, and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal of another encoding shows an escape for what it cannot show.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -75,7 +81,7 @@ def run(arguments: Sequence[str]) -> int:
             raise unknown_name("verb", verb, _VERBS)
         sys.stdout.flush()
     except InputError as error:
-        print(f"densenets: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"densenets: {readable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     except Interrupted as stop:
         print(f"densenets: {stop}", file=sys.stderr)

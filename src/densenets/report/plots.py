@@ -9,14 +9,18 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from densenets.analysis.curves import watched_value
 from densenets.files import write_bytes
+from densenets.names import readable
+from densenets.report.fonts import drawable, use_fonts
 from densenets.report.looks import COLOURS
 
 _BLUE, _ORANGE, *_ = COLOURS  # far apart in lightness as well as in hue
 _MOST_NAMED_CLASSES = 30  # with more the names cannot be read
+_LONGEST_NAME = 32  # characters; a longer one leaves no room for the matrix
 
 
 def write_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], stem: Path) -> None:
@@ -31,7 +35,7 @@ def write_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], 
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     if named:
-        names = [literal(name) for name in classes]
+        names = [literal(_shortened(readable(name))) for name in classes]
         axes.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(count), names)
         for i, row in enumerate(shares):
@@ -49,6 +53,10 @@ def write_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], 
                     )
     figure.colorbar(image, label="percent of the true class")
     write_figure(figure, stem)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def write_curves(metrics: Sequence[dict[str, Any]], title: str, watched: str, stem: Path) -> None:
@@ -90,12 +98,14 @@ def write_curves(metrics: Sequence[dict[str, Any]], title: str, watched: str, st
 
 
 def literal(text: str) -> str:
-    """Text that matplotlib shall not take for a formula."""
-    return text.replace("$", r"\$")
+    """Text that matplotlib can draw and shall not take for a formula."""
+    lines = [readable(line) for line in text.split("\n")]
+    return drawable("\n".join(lines)).replace("$", r"\$")
 
 
 def write_figure(figure: Figure, stem: Path) -> None:
     """Write a figure as `stem`.png and `stem`.svg, atomically; the same data gives the same bytes."""
+    use_fonts(figure.findobj(Text))
     for suffix in ("png", "svg"):
         content = io.BytesIO()
         # Without a date and with a fixed salt the same data gives the same file.

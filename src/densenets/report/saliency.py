@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from densenets.analysis.saliency import ImageSaliency, SaliencyMap
+from densenets.names import readable
 from densenets.report.plots import literal, write_figure
 
 _MOST_ROWS = 6  # of one figure; with more it is too tall to be looked at
@@ -63,6 +64,7 @@ def _title(image: ImageSaliency) -> list[str]:
 
 def _line(before: str, name: str, behind: str = "") -> str:
     """A line of a title, with the middle of a long name left out."""
+    name = readable(name)
     room = _LONGEST_LINE - len(before) - len(behind)
     if len(name) > room:
         half = (room - 1) // 2

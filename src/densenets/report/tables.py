@@ -11,8 +11,9 @@ from rich.text import Text
 
 from densenets.architecture.facts import NetworkFacts
 from densenets.models.zoo import NAME_FORMS
+from densenets.names import readable
 from densenets.ops.execution import Choice
-from densenets.report.text import bytes_text, console, short
+from densenets.report.text import bytes_text, console, images_text, short
 
 
 def print_summary(facts: NetworkFacts, execution: Choice) -> None:
@@ -158,17 +159,20 @@ def print_evaluation(facts: dict[str, Any]) -> None:
     for row in facts["per_class"]:
         error = row["top1_error"]
         table.add_row(
-            Text(row["class"]),
+            Text(readable(row["class"])),
             f"{row['images']}",
             "-" if error is None else f"{error:.2f}",
-            Text(row["most_often_taken_for"] or ""),
+            Text(readable(row["most_often_taken_for"] or "")),
         )
     out.print(table)
+    source = readable(f" of {facts['source']}") if "source" in facts else ""
     out.print(
         f"top-1 error {facts['top1_error']:.2f}%, top-5 error {facts['top5_error']:.2f}%, "
-        f"loss {facts['loss']:.4f} on {facts['images']} images; "
+        f"loss {facts['loss']:.4f} on {facts['images']} {images_text(facts['split'])}{source}; "
         f"{facts['images_per_second']:.0f} images/s",
         highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
 
 

@@ -19,7 +19,7 @@ from densenets.analysis.reuse import BlockReuse, FeatureReuse, reuse_summary
 from densenets.analysis.runs import RunFacts
 from densenets.architecture.facts import NetworkFacts
 from densenets.report.reuse import layer_values
-from densenets.report.text import bytes_text, duration, milliseconds, short
+from densenets.report.text import bytes_text, duration, images_text, milliseconds, short
 
 MOST_NAMED_CLASSES = 30  # with more a table cannot be taken in
 _CONFUSIONS = 20
@@ -69,11 +69,6 @@ def result(overview: Overview) -> Values | None:
             f"{found['loss']:.4f} nats."
         )
     }
-
-
-def images_text(split: str) -> str:
-    """What images of a role are called; "all" are those of a folder that plays none."""
-    return "images" if split == "all" else f"{split} images"
 
 
 def epochs(run: RunFacts) -> list[Values]:

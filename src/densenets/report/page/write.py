@@ -22,6 +22,7 @@ from densenets.report.page.charts import (
     stored_legend,
 )
 from densenets.report.page.connections import block_maps, node_data
+from densenets.report.text import images_text
 
 _TEMPLATE = "page.html.jinja"
 
@@ -35,7 +36,7 @@ def write_page(overview: Overview, path: Path) -> int:
     Raises:
         InputError: the folder cannot be written, or the disk is full.
     """
-    page = page_text(overview).encode()
+    page = page_text(overview).encode(errors="backslashreplace")
     write_bytes(path, page)
     return len(page)
 
@@ -102,7 +103,7 @@ def _result(overview: Overview, charts: dict[str, Markup]) -> dict[str, Any]:
             "chart": charts.get("confusion", ""),
         },
         "mistakes": content.mistakes(overview.mistakes),
-        "mistakes_images": content.images_text(overview.mistakes_split),
+        "mistakes_images": images_text(overview.mistakes_split),
         "mistakes_note": overview.mistakes_note,
     }
 
