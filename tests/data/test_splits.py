@@ -109,6 +109,11 @@ def test_a_split_that_loses_a_class_is_refused(
         load_data(folder_config(picture_folder / "train", **fields))
 
 
+def test_a_small_share_is_at_least_one_of_every_class(picture_folder: Path) -> None:
+    splits = load_data(folder_config(picture_folder / "train", held_out=0.1))  # 1.5 of 15
+    assert splits.validation.labels.tolist() == [0, 1, 2]
+
+
 def test_a_class_of_one_image_cannot_be_held_out(picture_folder: Path) -> None:
     for number in range(1, 5):
         (picture_folder / "train" / "two" / f"{number}.png").unlink()

@@ -1,4 +1,4 @@
-"""Runs on folders: what chooses, what is reported, what a run goes on with, and what is refused at its start."""
+"""Runs on folders: what chooses, what is reported, with what a run goes on, and what is refused first."""
 
 from __future__ import annotations
 

@@ -20,7 +20,9 @@ def subfolders(folder: Path) -> list[str]:
                 entry.name for entry in entries if not entry.name.startswith(".") and _is_folder(entry)
             )
     except FileNotFoundError as error:
-        raise InputError(f"there is no folder {folder}; name it with --data.root") from error
+        raise InputError(
+            f"there is no folder {folder}; name one by --data.root (of evaluate and report by --root)"
+        ) from error
     except NotADirectoryError as error:
         raise InputError(f"{folder} is a file; a folder of class folders is needed") from error
     except OSError as error:

@@ -248,6 +248,8 @@ def _hold_out(
     """Images to train on, and images held out (None if none shall be), each class in proportion."""
     count, held_out = len(images), config.held_out
     number = round(held_out * count) if held_out < 1 else int(held_out)
+    if 0 < number < len(classes) and held_out < 1:
+        number = len(classes)  # at least one of each
     _check_held_out(config, count, count - number, number)
     kept, validation = images, None
     if number:

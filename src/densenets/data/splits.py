@@ -130,9 +130,7 @@ class DataSplits:
                 "best checkpoint is written; the test error is shown after every epoch and chooses nothing"
             )
         elif self.test is None:
-            said.append(
-                "test: none, so the result is an error on validation images, which choose the best epoch"
-            )
+            said.append("test: none, so the result is a validation error")
         if self.unused:
             said.append(f"folders without a role, not read: {', '.join(self.unused[:10])}")
         return said

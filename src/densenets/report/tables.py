@@ -168,7 +168,7 @@ def print_evaluation(facts: dict[str, Any]) -> None:
     source = readable(f" of {facts['source']}") if "source" in facts else ""
     out.print(
         f"top-1 error {facts['top1_error']:.2f}%, top-5 error {facts['top5_error']:.2f}%, "
-        f"loss {facts['loss']:.4f} on {facts['images']} {images_text(facts['split'])}{source}; "
+        f"loss {facts['loss']:.4f} on {facts['images']} {images_text(facts.get('split', ''))}{source}; "
         f"{facts['images_per_second']:.0f} images/s",
         highlight=False,
         markup=False,

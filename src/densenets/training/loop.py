@@ -68,8 +68,8 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> dict[str, Any]:
             data = load_data(recipe.data).to(ranks.device)
         if recipe.training.report == "best" and data.validation is None:
             raise InputError(
-                "report best needs validation images to choose by, and there are none; hold some out with "
-                "--data.held-out, or take the last epoch with --training.report last"
+                "report best needs validation images to choose by, and there are none; begin a run with "
+                "--data.held-out, or with --training.report last"
             )
         model, notes = build_model(recipe, data, ranks.device)
         surroundings = environment(ranks.device)
