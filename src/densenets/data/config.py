@@ -33,7 +33,7 @@ class DataConfig:
     normalization: Normalization = "channel"
     """channel: mean and deviation of the training images; scale: pixels / 255; imagenet: its constants."""
     held_out: float = 0.0
-    """Training images held out for validation: a number, or a share below 1; of folders, some of every class."""
+    """Training images held out for validation: a number, or a share below 1; of a folder, of every class."""
     training_images: int = 0
     """Train on so many of the images that are not held out, drawn at random; 0 for all."""
     split_seed: int = 0
