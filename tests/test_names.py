@@ -24,7 +24,19 @@ from densenets.training.loop import train
 from densenets.training.recipe import changed
 from densenets.training.recipes import named_recipe
 
-ODD = ("猫", "caf\udce9", "it$x$ [red]y[b]", "हिन्दी", "a\nb\x1b[31m", "🐈", "x" * 200, "<b>&", "عربى", "_$")
+ODD = (
+    "猫",
+    "\U0010fffd" * 60,
+    "caf\udce9",
+    "it$x$ [red]y[b]",
+    "हिन्दी",
+    "a\nb\x1b[31m",
+    "🐈",
+    "x" * 200,
+    "<b>&",
+    "عربى",
+    "_$",
+)
 
 
 @pytest.mark.parametrize(

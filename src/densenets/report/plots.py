@@ -35,7 +35,7 @@ def write_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], 
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     if named:
-        names = [literal(_shortened(readable(name))) for name in classes]
+        names = [literal(_shortened(drawable(readable(name)))) for name in classes]
         axes.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(count), names)
         for i, row in enumerate(shares):

@@ -99,7 +99,7 @@ class Learner:
         if self._is_synchronized or smallest_maps(self.model, image) > 1:
             return
         fewer = (
-            f"start at most {self.recipe.training.batch_size // 2} processes, or of a new run "
+            f"start at most {self.recipe.training.batch_size // 2} process(es), or of a new run "
             if world_size > 1
             else ""
         )
