@@ -131,7 +131,7 @@ def _evaluate(arguments: list[str]) -> None:
     options = parse(EvaluateOptions, arguments, "evaluate")
     from densenets.checkpoint import read_checkpoint
     from densenets.distributed import joined_ranks
-    from densenets.evaluation import EvaluationOptions, evaluate_checkpoint
+    from densenets.evaluation import EvaluationOptions, evaluate_on, images_of
     from densenets.models.fractalnet import run_one_column
     from densenets.report.evaluation import write_evaluation
     from densenets.report.tables import print_evaluation
@@ -139,24 +139,23 @@ def _evaluate(arguments: list[str]) -> None:
     checkpoint = read_checkpoint(options.run)
     if options.column is not None:
         run_one_column(checkpoint.model, options.column)
+    asked = EvaluationOptions(
+        data=options.data,
+        root=options.root,
+        crops=options.crops,
+        precision=options.precision,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        skip_broken=options.skip_broken,
+    )
+    images = images_of(checkpoint, asked)
     with joined_ranks(options.device) as ranks:
-        result = evaluate_checkpoint(
-            checkpoint,
-            EvaluationOptions(
-                data=options.data,
-                root=options.root,
-                crops=options.crops,
-                precision=options.precision,
-                batch_size=options.batch_size,
-                workers=options.workers,
-                skip_broken=options.skip_broken,
-            ),
-            ranks,
-        )
+        result = evaluate_on(checkpoint, images, asked, ranks)
         is_first = ranks.is_first
     facts = {
         "checkpoint": str(options.run),
         "data": options.data or checkpoint.details["data"]["name"],
+        "source": images.source,
         "crops": options.crops,
         **result.to_dict(checkpoint.classes),
     }
@@ -219,6 +218,7 @@ def _report(arguments: list[str]) -> None:
                 root=options.root,
                 batch_size=options.batch_size,
                 workers=options.workers,
+                skip_broken=options.skip_broken,
             ),
             mistakes=options.mistakes,
             measure=options.measure,

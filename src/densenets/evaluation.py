@@ -16,8 +16,7 @@ from torch.nn.functional import cross_entropy
 from densenets.checkpoint import Checkpoint
 from densenets.data.batches import Batch, evaluation_batches
 from densenets.data.config import DataConfig
-from densenets.data.load import load_test_images
-from densenets.data.sources import Images
+from densenets.data.load import EvaluationImages, load_evaluation_images
 from densenets.distributed import Ranks
 from densenets.errors import InputError
 from densenets.finite import check_weights, finite_rows, no_finite_logits
@@ -38,6 +37,8 @@ class Evaluation:
         top5_error: percent of images whose class was not among the first five guesses.
         confusion: confusion[i][j] images of class i were taken for class j.
         seconds: wall-clock time, decoding included.
+        split: the role that the images play: training, validation or test; "all" of a folder that plays none,
+            empty if it was not said.
     """
 
     images: int
@@ -46,6 +47,7 @@ class Evaluation:
     top5_error: float
     confusion: list[list[int]]
     seconds: float
+    split: str = ""
 
     @property
     def images_per_second(self) -> float:
@@ -71,6 +73,7 @@ class Evaluation:
     def to_dict(self, classes: tuple[str, ...]) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
         return {
+            "split": self.split,
             "top1_error": self.top1_error,
             "top5_error": self.top5_error,
             "loss": self.loss,
@@ -87,7 +90,8 @@ class EvaluationOptions:
     """What a checkpoint is evaluated on, and how.
 
     Attributes:
-        data: a named set or a folder of class folders; "" for what it was trained on.
+        data: a named set or a folder, of class folders or of test/ or val/ with such; "" for the images that
+            its run reported.
         root: where a named set lies; None for where it lay in training.
         crops: 1, or of folders 10, whose logits are averaged.
         precision: "bfloat16" evaluates under autocast.
@@ -114,28 +118,30 @@ def evaluate_checkpoint(checkpoint: Checkpoint, options: EvaluationOptions, rank
     return evaluate_on(checkpoint, images_of(checkpoint, options), options, ranks)
 
 
-def images_of(checkpoint: Checkpoint, options: EvaluationOptions) -> Images:
+def images_of(checkpoint: Checkpoint, options: EvaluationOptions) -> EvaluationImages:
     """The images that a checkpoint is evaluated on.
 
     Raises:
-        InputError: the data is missing, or its classes are not the checkpoint's.
+        InputError: the data is missing, its classes are not the checkpoint's, or its own images are not those
+            that its run reported.
     """
     fields = checkpoint.details.get("data")
     config = DataConfig.from_dict(fields) if fields else None
     if config and options.root:
         config = dataclasses.replace(config, root=options.root)
-    return load_test_images(
+    return load_evaluation_images(
         options.data,
         config,
         options.root or Path("data"),
         checkpoint.classes,
         skip_broken=options.skip_broken,
+        reported=checkpoint.details.get("reported"),
     )
 
 
 def evaluate_on(
     checkpoint: Checkpoint,
-    images: Images,
+    found: EvaluationImages,
     options: EvaluationOptions,
     ranks: Ranks,
     observe: Observer | None = None,
@@ -150,7 +156,7 @@ def evaluate_on(
         raise InputError("the network has no classes, so nothing to evaluate: it gives features")
     check_weights(checkpoint.model)
     batches = evaluation_batches(
-        images.to(ranks.device),
+        found.images.to(ranks.device),
         options.batch_size,
         ranks.shard,
         preprocessing=checkpoint.preprocessing,
@@ -158,7 +164,7 @@ def evaluate_on(
         workers=options.workers,
         crops=options.crops,
     )
-    return evaluate(
+    evaluation = evaluate(
         checkpoint.model.to(ranks.device),
         batches,
         len(checkpoint.classes),
@@ -166,6 +172,7 @@ def evaluate_on(
         precision=getattr(torch, options.precision),
         observe=observe,
     )
+    return dataclasses.replace(evaluation, split=found.split)
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import sys
 import unicodedata
 
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}  # control characters, surrogates, separators of lines and paragraphs
+_NOT_IN_XML = "\ufffe\uffff"  # beside those, so no SVG could hold them
 
 
 def printable(text: str) -> str:
@@ -18,7 +19,10 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in _UNPRINTABLE else c for c in text
+        c.encode("unicode_escape").decode()
+        if unicodedata.category(c) in _UNPRINTABLE or c in _NOT_IN_XML
+        else c
+        for c in text
     )
 
 

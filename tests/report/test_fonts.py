@@ -27,6 +27,7 @@ NAMES = (
     "[bold]",
     "<b>&",
     "\ud800",
+    "\uffff",
 )
 
 
@@ -37,6 +38,13 @@ def test_names_of_any_kind_are_in_a_figure(tmp_path: Path) -> None:
     shown = ["".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")]
     for name in ("猫", "हिन्दी", r"caf\udce9", r"a\nb", r"a\x1b[31m", "$x$ $", "\\$5", "<b>&", r"\ud800"):
         assert shown.count(name) == 2  # on both axes
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("wide", ["W", "猫", "\U0010fffd"])  # no font has the last one
+def test_long_names_leave_room_for_the_matrix(tmp_path: Path, wide: str, count: int) -> None:
+    names = [f"{number} {wide * 60}" for number in range(count)]
+    write_confusion([[1] * count] * count, names, tmp_path / "confusion")
 
 
 def test_a_long_name_loses_its_middle() -> None:

@@ -79,6 +79,7 @@ class Overview:
         run: the run; None of a checkpoint file.
         evaluation: what `Evaluation.to_dict` gives; None if nothing was evaluated.
         mistakes: the worst first.
+        mistakes_split: the role of the images among which they were looked for.
         mistakes_note: why there are none, in a sentence; empty if there are.
         costs: rows of `step_costs`, one an execution.
         machine: where the steps were measured and the overview was made, with the command.
@@ -96,6 +97,7 @@ class Overview:
     run: RunFacts | None
     evaluation: Mapping[str, Any] | None
     mistakes: tuple[Mistake, ...]
+    mistakes_split: str
     mistakes_note: str
     costs: tuple[Row, ...]
     machine: Mapping[str, Any]
@@ -133,6 +135,7 @@ def make_overview(config: OverviewConfig) -> Overview:
         run=run,
         evaluation=(run.evaluation if run else None) or evaluation,
         mistakes=mistakes,
+        mistakes_split=evaluation["split"] if evaluation else "",
         mistakes_note=note,
         costs=tuple(_costs(name, network, sides, run, measure=config.measure)),
         machine=environment(torch.device("cpu")),
@@ -158,7 +161,7 @@ def _mistakes(
         except NotFinite:
             raise
         except InputError as error:
-            return None, (), f"They need the test images: {error}."
+            return None, (), f"They need the images to evaluate on: {error}."
     note = "" if found else f"All {evaluation.images} images were classified right."
     return evaluation.to_dict(checkpoint.classes), tuple(found), note
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from densenets.data.formats import picture_suffixes
-from densenets.errors import InputError
-from densenets.names import printable, tell
+from densenets.data.listing import unreadable
+from densenets.names import tell
 
 # What systems put beside pictures, in small letters; what is hidden is passed by anyway.
 _OF_THE_SYSTEM = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"})
@@ -59,8 +59,15 @@ def find_pictures(folder: Path, *, beside: frozenset[Identity] = frozenset()) ->
 
 
 def identity(folder: str | Path) -> Identity:
-    """What tells a folder from all others, whatever name it is reached by."""
-    status = Path(folder).stat()
+    """What tells a folder from all others, whatever name it is reached by.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        status = Path(folder).stat()
+    except OSError as error:
+        raise unreadable(Path(folder), error) from error
     return status.st_dev, status.st_ino
 
 
@@ -87,7 +94,7 @@ def _entries(folder: Path, beside: frozenset[Identity]) -> Iterator[tuple[os.Dir
             entries = _visible(parent.path if parent else folder)
         except OSError as error:
             if parent is None:
-                raise InputError(f"cannot list {printable(str(folder))}: {error.strerror}") from error
+                raise unreadable(folder, error) from error
             yield parent, "folders that cannot be listed"
             continue
         folders = []

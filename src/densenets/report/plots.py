@@ -11,6 +11,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from densenets.analysis.curves import watched_value
 from densenets.files import write_bytes
 from densenets.names import printable
 from densenets.report.fonts import fonts_for, literal, shortened
@@ -18,7 +19,7 @@ from densenets.report.looks import COLOURS
 
 _BLUE, _ORANGE, *_ = COLOURS  # far apart in lightness as well as in hue
 _MOST_NAMED_CLASSES = 30  # with more the names cannot be read
-_LONGEST_NAME = 32  # characters; longer ones would leave the matrix no room
+_LONGEST_NAME = 32  # characters
 
 
 def write_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], stem: Path) -> None:
@@ -26,14 +27,15 @@ def write_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], 
     shares = [[100 * n / max(1, sum(row)) for n in row] for row in confusion]
     count = len(classes)
     named = count <= _MOST_NAMED_CLASSES
-    side = min(12.0, 3 + 0.5 * count) if named else 9.0
+    names = [literal(shortened(printable(name), _LONGEST_NAME)) for name in classes] if named else []
+    # The names take from the matrix: of few classes with long names it would have no room.
+    side = min(12.0, 3 + 0.5 * count + 0.06 * max(map(len, names), default=0)) if named else 9.0
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=100)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     if named:
-        names = [literal(shortened(printable(name), _LONGEST_NAME)) for name in classes]
         axes.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(count), names)
         for i, row in enumerate(shares):
@@ -59,7 +61,7 @@ def write_curves(metrics: Sequence[dict[str, Any]], title: str, watched: str, st
     Args:
         metrics: lines of metrics.jsonl.
         title: of the figure.
-        watched: what the validation images are, such as "test".
+        watched: what the images are that were watched, "validation" or "test".
         stem: path without ending.
     """
     epochs = [line for line in metrics if line["kind"] == "epoch"]
@@ -68,11 +70,11 @@ def write_curves(metrics: Sequence[dict[str, Any]], title: str, watched: str, st
     panels = (("top1_error", "top-1 error (%)"), ("loss", "loss (nats)"))
     for number, (quantity, label) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, 2, number)
-        for split, name, colour, line_style in (
-            ("train", "training", _ORANGE, "--"),
-            ("validation", watched, _BLUE, "-"),
+        training = [line[f"train_{quantity}"] for line in epochs]
+        for values, name, colour, line_style in (
+            (training, "training", _ORANGE, "--"),
+            ([watched_value(line, quantity) for line in epochs], watched, _BLUE, "-"),
         ):
-            values = [line[f"{split}_{quantity}"] for line in epochs]
             axes.plot(
                 [line["epoch"] for line in epochs],
                 values,

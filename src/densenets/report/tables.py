@@ -10,8 +10,9 @@ from rich.table import Table
 
 from densenets.architecture.facts import NetworkFacts
 from densenets.models.zoo import NAME_FORMS
+from densenets.names import printable
 from densenets.ops.execution import Choice
-from densenets.report.text import bytes_text, console, plain, plain_title, short
+from densenets.report.text import bytes_text, console, images_text, plain, plain_title, short
 
 
 def print_summary(facts: NetworkFacts, execution: Choice) -> None:
@@ -163,11 +164,14 @@ def print_evaluation(facts: dict[str, Any]) -> None:
             plain(row["most_often_taken_for"] or ""),
         )
     out.print(table)
+    source = printable(f" of {facts['source']}") if "source" in facts else ""
     out.print(
         f"top-1 error {facts['top1_error']:.2f}%, top-5 error {facts['top5_error']:.2f}%, "
-        f"loss {facts['loss']:.4f} on {facts['images']} images; "
+        f"loss {facts['loss']:.4f} on {facts['images']} {images_text(facts.get('split', ''))}{source}; "
         f"{facts['images_per_second']:.0f} images/s",
         highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
 
 

@@ -51,6 +51,11 @@ def bytes_text(number: float | None) -> str:
     return f"{number:g} B"
 
 
+def images_text(split: str) -> str:
+    """What images of a role are called; "all" are those of a folder that plays none."""
+    return "images" if split in ("", "all") else f"{split} images"
+
+
 def duration(seconds: float | None) -> str:
     """A time in the unit that fits."""
     if seconds is None:

@@ -1,6 +1,7 @@
 """A run's folder: what is in it, who may write to it, and how it goes on after an interruption.
 
 recipe.json            the resolved recipe
+data.json              classes, and which images play which role
 environment.json       versions, device, date, command; a list, one entry a start
 metrics.jsonl          one JSON a line: steps and epochs
 checkpoints/           last.safetensors, best.safetensors, and state.pt to go on from
@@ -19,6 +20,8 @@ from typing import Any
 
 import torch
 
+from densenets.checkpoint import read_description
+from densenets.data.splits import DataSplits
 from densenets.errors import InputError
 from densenets.files import (
     disk_errors,
@@ -66,6 +69,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.metrics = path / "metrics.jsonl"
+        self.data = path / "data.json"
         self.state = path / "checkpoints" / "state.pt"
         self.evaluation = path / "evaluation.json"
 
@@ -98,10 +102,31 @@ class RunFolder:
                 "name another folder with --out"
             )
 
-    def begin(self, recipe: Recipe, environment: dict[str, Any]) -> None:
+    def check_data(self, data: DataSplits) -> None:
+        """Check that the data is that of the state in the folder: labels, roles and order follow from it.
+
+        A set that grew or shrank is refused too: the order of an epoch, and which images are held out, depend
+        on the list of files. Images that are left out because they cannot be decoded stay in that list.
+
+        Raises:
+            InputError: it isn't; the line says in what it differs.
+        """
+        noted = read_json(self.data) if self.data.exists() else {}
+        last = self.checkpoint("last")
+        if not self.data.exists() and last.exists():  # an older version's run
+            noted = {"classes": list(read_description(last).classes)}
+        if difference := data.difference(noted):
+            raise InputError(
+                f"{self.path} cannot go on: {difference}; put the files back as they were (a broken one can "
+                "stay, and be left out by --data.skip-broken), or begin a new run in another --out"
+            )
+
+    def begin(self, recipe: Recipe, environment: dict[str, Any], data: dict[str, Any]) -> None:
         """Write down what starts here, and add this start to the list of starts."""
         if not (self.path / "recipe.json").exists():
             write_json(self.path / "recipe.json", recipe.to_dict())
+        if not self.state.exists():
+            write_json(self.data, data)
         file = self.path / "environment.json"
         write_json(file, [*(read_json(file) if file.exists() else []), environment])
 

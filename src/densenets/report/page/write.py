@@ -23,6 +23,7 @@ from densenets.report.page.charts import (
     stored_legend,
 )
 from densenets.report.page.connections import block_maps, node_data
+from densenets.report.text import images_text
 
 _TEMPLATE = "page.html.jinja"
 
@@ -99,7 +100,7 @@ def _result(overview: Overview, charts: dict[str, Markup]) -> dict[str, Any]:
         "curves": curves,
         "curve_legend": curve_legend(run.watched) if run else [],
         "watched": run.watched if run else "",
-        "epochs": [line for line in run.metrics if line["kind"] == "epoch"] if run else [],
+        "epochs": content.epochs(run) if run else [],
         "confusion": {
             "classes": overview.classes if cells else (),
             "cells": cells,
@@ -107,6 +108,7 @@ def _result(overview: Overview, charts: dict[str, Markup]) -> dict[str, Any]:
             "chart": charts.get("confusion", ""),
         },
         "mistakes": content.mistakes(overview.mistakes),
+        "mistakes_images": images_text(overview.mistakes_split),
         "mistakes_note": overview.mistakes_note,
     }
 
