@@ -23,10 +23,12 @@ from sklearn.datasets import load_sample_images
 from densenets.data.augmentation import Augmentation
 from densenets.data.batches import Batch, BatchOrder, Shard, training_batches
 from densenets.data.config import DataConfig
-from densenets.data.folder import class_names, scan, training_folder
-from densenets.data.load import DataSplits, load_data
+from densenets.data.folder import class_names, scan
+from densenets.data.load import load_data
 from densenets.data.preprocessing import Preprocessing, imagenet_preprocessing
+from densenets.data.roles import training_folder
 from densenets.data.sources import FileImages, Images, MemoryImages
+from densenets.data.splits import DataSplits
 from densenets.distributed import Ranks
 from densenets.errors import InputError
 from densenets.machine import choose_device, environment, keep_freed_memory
@@ -137,7 +139,7 @@ def _cifar(root: Path) -> tuple[DataSplits, str]:
         images = MemoryImages(pixels, torch.randint(0, 10, (50_000,)))
         preprocessing = Preprocessing(channels=3, image_size=32, resize=32, mean=(0.5,) * 3, std=(0.25,) * 3)
         classes = tuple(str(label) for label in range(10))
-        return DataSplits(images, images, images, classes, preprocessing), "random, of CIFAR-10's shape"
+        return DataSplits(images, None, images, classes, preprocessing, {}), "random, of CIFAR-10's shape"
 
 
 def _photographs(root: Path) -> Path:

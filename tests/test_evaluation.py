@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from densenets.data.images import central_crop, read_image, ten_crops
 from densenets.data.preprocessing import Preprocessing
 from densenets.data.sources import MemoryImages
 from densenets.distributed import Ranks
-from densenets.errors import InputError
+from densenets.errors import InputError, NotFinite
 from densenets.evaluation import Evaluation, EvaluationOptions, evaluate, evaluate_checkpoint
 from densenets.models.create import create_model
 
@@ -255,3 +256,12 @@ def test_a_checkpoint_is_evaluated_where_its_data_lies_now(
     by_root = evaluate_checkpoint(checkpoint, EvaluationOptions(root=moved, workers=0), ALONE)
     by_data = evaluate_checkpoint(checkpoint, EvaluationOptions(data=str(moved), workers=0), ALONE)
     assert by_root.confusion == by_data.confusion
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_logits_that_are_no_numbers_end_an_evaluation(value: float) -> None:
+    logits, labels = random_case(6, 3)
+    logits[[1, 4], [0, 2]] = value
+    batches = [numbered(range(start, start + 3), labels[start : start + 3]) for start in (0, 3)]
+    with pytest.raises(NotFinite, match="gives 2 of 6 images no finite logits"):
+        evaluate(Lookup(logits), batches, 3, ALONE)

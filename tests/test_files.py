@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
+import math
 import os
 import subprocess
 import sys
@@ -11,7 +13,15 @@ from typing import IO
 import pytest
 
 from densenets.errors import InputError
-from densenets.files import exclusive, read_json, write_atomically, write_bytes, write_csv, write_json
+from densenets.files import (
+    exclusive,
+    json_text,
+    read_json,
+    write_atomically,
+    write_bytes,
+    write_csv,
+    write_json,
+)
 
 
 @pytest.fixture
@@ -178,3 +188,23 @@ def test_a_table_keeps_what_its_cells_hold(tmp_path: Path) -> None:
             {"name": 'a "b", c', "value": "1.5"},
             {"name": "line\nbreak", "value": ""},
         ]
+
+
+def test_what_json_has_no_word_for_is_null(tmp_path: Path) -> None:
+    value = {"loss": math.nan, "best": [math.inf, (-math.inf, 1.5)], "deep": {"text": "NaN", "none": None}}
+    finite = {"loss": None, "best": [None, [None, 1.5]], "deep": {"text": "NaN", "none": None}}
+    write_json(tmp_path / "value.json", value)
+    for text in (json_text(value), (tmp_path / "value.json").read_text(encoding="utf-8")):
+        assert json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON")) == finite
+
+
+def test_a_name_of_any_bytes_comes_back_from_json(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9 \xff \n") + "猫"
+    write_json(tmp_path / "value.json", {"path": name})
+    assert read_json(tmp_path / "value.json") == {"path": name}
+    assert json.loads(json_text(name).encode("ascii")) == name
+
+
+def test_a_table_of_names_of_any_bytes_is_utf8(tmp_path: Path) -> None:
+    write_csv(tmp_path / "table.csv", [{"path": os.fsdecode(b"caf\xe9, 1\n")}])
+    assert (tmp_path / "table.csv").read_bytes() == b'path\n"caf\\udce9, 1\n"\n'

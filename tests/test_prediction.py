@@ -136,3 +136,43 @@ def test_a_path_that_is_not_there_and_a_folder_without_pictures_are_named(tmp_pa
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=f"{tmp_path / 'empty'} holds no images"):
         find_images([tmp_path / "empty"])
+
+
+def test_what_is_left_out_of_a_folder_is_told(
+    picture_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    val = picture_folder / "val"
+    (val / "one" / "photo.heic").write_bytes(b"?")
+    (val / "two" / "Thumbs.db").write_bytes(b"?")
+    assert len(find_images([val])) == 9
+    assert capsys.readouterr().err == (
+        f"{val}: left out 1 file that is no picture that can be read: 1 .heic\n"
+    )
+
+
+def test_a_file_is_predicted_as_often_as_it_is_named(paths: list[Path]) -> None:
+    twice = list(predict(untrained(), find_images([paths[0], paths[0]]), device=CPU))
+    assert [prediction.path for prediction in twice] == [paths[0]] * 2
+
+
+def test_where_all_pictures_are_broken_it_is_an_error(paths: list[Path]) -> None:
+    for path in paths[:2]:
+        path.write_bytes(b"no picture")
+    told: list[str] = []
+    with pytest.raises(InputError, match="none of 2 pictures can be read"):
+        list(predict(untrained(), paths[:2], device=CPU, on_broken=told.append))
+    assert len(told) == 2
+
+
+def test_a_checkpoint_of_one_class_is_sure_of_it(paths: list[Path]) -> None:
+    model = create_model("densenet-bc-10-4", num_classes=1, generator=torch.Generator().manual_seed(0))
+    checkpoint = Checkpoint(model.eval(), ("only",), untrained().preprocessing, {})
+    for prediction in predict(checkpoint, paths[:2], device=CPU):
+        assert (prediction.classes, prediction.probabilities) == (("only",), (1.0,))
+
+
+def test_a_network_without_classes_predicts_nothing(paths: list[Path]) -> None:
+    known = untrained()
+    checkpoint = Checkpoint(known.model, (), known.preprocessing, {})
+    with pytest.raises(InputError, match="no classes to name"):
+        list(predict(checkpoint, paths, device=CPU))

@@ -104,6 +104,8 @@ def checkpoint_path(path: Path) -> Path:
         reported = read_json(path / "recipe.json")["training"]["report"]
     except (KeyError, TypeError) as error:
         raise InputError(f"{path / 'recipe.json'} is no recipe of a run; it is broken or not ours") from error
+    if reported == "auto":  # there is a best one only where there are validation images to choose by
+        reported = "best" if (path / "checkpoints" / "best.safetensors").exists() else "last"
     file = path / "checkpoints" / f"{reported}.safetensors"
     if not file.exists():
         raise InputError(f"the run {path} has no checkpoint yet; train it with --resume")

@@ -6,7 +6,8 @@ Wrong input ends with one line on standard error and exit code 2; a bug with its
 from __future__ import annotations
 
 import dataclasses
-import json
+import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from densenets import __version__
 from densenets.arguments import parse, read_shape
 from densenets.cli_analyze import analyze
 from densenets.errors import InputError, Interrupted, unknown_name
+from densenets.files import json_text, write_json
+from densenets.names import one_line, tell
 from densenets.options import (
     ConvertOptions,
     EvaluateOptions,
@@ -58,6 +61,12 @@ densenets recipes lists the recipes; densenets train RECIPE --help shows a recip
 
 def main() -> NoReturn:
     """Run the command line, and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What the terminal's encoding lacks is shown as in a Python string, and ends nothing.
+            stream.reconfigure(errors="backslashreplace")
+    # Pillow logs some of what it raises, and Python prints what nobody listens to.
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
     sys.exit(run(sys.argv[1:]))
 
 
@@ -75,10 +84,10 @@ def run(arguments: Sequence[str]) -> int:
             raise unknown_name("verb", verb, _VERBS)
         sys.stdout.flush()
     except InputError as error:
-        print(f"densenets: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"densenets: {one_line(str(error))}", file=sys.stderr)
         return 2
     except Interrupted as stop:
-        print(f"densenets: {stop}", file=sys.stderr)
+        print(f"densenets: {one_line(str(stop))}", file=sys.stderr)
         return 128 + stop.signal_number
     except KeyboardInterrupt:
         print("densenets: interrupted", file=sys.stderr)
@@ -122,7 +131,7 @@ def _evaluate(arguments: list[str]) -> None:
     options = parse(EvaluateOptions, arguments, "evaluate")
     from densenets.checkpoint import read_checkpoint
     from densenets.distributed import joined_ranks
-    from densenets.evaluation import EvaluationOptions, evaluate_checkpoint
+    from densenets.evaluation import EvaluationOptions, evaluate_on, images_of
     from densenets.models.fractalnet import run_one_column
     from densenets.report.evaluation import write_evaluation
     from densenets.report.tables import print_evaluation
@@ -130,31 +139,30 @@ def _evaluate(arguments: list[str]) -> None:
     checkpoint = read_checkpoint(options.run)
     if options.column is not None:
         run_one_column(checkpoint.model, options.column)
+    asked = EvaluationOptions(
+        data=options.data,
+        root=options.root,
+        crops=options.crops,
+        precision=options.precision,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        skip_broken=options.skip_broken,
+    )
+    images = images_of(checkpoint, asked)
     with joined_ranks(options.device) as ranks:
-        result = evaluate_checkpoint(
-            checkpoint,
-            EvaluationOptions(
-                data=options.data,
-                root=options.root,
-                crops=options.crops,
-                precision=options.precision,
-                batch_size=options.batch_size,
-                workers=options.workers,
-                skip_broken=options.skip_broken,
-            ),
-            ranks,
-        )
+        result = evaluate_on(checkpoint, images, asked, ranks)
         is_first = ranks.is_first
     facts = {
         "checkpoint": str(options.run),
         "data": options.data or checkpoint.details["data"]["name"],
+        "source": images.source,
         "crops": options.crops,
         **result.to_dict(checkpoint.classes),
     }
     if is_first and options.out:
         write_evaluation(facts, checkpoint.classes, options.out)
     if is_first:
-        print(json.dumps(facts)) if options.json else print_evaluation(facts)
+        print(json_text(facts)) if options.json else print_evaluation(facts)
 
 
 def _predict(arguments: list[str]) -> None:
@@ -166,9 +174,6 @@ def _predict(arguments: list[str]) -> None:
     from densenets.prediction import find_images, predict
     from densenets.report.predictions import write_predictions
 
-    def skip(reason: str) -> None:
-        print(f"skipped: {reason}", file=sys.stderr)
-
     checkpoint = read_checkpoint(options.run)
     paths = find_images(options.files)
     predictions = predict(
@@ -177,7 +182,7 @@ def _predict(arguments: list[str]) -> None:
         device=choose_device(options.device),
         top=options.top,
         batch_size=options.batch_size,
-        on_broken=skip if options.skip_broken else None,
+        on_broken=(lambda reason: tell(f"skipped: {reason}")) if options.skip_broken else None,
     )
     write_predictions(predictions, len(paths), options.format, options.out)
 
@@ -213,6 +218,7 @@ def _report(arguments: list[str]) -> None:
                 root=options.root,
                 batch_size=options.batch_size,
                 workers=options.workers,
+                skip_broken=options.skip_broken,
             ),
             mistakes=options.mistakes,
             measure=options.measure,
@@ -253,7 +259,7 @@ def _summary(arguments: list[str]) -> None:
         facts = network_facts(options.model, config, tuple(sides))
     execution = choose_execution("auto", device="cpu", dtype="float32", native=native_state())
     if options.json:
-        print(json.dumps({**facts.to_dict(), "execution": str(execution)}))
+        print(json_text({**facts.to_dict(), "execution": str(execution)}))
     else:
         print_summary(facts, execution)
 
@@ -281,11 +287,10 @@ def _benchmark(arguments: list[str]) -> None:
     config = options.to_config(shape)
     from densenets.benchmark.results import all_failed
     from densenets.benchmark.runner import run_benchmarks
-    from densenets.files import write_json
     from densenets.report.tables import print_benchmark
 
     report = run_benchmarks({options.model: config})
-    print(json.dumps(report)) if options.json else print_benchmark(report)
+    print(json_text(report)) if options.json else print_benchmark(report)
     if options.out:
         write_json(options.out, report)
     if reason := all_failed(report["cases"]):
@@ -300,7 +305,7 @@ def _reproduce(arguments: list[str]) -> None:
 
     report = reproduce(options)
     if options.json:
-        print(json.dumps(report))
+        print(json_text(report))
 
 
 def _recipes(arguments: list[str]) -> None:
@@ -308,7 +313,7 @@ def _recipes(arguments: list[str]) -> None:
     from densenets.analysis.catalog import recipe_rows
     from densenets.report.tables import print_recipes
 
-    print(json.dumps(recipe_rows())) if options.json else print_recipes(recipe_rows())
+    print(json_text(recipe_rows())) if options.json else print_recipes(recipe_rows())
 
 
 def _models(arguments: list[str]) -> None:
@@ -316,7 +321,7 @@ def _models(arguments: list[str]) -> None:
     from densenets.analysis.catalog import model_rows
     from densenets.report.tables import print_models
 
-    print(json.dumps(model_rows())) if options.json else print_models(model_rows())
+    print(json_text(model_rows())) if options.json else print_models(model_rows())
 
 
 _VERBS = {

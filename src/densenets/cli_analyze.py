@@ -6,7 +6,6 @@ Each makes plain data, writes it to the folder of --out, draws it, and prints a 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from densenets.analysis.options import (
 from densenets.arguments import parse, read_bytes, read_shape
 from densenets.benchmark.step import StepConfig
 from densenets.errors import InputError, unknown_name
+from densenets.files import json_text, write_csv, write_json
 from densenets.models.zoo import named_config
 
 _HELP = """usage: densenets analyze ANALYSIS [...]
@@ -210,14 +210,13 @@ def _finish(
     """Write an analysis as JSON, with where and when it was made, and its rows as CSV; then print it."""
     import torch
 
-    from densenets.files import write_csv, write_json
     from densenets.machine import environment
 
     report = {**environment(torch.device("cpu")), **data}
     write_json(options.out / f"{name}.json", report)
     write_csv(options.out / f"{name}.csv", rows)
     if options.json:
-        print(json.dumps(report))
+        print(json_text(report))
         return
     table(data)
     print(f"{options.out} holds {', '.join(f'{name}.{suffix}' for suffix in ('json', 'csv', 'png', 'svg'))}")

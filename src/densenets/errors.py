@@ -14,6 +14,10 @@ class UnknownName(InputError):  # noqa: N818 - it is an InputError, and reads as
     """Nothing has the name that the user gave."""
 
 
+class NotFinite(InputError):  # noqa: N818 - it is an InputError, and reads as one
+    """A network's weights or logits are NaN or infinite: what is said of an image means nothing."""
+
+
 class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to stop and has been saved
     """A run was stopped by a signal, after its state was saved.
 

@@ -16,9 +16,10 @@ from torch.nn.functional import cross_entropy
 from densenets.checkpoint import Checkpoint
 from densenets.data.batches import Batch, evaluation_batches
 from densenets.data.config import DataConfig
-from densenets.data.load import load_test_images
-from densenets.data.sources import Images
+from densenets.data.load import EvaluationImages, load_evaluation_images
 from densenets.distributed import Ranks
+from densenets.errors import InputError
+from densenets.finite import check_weights, finite_rows, no_finite_logits
 
 Observer = Callable[[Tensor, Tensor], None]
 
@@ -36,6 +37,8 @@ class Evaluation:
         top5_error: percent of images whose class was not among the first five guesses.
         confusion: confusion[i][j] images of class i were taken for class j.
         seconds: wall-clock time, decoding included.
+        split: the role that the images play: training, validation or test; "all" of a folder that plays none,
+            empty if it was not said.
     """
 
     images: int
@@ -44,6 +47,7 @@ class Evaluation:
     top5_error: float
     confusion: list[list[int]]
     seconds: float
+    split: str = ""
 
     @property
     def images_per_second(self) -> float:
@@ -69,6 +73,7 @@ class Evaluation:
     def to_dict(self, classes: tuple[str, ...]) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
         return {
+            "split": self.split,
             "top1_error": self.top1_error,
             "top5_error": self.top5_error,
             "loss": self.loss,
@@ -85,7 +90,8 @@ class EvaluationOptions:
     """What a checkpoint is evaluated on, and how.
 
     Attributes:
-        data: a named set or a folder of class folders; "" for what it was trained on.
+        data: a named set or a folder, of class folders or of test/ or val/ with such; "" for the images that
+            its run reported.
         root: where a named set lies; None for where it lay in training.
         crops: 1, or of folders 10, whose logits are averaged.
         precision: "bfloat16" evaluates under autocast.
@@ -112,28 +118,32 @@ def evaluate_checkpoint(checkpoint: Checkpoint, options: EvaluationOptions, rank
     return evaluate_on(checkpoint, images_of(checkpoint, options), options, ranks)
 
 
-def images_of(checkpoint: Checkpoint, options: EvaluationOptions) -> Images:
+def images_of(checkpoint: Checkpoint, options: EvaluationOptions) -> EvaluationImages:
     """The images that a checkpoint is evaluated on.
 
     Raises:
-        InputError: the data is missing, or its classes are not the checkpoint's.
+        InputError: the data is missing, its classes are not the checkpoint's, or its own images are not those
+            that its run reported; or the network has no classes.
     """
+    if not checkpoint.classes:
+        raise InputError("the network has no classes, so nothing to evaluate: it gives features")
     fields = checkpoint.details.get("data")
     config = DataConfig.from_dict(fields) if fields else None
     if config and options.root:
         config = dataclasses.replace(config, root=options.root)
-    return load_test_images(
+    return load_evaluation_images(
         options.data,
         config,
         options.root or Path("data"),
         checkpoint.classes,
         skip_broken=options.skip_broken,
+        reported=checkpoint.details.get("reported"),
     )
 
 
 def evaluate_on(
     checkpoint: Checkpoint,
-    images: Images,
+    found: EvaluationImages,
     options: EvaluationOptions,
     ranks: Ranks,
     observe: Observer | None = None,
@@ -142,9 +152,11 @@ def evaluate_on(
 
     Raises:
         InputError: an image is broken.
+        NotFinite: weights or logits are NaN or infinite.
     """
+    check_weights(checkpoint.model)
     batches = evaluation_batches(
-        images.to(ranks.device),
+        found.images.to(ranks.device),
         options.batch_size,
         ranks.shard,
         preprocessing=checkpoint.preprocessing,
@@ -152,7 +164,7 @@ def evaluate_on(
         workers=options.workers,
         crops=options.crops,
     )
-    return evaluate(
+    evaluation = evaluate(
         checkpoint.model.to(ranks.device),
         batches,
         len(checkpoint.classes),
@@ -160,6 +172,7 @@ def evaluate_on(
         precision=getattr(torch, options.precision),
         observe=observe,
     )
+    return dataclasses.replace(evaluation, split=found.split)
 
 
 @torch.no_grad()
@@ -183,13 +196,17 @@ def evaluate(
         precision: bfloat16 evaluates under autocast.
         channels_last: memory format that the images are brought to.
         observe: called with the labels, N, and logits, N x classes, of every batch in turn.
+
+    Raises:
+        NotFinite: the logits of an image, on any rank, are NaN or infinite.
     """
     was_training = model.training
     model.eval()
     started = time.perf_counter()
     device = ranks.device
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
-    sums = torch.zeros(2, dtype=torch.float64, device=device)  # loss, images with the class in the top 5
+    # Loss, images with the class in the top 5, images without finite logits.
+    sums = torch.zeros(3, dtype=torch.float64, device=device)
     for batch in batches:
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
             logits = _logits(model, batch.images, channels_last).float()
@@ -200,10 +217,14 @@ def evaluate(
         confusion += torch.bincount(pairs, minlength=num_classes**2).view_as(confusion)
         sums[0] += cross_entropy(logits, batch.labels, reduction="sum").double()
         sums[1] += (guesses == batch.labels[:, None]).any(dim=1).sum()
+        sums[2] += (~finite_rows(logits)).sum()
     model.train(was_training)
     confusion, sums = ranks.sum(confusion), ranks.sum(sums)
     images = int(confusion.sum())
-    loss, in_top5 = sums.tolist()
+    loss, in_top5, not_finite = sums.tolist()
+    if not_finite:
+        # Only here, so that all ranks stop alike and none waits for another.
+        raise no_finite_logits(f"{not_finite:.0f} of {images} images")
     return Evaluation(
         images=images,
         loss=loss / images,

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import io
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -86,18 +87,31 @@ def write_bytes(path: Path, content: bytes) -> None:
     write_atomically(path, lambda file: file.write(content))
 
 
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """A value as JSON that every reader takes, in ASCII: numbers that are not finite are null.
+
+    A name's bytes that are no UTF-8 stand as lone surrogates, of which Python gets the bytes back.
+    """
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
 def write_json(path: Path, value: object) -> None:
-    """Write a value as indented JSON, atomically."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    """Write a value as indented JSON, atomically; numbers that are not finite are null."""
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    # What UTF-8 cannot hold are lone surrogates, and their backslash form is JSON's own.
+    write_bytes(path, f"{text}\n".encode(errors="backslashreplace"))
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows that have the same names as a table with a header, atomically."""
+    r"""Write rows that have the same names as a table with a header, atomically.
+
+    It is UTF-8; a name's byte that is none stands as `\udcXX`.
+    """
     text = io.StringIO()
     table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
-    write_bytes(path, text.getvalue().encode())
+    write_bytes(path, text.getvalue().encode(errors="backslashreplace"))
 
 
 def read_json(path: Path) -> Any:
@@ -144,6 +158,17 @@ def exclusive(folder: Path) -> Iterator[None]:
                 f"{folder} is in use by another process; wait for it, or name another folder with --out"
             ) from error
         yield
+
+
+def _finite(value: object) -> object:
+    """The same value with None for every number that JSON has no word for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ class EvaluateOptions:
     run: Path
     """A run's folder or a checkpoint file."""
     data: str = ""
-    """A named set, or a folder of class folders; without it what the network was trained on."""
+    """A named set, or a folder: its test/, else val/, else class folders; by default the run's own images."""
     root: Path | None = None
     """Where a named set lies (imagenet: the folder that holds val/)."""
     crops: Literal[1, 10] = 1
@@ -101,6 +101,8 @@ class ReportOptions:
     """Images of a batch while the mistakes are looked for."""
     workers: int = 2
     """Processes that decode images of folders."""
+    skip_broken: bool = False
+    """Leave out images that cannot be decoded, naming them."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from densenets.checkpoint import Checkpoint
 from densenets.data.augmentation import normalize
-from densenets.data.folder import image_files
 from densenets.data.images import central_crop, read_image
+from densenets.data.picture_files import find_pictures, tell_left_out
 from densenets.errors import InputError
+from densenets.finite import check_weights, finite_rows, no_finite_logits
+from densenets.names import printable
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Prediction:
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The files themselves, and every image below the folders, in order.
+    """The files themselves, and every image below the folders, in order; what is left out there is told.
 
     Raises:
         InputError: a path is not there, or a folder holds no image.
@@ -40,11 +42,15 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if not path.exists():
-            raise InputError(f"there is no file or folder {path}")
-        files = image_files(path) if path.is_dir() else [path]
-        if not files:
-            raise InputError(f"{path} holds no images")
-        found += files
+            raise InputError(f"there is no file or folder {printable(str(path))}")
+        if not path.is_dir():
+            found.append(path)
+            continue
+        below = find_pictures(path)
+        tell_left_out(path, below.left_out)
+        if not below.pictures:
+            raise InputError(f"{printable(str(path))} holds no images")
+        found += below.pictures
     return found
 
 
@@ -69,9 +75,14 @@ def predict(
         on_broken: told of a picture that cannot be read, which is then left out.
 
     Raises:
-        InputError: a picture is missing or broken, and `on_broken` is not given.
+        InputError: a picture is missing or broken, and `on_broken` is not given; or all are; or the network
+            has no classes.
+        NotFinite: weights or logits are NaN or infinite.
     """
-    model = checkpoint.model.to(device)
+    if not checkpoint.classes:
+        raise InputError("the network has no classes to name: it gives features, not predictions")
+    check_weights(checkpoint.model)
+    model, readable = checkpoint.model.to(device), 0
     for start in range(0, len(paths), batch_size):
         read: list[tuple[Path, Tensor]] = []
         for path in paths[start : start + batch_size]:
@@ -85,9 +96,15 @@ def predict(
             read.append((path, central_crop(image, checkpoint.preprocessing)))
         if not read:
             continue
+        readable += len(read)
         images = torch.stack([pixels for _, pixels in read]).to(device)
         logits = model(normalize(images, checkpoint.preprocessing))
+        for (path, _), is_finite in zip(read, finite_rows(logits).tolist(), strict=True):
+            if not is_finite:
+                raise no_finite_logits(printable(str(path)))
         best = logits.softmax(dim=1).cpu().topk(min(top, len(checkpoint.classes)), dim=1)
         for (path, _), values, indices in zip(read, best.values, best.indices, strict=True):
             names = tuple(checkpoint.classes[i] for i in indices.tolist())
             yield Prediction(path, names, tuple(values.tolist()))
+    if paths and not readable:
+        raise InputError(f"none of {len(paths)} pictures can be read")

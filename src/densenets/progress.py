@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from densenets.names import printable
+
 _DAY = 86_400  # seconds
 
 
@@ -52,7 +54,7 @@ def announcements(count: int) -> Iterator[Callable[[str], None]]:
 
         def announce(what: str) -> None:
             nonlocal begun
-            bar.update(task, description=what, completed=begun)
+            bar.update(task, description=printable(what), completed=begun)
             begun += 1
 
         yield announce

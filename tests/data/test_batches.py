@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -146,6 +147,41 @@ def test_every_process_has_images_in_every_step(batch_size: int, world_size: int
     for rank in range(world_size):
         steps = indices(order(30, batch_size, rank=rank, world_size=world_size), epoch=0)
         assert all(steps)
+
+
+def test_images_that_are_left_out_leave_the_others_where_they_were() -> None:
+    whole = list(order(23, 5).epoch(2))
+    left_out = (3, 11, 12)
+    places = [place for place in range(23) if place not in left_out]
+    fewer = dataclasses.replace(order(23, 5), left_out=left_out)
+    assert fewer.steps == len(whole)
+    for (ours, our_draws, count), (theirs, their_draws, _) in zip(fewer.epoch(2), whole, strict=True):
+        kept = [row for row, place in enumerate(theirs.tolist()) if place not in left_out]
+        assert [places[index] for index in ours.tolist()] == theirs[kept].tolist()
+        assert our_draws.seeds.tolist() == their_draws.seeds[kept].tolist()
+        assert count == len(kept)
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_step_of_which_too_few_images_are_left_is_filled_up(world_size: int) -> None:
+    first = order(40, 8).epoch(0).__next__()[0].tolist()
+    left_out = tuple(sorted(first[:-1]))  # all of the first step but one
+    ranks = [
+        dataclasses.replace(order(40, 8, rank=rank, world_size=world_size), left_out=left_out)
+        for rank in range(world_size)
+    ]
+    steps = [list(rank.epoch(0)) for rank in ranks]
+    assert [count for _, _, count in steps[0]] == [2 * world_size, 8, 8, 8, 8]
+    for parts in zip(*steps, strict=True):
+        assert all(len(indices) >= 2 for indices, _, _ in parts)
+        chosen = [index for indices, _, _ in parts for index in indices.tolist()]
+        assert len(set(chosen)) == len(chosen) == parts[0][2]
+        assert max(chosen) < 40 - len(left_out)
+
+
+def test_too_few_images_left_are_refused() -> None:
+    with pytest.raises(InputError, match=r"^1 training images are too few"):
+        BatchOrder(count=4, batch_size=2, seed=0, shard=Shard(), left_out=(0, 1, 3))
 
 
 def test_nearby_numbers_give_unrelated_streams() -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import errno
+import os
+import unicodedata
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from densenets.data.folder import class_names, image_files, scan, training_folder, validation_folder
+from densenets.data.folder import class_names, image_files, scan
 from densenets.errors import InputError
 
 
@@ -102,17 +105,57 @@ def test_a_class_of_broken_files_alone_is_empty(picture_folder: Path) -> None:
         scan(picture_folder / "val", ("one", "two", "zero"), skip_broken=True)
 
 
-def test_training_lies_in_train_or_in_the_root(picture_folder: Path) -> None:
-    assert training_folder(picture_folder) == picture_folder / "train"
-    assert training_folder(picture_folder / "val") == picture_folder / "val"
+def test_class_names_that_look_the_same_are_refused(tmp_path: Path) -> None:
+    for form in ("NFC", "NFD"):
+        make(tmp_path / unicodedata.normalize(form, "café") / "0.png")
+    if len(list(tmp_path.iterdir())) < 2:
+        pytest.skip("this file system takes both forms for one name")
+    with pytest.raises(InputError, match=r"two class folders called .*caf\\xe9.*; merge"):
+        class_names(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "validation", "test"])
-def test_validation_lies_beside_train(picture_folder: Path, name: str) -> None:
-    (picture_folder / "val").rename(picture_folder / name)
-    assert validation_folder(picture_folder) == picture_folder / name
+def test_names_that_differ_in_case_are_two_classes(tmp_path: Path) -> None:
+    for name in ("a", "A"):
+        make(tmp_path / name / "0.png")
+    assert class_names(tmp_path) == ("A", "a")
 
 
-def test_without_a_train_folder_there_is_no_validation_folder(picture_folder: Path) -> None:
-    (picture_folder / "train").rename(picture_folder / "other")
-    assert validation_folder(picture_folder) is None
+@pytest.mark.parametrize(("name", "other"), [("NORMAL", "normal"), ("cafe\u0301", "café")])
+def test_a_class_in_another_spelling_is_named_with_both(tmp_path: Path, name: str, other: str) -> None:
+    make(tmp_path / name / "0.png")
+    with pytest.raises(InputError, match=f"'{name}'; it is '{other}'"):
+        scan(tmp_path, (other, "more"), skip_broken=False)
+
+
+def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a file; a folder of class folders is needed"):
+        class_names(make(tmp_path / "picture.png"))
+
+
+def test_a_folder_that_may_not_be_read_is_told(picture_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Tests may run as root, who may read everything.
+    closed, scandir = picture_folder / "train" / "two", os.scandir
+
+    def refusing(path: os.PathLike[str]) -> object:
+        if Path(path) == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(InputError, match=f"the folder {closed} cannot be read: Permission denied"):
+        scan(picture_folder / "train", ("one", "two", "zero"), skip_broken=False)
+
+
+def test_links_that_lead_nowhere_are_no_classes(picture_folder: Path) -> None:
+    root = picture_folder / "train"
+    (root / "loop").symlink_to(root / "loop")
+    (root / "gone").symlink_to(root / "nothing")
+    (root / "three").symlink_to(root / "two")
+    assert class_names(root) == ("one", "three", "two", "zero")
+
+
+def test_a_link_to_a_folder_that_it_lies_in_is_no_class(picture_folder: Path) -> None:
+    root = picture_folder / "train"
+    for name, target in (("here", root), ("above", picture_folder), ("dot", Path())):
+        (root / name).symlink_to(target)
+    assert class_names(root) == ("one", "two", "zero")

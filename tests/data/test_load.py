@@ -15,9 +15,13 @@ from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR100, SVHN
 
 from densenets.data.config import DataConfig
-from densenets.data.load import channel_statistics, load_data, load_test_images
+from densenets.data.load import (
+    channel_statistics,
+    load_data,
+    load_test_images,
+)
 from densenets.data.named import load_named
-from densenets.data.sources import FileImages, MemoryImages, held_out_split
+from densenets.data.sources import MemoryImages, held_out_split
 from densenets.errors import InputError
 
 if TYPE_CHECKING:
@@ -170,10 +174,13 @@ def test_the_split_seed_chooses_what_is_held_out() -> None:
     assert held_out_split(100, 20, seed=1)[1].tolist() != first
 
 
-def test_without_held_out_images_the_test_set_is_watched(tiny_cifar10: TinyCifar) -> None:
+def test_without_held_out_images_the_test_set_chooses_nothing(tiny_cifar10: TinyCifar) -> None:
     splits = load_data(DataConfig(name="cifar10", root=tiny_cifar10.root))
     assert (len(splits.training), len(splits.test)) == (20, 6)
-    assert splits.validation is splits.test
+    assert splits.validation is None
+    assert (splits.watched, splits.reported) == ("test", "test")
+    assert splits.of("test") is splits.test
+    assert any("no best checkpoint is written" in line for line in splits.lines())
 
 
 def test_held_out_images_are_watched_and_not_trained_on(tiny_cifar10: TinyCifar) -> None:
@@ -212,31 +219,6 @@ def test_a_share_that_holds_nothing_out_is_refused() -> None:
         load_data(DataConfig(name="digits", held_out=0.0001))
 
 
-def test_a_folder_with_val_is_evaluated_on_it(picture_folder: Path) -> None:
-    splits = load_data(folder_config(picture_folder))
-    assert splits.classes == ("one", "two", "zero")
-    assert (len(splits.training), len(splits.test)) == (15, 9)
-    assert splits.validation is splits.test
-    assert splits.preprocessing.mean == (0.485, 0.456, 0.406)
-    assert (splits.preprocessing.image_size, splits.preprocessing.resize) == (12, 14)
-
-
-def test_images_of_a_folder_can_be_held_out_too(picture_folder: Path) -> None:
-    splits = load_data(folder_config(picture_folder, held_out=0.2))
-    assert (len(splits.training), len(splits.validation), len(splits.test)) == (12, 3, 9)
-    assert isinstance(splits.training, FileImages)
-    assert isinstance(splits.validation, FileImages)
-    assert not set(splits.training.paths) & set(splits.validation.paths)
-
-
-def test_a_folder_without_val_needs_held_out_images(picture_folder: Path) -> None:
-    with pytest.raises(InputError, match=r"no val folder .* --data\.held-out"):
-        load_data(folder_config(picture_folder / "train"))
-    splits = load_data(folder_config(picture_folder / "train", held_out=5))
-    assert (len(splits.training), len(splits.validation)) == (10, 5)
-    assert splits.test is splits.validation
-
-
 def test_hidden_files_are_ignored_and_nested_ones_found(picture_folder: Path) -> None:
     one = picture_folder / "train" / "one"
     (one / "more").mkdir()
@@ -269,7 +251,7 @@ def test_broken_files_are_left_out_of_training_and_validation(
     for path in broken:
         path.write_bytes(b"no picture")
     splits = load_data(folder_config(picture_folder, skip_broken=True))
-    assert (len(splits.training), len(splits.test)) == (14, 8)
+    assert (len(splits.training), len(splits.validation)) == (14, 8)
     told = capsys.readouterr().err
     assert all(str(path) in told for path in broken)
 
@@ -304,6 +286,11 @@ def test_broken_files_of_the_checkpoints_own_data_are_left_out_on_demand(picture
 def test_a_set_of_other_classes_is_refused(picture_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="digits has 10 classes, the checkpoint knows 3"):
         load_test_images("digits", None, tmp_path, DIGIT_NAMES, skip_broken=False)
+    letters = tuple("abcdefghij")
+    with pytest.raises(
+        InputError, match=r"the classes of digits are not the checkpoint's: '0', '1', .* are new"
+    ):
+        load_test_images("digits", None, tmp_path, letters, skip_broken=False)
     with pytest.raises(InputError, match="'one'; did you mean once"):
         load_test_images(str(picture_folder), None, tmp_path, ("once", "twice", "zero"), skip_broken=False)
 
@@ -313,3 +300,8 @@ def test_data_that_is_neither_named_nor_a_folder_is_refused(tmp_path: Path) -> N
         load_test_images(str(tmp_path / "gone"), None, tmp_path, DIGIT_NAMES, skip_broken=False)
     with pytest.raises(InputError, match="does not say what it was trained on"):
         load_test_images("", None, tmp_path, DIGIT_NAMES, skip_broken=False)
+
+
+def test_a_converted_network_of_numbered_classes_is_evaluated_on_a_named_set(tiny_cifar10: TinyCifar) -> None:
+    numbers = tuple(str(number) for number in range(10))
+    assert len(load_test_images("cifar10", None, tiny_cifar10.root, numbers, skip_broken=False)) == 6

@@ -115,7 +115,8 @@ def test_finetuning_reads_every_form(tmp_path: Path, form: str):
 def test_the_checkpoint_can_be_evaluated(
     tmp_path: Path, tiny_cifar10: Any, capsys: pytest.CaptureFixture[str]
 ):
-    conversion = convert_weights(tmp_path, renamed(small_network().state_dict(), "dice"), data="cifar10")
+    weights, names = renamed(small_network().state_dict(), "dice"), tuple(f"class {n}" for n in range(10))
+    conversion = convert_weights(tmp_path, weights, data="cifar10", classes=names)
     arguments = ["--data", "cifar10", "--root", str(tiny_cifar10.root), "--json"]
     assert run(["evaluate", str(conversion.checkpoint), *arguments]) == 0
     facts = json.loads(capsys.readouterr().out)

@@ -120,6 +120,29 @@ def test_the_confusion_table_is_the_evaluations(digits_overview: Overview) -> No
         assert row["error"] == f"{per_class['top1_error']:.1f}"
 
 
+@pytest.mark.parametrize("count", [5, 40])
+def test_names_of_any_bytes_are_on_the_page(tmp_path: Path, count: int) -> None:
+    odd = ("caf\udce9", "a\nb\x1b[31m", "<b>&", "שלום 猫", *(f"class {number}" for number in range(36)))[
+        :count
+    ]
+    config = dataclasses.replace(small_config(), num_classes=count)
+    file = tmp_path / "odd\nname.safetensors"
+    save_checkpoint(file, build_network(config).state_dict(), config, odd, SMALL, {"by": "caf\udce9"})
+    found = {
+        "images": count,
+        "top1_error": 100.0,
+        "top5_error": 0.0,
+        "loss": 1.0,
+        "confusion": [[int(j == (i + 1) % count) for j in range(count)] for i in range(count)],
+    }
+    overview = dataclasses.replace(overview_of(file), evaluation=found)
+    write_page(overview, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    for name in (r"caf\udce9", r"a\nb\x1b[31m", "&lt;b&gt;&amp;", "שלום 猫", r"odd\nname"):
+        assert name in text
+    assert "\x1b" not in text
+
+
 def test_many_classes_are_an_image_and_their_worst_pairs(checkpoint: Path) -> None:
     overview = overview_of(checkpoint)
     count = 40

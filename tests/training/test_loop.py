@@ -94,7 +94,7 @@ def test_a_finished_run_only_reports_again(finished):
         {"optimizer.name": "adamw", "optimizer.learning_rate": 0.003, "optimizer.weight_decay": 0.01},
         {"training.precision": "bfloat16", "optimizer.gradient_clip": 1.0},
         {"training.ema_decay": 0.9, "training.accumulation": 3, "training.mixup": 0.0},
-        {"schedule.name": "onecycle", "model.execution": "recompute", "training.report": "best"},
+        {"schedule.name": "onecycle", "model.execution": "recompute", "training.report": "auto"},
         {"data.held_out": 0.1, "data.augmentation": ("mirror", "normalize"), "training.tensorboard": False},
     ],
     ids=lambda options: next(iter(options.values())),

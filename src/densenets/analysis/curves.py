@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+
+def watched_split(metrics: Sequence[dict[str, Any]]) -> str:
+    """Which images a run was watched on: "validation", or "test" where there were no validation images."""
+    return "test" if any("test_top1_error" in line for line in metrics) else "validation"
+
+
+def watched_value(line: Mapping[str, Any], quantity: str) -> float:
+    """Of a run's epoch, a quantity (top1_error or loss) on the images that it was watched on."""
+    value: float = line[f"{'test' if f'test_{quantity}' in line else 'validation'}_{quantity}"]
+    return value
+
+
+def reported_split(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the errors of rows are errors of: "test", unless the rows say "validation"."""
+    return " or ".join(sorted({row.get("split", "test") for row in rows})) or "test"
 
 
 def error_curves(metrics: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -22,7 +38,7 @@ def error_curves(metrics: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, 
         {
             "epoch": epoch,
             "train_error": statistics.fmean(line["train_top1_error"] for line in lines),
-            "watched_error": statistics.fmean(line["validation_top1_error"] for line in lines),
+            "watched_error": statistics.fmean(watched_value(line, "top1_error") for line in lines),
             "seeds": len(lines),
         }
         for epoch, lines in sorted(epochs.items())

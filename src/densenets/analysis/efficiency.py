@@ -28,7 +28,8 @@ def efficiency_rows(folders: Sequence[Path], *, measure: bool, announce: Callabl
         announce: told of each measurement before it is made.
 
     Returns:
-        network, series (its kind), recipe, runs; errors of each seed, mean_error and deviation (None with
+        network, series (its kind), recipe, split (what the errors are of, test or validation), runs;
+        errors of each seed, mean_error and deviation (None with
         fewer than two), in percent; parameters and multiply_adds (of a forward pass of one image);
         training_seconds, the mean of the runs'; forward_ms, backward_ms, step_ms an image and memory_bytes of
         a step, None where none was measured; step_failed; batch; curves, by epoch; paper_error, None: runs
@@ -58,7 +59,11 @@ def efficiency_rows(folders: Sequence[Path], *, measure: bool, announce: Callabl
 
 def _data(run: RunFacts) -> str:
     data = run.recipe.data
-    return data.name if data.in_memory else f"{data.name} {data.root}"
+    place = data.name if data.in_memory else f"{data.name} {data.root}"
+    if run.reported == "test":
+        return place
+    held_out = f" ({data.held_out:g} held out by seed {data.split_seed})" if data.held_out else ""
+    return f"{place}'s {run.reported} images{held_out}"
 
 
 def _without_seed(recipe: Recipe) -> Recipe:
@@ -76,6 +81,7 @@ def _row(runs: Sequence[RunFacts], cost: dict[str, Any]) -> Row:
         "network": first.network,
         "series": first.kind,
         "recipe": first.recipe.name,
+        "split": first.reported,
         "runs": [str(run.folder) for run in runs],
         "errors": errors,
         "mean_error": statistics.fmean(errors),

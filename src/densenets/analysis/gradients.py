@@ -34,8 +34,9 @@ from densenets.data.augmentation import Augmentation, normalize
 from densenets.data.batches import Batch, BatchOrder, Shard, seeded, training_batches
 from densenets.data.config import MEMORY_DATA
 from densenets.data.facts import training_count
-from densenets.data.load import DataSplits, load_data
+from densenets.data.load import load_data
 from densenets.data.sources import MemoryImages
+from densenets.data.splits import DataSplits
 from densenets.distributed import Ranks
 from densenets.errors import InputError, unknown_name
 from densenets.machine import choose_device, keep_freed_memory

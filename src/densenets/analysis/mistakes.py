@@ -1,4 +1,4 @@
-"""The mistakes of which a network was surest: test images whose class it thought least likely."""
+"""The mistakes of which a network was surest: images whose class it thought least likely."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from torch import Tensor
 
 from densenets.checkpoint import Checkpoint
 from densenets.data.images import central_crop, read_image
-from densenets.data.sources import Images, MemoryImages
+from densenets.data.load import EvaluationImages
+from densenets.data.sources import MemoryImages
 from densenets.distributed import Ranks
 from densenets.evaluation import Evaluation, EvaluationOptions, evaluate_on, images_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake:
-    """A test image that was taken for something else.
+    """An image that was taken for something else.
 
     Attributes:
-        name: the file's, or its number among the test images, from 0.
+        name: the file's, or of a set in memory its number among the images of its split, from 0.
         true: its class.
         true_probability: that the network gave to it.
         predicted: the class that it was taken for.
@@ -59,16 +60,16 @@ def evaluate_with_mistakes(
     Raises:
         InputError: the data is missing or broken, or its classes are not the checkpoint's.
     """
-    images = images_of(checkpoint, options)
+    found = images_of(checkpoint, options)
     worst = _Worst(count)
 
     def observe(labels: Tensor, logits: Tensor) -> None:
         worst.observe(labels, logits)
         if watch is not None:
-            watch(worst.seen, len(images))
+            watch(worst.seen, len(found.images))
 
-    evaluation = evaluate_on(checkpoint, images, options, ranks, observe)
-    return evaluation, [_mistake(checkpoint, images, *found) for found in worst.found()]
+    evaluation = evaluate_on(checkpoint, found, options, ranks, observe)
+    return evaluation, [_mistake(checkpoint, found, *mistake) for mistake in worst.found()]
 
 
 class _Worst:
@@ -107,10 +108,17 @@ class _Worst:
 
 
 def _mistake(
-    checkpoint: Checkpoint, images: Images, index: int, true: int, guess: int, p_true: float, p_guess: float
+    checkpoint: Checkpoint,
+    found: EvaluationImages,
+    index: int,
+    true: int,
+    guess: int,
+    p_true: float,
+    p_guess: float,
 ) -> Mistake:
+    images = found.images
     if isinstance(images, MemoryImages):
-        name, pixels = f"test image {index}", images.pixels[index].cpu()
+        name, pixels = f"{found.split} image {index}", images.pixels[index].cpu()
     else:
         path, preprocessing = images.paths[index], checkpoint.preprocessing
         name, pixels = path.name, central_crop(read_image(path, preprocessing.channels), preprocessing)

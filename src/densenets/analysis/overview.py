@@ -20,8 +20,9 @@ from densenets.benchmark.step import StepConfig, measured_step
 from densenets.checkpoint import Checkpoint, read_checkpoint
 from densenets.data.preprocessing import Preprocessing
 from densenets.distributed import joined_ranks
-from densenets.errors import InputError
+from densenets.errors import InputError, NotFinite
 from densenets.evaluation import EvaluationOptions
+from densenets.finite import check_weights
 from densenets.machine import environment
 from densenets.models.configs.base import NetworkConfig
 from densenets.models.configs.densenet import DenseNetConfig
@@ -78,6 +79,7 @@ class Overview:
         run: the run; None of a checkpoint file.
         evaluation: what `Evaluation.to_dict` gives; None if nothing was evaluated.
         mistakes: the worst first.
+        mistakes_split: the role of the images among which they were looked for.
         mistakes_note: why there are none, in a sentence; empty if there are.
         costs: rows of `step_costs`, one an execution.
         machine: where the steps were measured and the overview was made, with the command.
@@ -95,6 +97,7 @@ class Overview:
     run: RunFacts | None
     evaluation: Mapping[str, Any] | None
     mistakes: tuple[Mistake, ...]
+    mistakes_split: str
     mistakes_note: str
     costs: tuple[Row, ...]
     machine: Mapping[str, Any]
@@ -110,8 +113,10 @@ def make_overview(config: OverviewConfig) -> Overview:
 
     Raises:
         InputError: there is no such run or checkpoint, or it cannot be read.
+        NotFinite: weights or logits are NaN or infinite.
     """
     checkpoint = read_checkpoint(config.source)
+    check_weights(checkpoint.model)
     run = read_run(config.source) if config.source.is_dir() else None
     network = checkpoint.model.config
     sides = (checkpoint.preprocessing.image_size,) * network.spatial_dims
@@ -130,6 +135,7 @@ def make_overview(config: OverviewConfig) -> Overview:
         run=run,
         evaluation=(run.evaluation if run else None) or evaluation,
         mistakes=mistakes,
+        mistakes_split=evaluation["split"] if evaluation else "",
         mistakes_note=note,
         costs=tuple(_costs(name, network, sides, run, measure=config.measure)),
         machine=environment(torch.device("cpu")),
@@ -152,8 +158,10 @@ def _mistakes(
                 config.mistakes,
                 lambda done, of: bar.update(task, completed=done, total=of),
             )
+        except NotFinite:
+            raise
         except InputError as error:
-            return None, (), f"They need the test images: {error}."
+            return None, (), f"They need the images to evaluate on: {error}."
     note = "" if found else f"All {evaluation.images} images were classified right."
     return evaluation.to_dict(checkpoint.classes), tuple(found), note
 

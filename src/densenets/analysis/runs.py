@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from densenets.analysis.curves import watched_split
 from densenets.benchmark.step import StepConfig, is_measured_step, measured_step
 from densenets.checkpoint import Description, read_description
 from densenets.errors import InputError
@@ -39,8 +40,17 @@ class RunFacts:
 
     @property
     def watched(self) -> str:
-        """What the validation images are."""
-        return "held out" if self.recipe.data.held_out else "test"
+        """Of which images, validation or test, the error stands beside that of training by epoch."""
+        data = self.recipe.data
+        # An older version wrote of a named set's test images as of validation images.
+        if data.in_memory and not data.held_out:
+            return "test"
+        return watched_split(self.metrics)
+
+    @property
+    def reported(self) -> str:
+        """What the images are that the result is an error of: test or validation."""
+        return str((self.evaluation or {}).get("split", "test"))
 
     @property
     def step(self) -> StepConfig:

@@ -27,9 +27,11 @@ from densenets.checkpoint import Checkpoint
 from densenets.data.augmentation import normalize
 from densenets.data.images import central_crop, read_image
 from densenets.errors import InputError, unknown_name
+from densenets.finite import no_finite_logits
 from densenets.models.configs.densenet import DenseNetConfig
 from densenets.models.densenet import DenseBlock, DenseNet, Features, Transition
 from densenets.models.network import Network
+from densenets.names import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +177,7 @@ def _image_saliency(
     logits, maps = _grad_cam(model, images, list(layers.values()), index)
     if not logits.isfinite().all():
         # torchcam takes what is not a number for zero: it would look like a picture without evidence.
-        raise InputError(f"the network gives {path} no finite logits; its weights are broken")
+        raise no_finite_logits(printable(str(path)))
     probabilities = logits.softmax(dim=0).tolist()
     predicted = int(logits.argmax())
     explained = predicted if index is None else index

@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from densenets.benchmark.memory import PeakMemory, give_back_freed_memory
 from densenets.benchmark.step import StepConfig
+from densenets.files import json_text
 from densenets.machine import choose_device, environment, keep_freed_memory
 from densenets.models.configs.densenet import DenseNetConfig
 from densenets.models.create import build_network
@@ -35,7 +36,7 @@ def main() -> None:
     job = json.loads(sys.argv[1])
     config = StepConfig.from_dict(job["step"])
     result = measure_in_use(config) if job["in_use"] else measure(config)
-    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.write(json_text(result) + "\n")
 
 
 def measure(config: StepConfig) -> dict[str, Any]:

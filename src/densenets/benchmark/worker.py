@@ -22,6 +22,7 @@ from densenets.benchmark.config import BenchmarkConfig
 from densenets.benchmark.memory import PeakMemory, give_back_freed_memory
 from densenets.benchmark.networks import make_batch, variant_network
 from densenets.benchmark.variants import Variant, named_variant
+from densenets.files import json_text
 from densenets.machine import device_name, keep_freed_memory
 from densenets.models.network import all_logits
 from densenets.ops.native.kernels import NativeKernels
@@ -41,7 +42,7 @@ def main() -> None:
         result = measurement(BenchmarkConfig.from_dict(job["config"]), named_variant(job["variant"]))
     else:
         result = measure_machine(job["threads"], job["precisions"])
-    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.write(json_text(result) + "\n")
 
 
 def measure(config: BenchmarkConfig, variant: Variant) -> dict[str, Any]:

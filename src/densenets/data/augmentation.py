@@ -58,12 +58,11 @@ class Draws:
 
     def rows(self, start: int, stop: int) -> Draws:
         """The draws of a part of the batch."""
-        return Draws(
-            self.mirrored[start:stop],
-            self.offsets[start:stop],
-            self.lighting[start:stop],
-            self.seeds[start:stop],
-        )
+        return self.at(slice(start, stop))
+
+    def at(self, rows: Tensor | slice) -> Draws:
+        """The draws of some images of the batch."""
+        return Draws(self.mirrored[rows], self.offsets[rows], self.lighting[rows], self.seeds[rows])
 
 
 def draw(count: int, generator: torch.Generator) -> Draws:

@@ -53,10 +53,12 @@ class BatchOrder:
     """Which images make which training step.
 
     Attributes:
-        count: training images there are.
+        count: training images there are, those that are left out included.
         batch_size: images of a step on all ranks, the global batch.
         seed: of the run.
         shard: this rank's place.
+        left_out: places of images that are left out. Order and steps stay those of all images, so that a run
+            can go on when some turn out broken.
 
     Raises:
         InputError: there are too few images for one step, or a rank would get none of a batch.
@@ -66,16 +68,18 @@ class BatchOrder:
     batch_size: int
     seed: int
     shard: Shard
+    left_out: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.batch_size < self.shard.world_size:
             raise InputError(
                 f"a global batch of {self.batch_size} leaves some of {self.shard.world_size} processes no "
-                "image; raise --training.batch-size"
+                "image; start fewer processes, or raise --training.batch-size of a new run"
             )
-        if not self.steps:
+        images = self.count - len(self.left_out)
+        if not self.steps or images < 2 * self.shard.world_size:
             raise InputError(
-                f"{self.count} training images are too few for a step on {self.shard.world_size} "
+                f"{images} training images are too few for a step on {self.shard.world_size} "
                 "process(es); at least 2 a process are needed"
             )
 
@@ -88,14 +92,37 @@ class BatchOrder:
         full, rest = divmod(self.count, self.batch_size)
         return full + (rest >= 2 * self.shard.world_size)
 
+    @property
+    def has_single_images(self) -> bool:
+        """Whether some rank computes some step on a single image."""
+        return self.batch_size // self.shard.world_size == 1
+
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Draws, int]]:
-        """This rank's (indices, draws) and the global count of every step from `first_step` on."""
+        """This rank's (indices, draws) and the global count of every step from `first_step` on.
+
+        An index is a place among the images that are not left out.
+        """
         order = torch.randperm(self.count, generator=seeded(self.seed, epoch))
         for step in range(first_step, self.steps):
             indices = order[step * self.batch_size : (step + 1) * self.batch_size]
             draws = draw(len(indices), seeded(self.seed, epoch, step))
+            if self.left_out:
+                indices, draws = self._without_left_out(indices, draws, order.roll(-step * self.batch_size))
             start, stop = (len(indices) * (self.shard.rank + i) // self.shard.world_size for i in (0, 1))
             yield indices[start:stop], draws.rows(start, stop), len(indices)
+
+    def _without_left_out(self, places: Tensor, draws: Draws, order: Tensor) -> tuple[Tensor, Draws]:
+        """A step's images that are not left out, with their draws.
+
+        Where too few are left for batch normalisation, the images that follow in the order fill up.
+        """
+        is_whole = torch.ones(self.count, dtype=torch.bool)
+        is_whole[list(self.left_out)] = False
+        here = is_whole[places]
+        count = max(int(here.sum()), min(len(places), 2 * self.shard.world_size))
+        rows = (~here).int().argsort(stable=True)[:count]
+        indices = is_whole.cumsum(0) - 1
+        return indices[order[is_whole[order]][:count]], draws.at(rows)
 
 
 def seeded(*numbers: int) -> torch.Generator:
@@ -250,7 +277,11 @@ def _decode(
     )
     for decoded in loader:
         if isinstance(decoded, str):
-            raise InputError(f"{decoded}; mend or remove it, or leave such files out with --data.skip-broken")
+            # A file that is removed would shift the order of all others.
+            raise InputError(
+                f"{decoded}; mend it, or leave such files out with --skip-broken "
+                "(of train --data.skip-broken)"
+            )
         yield decoded.to(device, non_blocking=True)
 
 

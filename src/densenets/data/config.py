@@ -23,7 +23,7 @@ class DataConfig:
     name: str
     """digits, fashion-mnist, cifar10, cifar100, svhn, imagenet, or folder (of class folders)."""
     root: Path = Path("data")
-    """Where the data lies: torchvision's layout, or the folder that holds train/ and val/ or the classes."""
+    """Where the data lies: torchvision's layout, or a folder of train/, val/ and test/, or of the classes."""
     download: bool = False
     """Fetch the set into root if it is not there, with checksums."""
     augmentation: tuple[AugmentationStep, ...] = ("normalize",)
@@ -33,7 +33,7 @@ class DataConfig:
     normalization: Normalization = "channel"
     """channel: mean and deviation of the training images; scale: pixels / 255; imagenet: its constants."""
     held_out: float = 0.0
-    """Training images held out for validation: a number, or a share below 1; 0 watches the test set."""
+    """Training images held out for validation: a number, or a share below 1; of a folder, of every class."""
     training_images: int = 0
     """Train on so many of the images that are not held out, drawn at random; 0 for all."""
     split_seed: int = 0

@@ -42,7 +42,11 @@ def load_named(name: str, root: Path, *, download: bool) -> NamedData:
         raise InputError(f"could not download {name}: {error}; is there a network?") from error
     except (RuntimeError, ValueError, EOFError) as error:
         # torchvision's words for "not there", "checksum differs" and "ends too early".
-        advice = "remove it and try again" if download else "put it there, or fetch it with --data.download"
+        advice = (
+            "remove it and try again"
+            if download
+            else "put it there, or fetch it with --data.download (of train)"
+        )
         raise InputError(f"{name} is not in {root}, or is damaged; {advice}") from error
 
 

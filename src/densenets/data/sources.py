@@ -53,6 +53,10 @@ class FileImages:
         """The images at `indices`, in that order."""
         return FileImages(tuple(self.paths[i] for i in indices.tolist()), self.labels[indices])
 
+    def joined(self, others: FileImages) -> FileImages:
+        """These images, then others."""
+        return FileImages(self.paths + others.paths, torch.cat([self.labels, others.labels]))
+
     def to(self, device: torch.device) -> FileImages:  # noqa: ARG002 - the labels go with their batch
         """The same images; files belong to no device."""
         return self
@@ -72,3 +76,39 @@ def held_out_split(count: int, held_out: float, seed: int) -> tuple[Tensor, Tens
     number = round(held_out * count) if held_out < 1 else int(held_out)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     return order[number:].sort().values, order[:number].sort().values
+
+
+def stratified_split(labels: Tensor, number: int, seed: int, *, staying: int) -> tuple[Tensor, Tensor]:
+    """Split images at random, each class in proportion: (indices that stay, indices taken), each ascending.
+
+    Of every class at least one image is taken and at least `staying` stay.
+
+    Args:
+        labels: int64, N; of classes 0 ... without a gap.
+        number: images taken.
+        seed: which images; the same seed takes the same ones.
+        staying: images of each class that have to stay.
+
+    Raises:
+        ValueError: that cannot be with so many images.
+    """
+    counts = torch.bincount(labels)
+    taken = _shares(counts, number, counts - staying)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    by_class = order[labels[order].argsort(stable=True)]  # class by class, at random within each
+    place = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[by_class]]
+    is_taken = place < taken[labels[by_class]]
+    return by_class[~is_taken].sort().values, by_class[is_taken].sort().values
+
+
+def _shares(counts: Tensor, number: int, most: Tensor) -> Tensor:
+    """How many of each class make `number`: as near to its share as 1 ... `most` allows."""
+    if not len(counts) <= number <= int(most.sum()) or int(most.min()) < 1:
+        raise ValueError(f"{number} of {int(counts.sum())} images cannot be shared out")
+    exact = counts * (number / int(counts.sum()))
+    shares = exact.floor().long().clamp(min=torch.ones_like(most), max=most)
+    while (missing := number - int(shares.sum())) != 0:
+        room = shares < most if missing > 0 else shares > 1
+        distance = (exact - shares) * (1 if missing > 0 else -1)
+        shares[distance.masked_fill(~room, -torch.inf).argmax()] += 1 if missing > 0 else -1
+    return shares

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from densenets.data.config import MEMORY_DATA
 from densenets.data.facts import DATA_FACTS
-from densenets.data.folder import class_names, training_folder
+from densenets.data.folder import class_names
 from densenets.data.preprocessing import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Preprocessing,
     imagenet_preprocessing,
 )
+from densenets.data.roles import training_folder
 from densenets.errors import InputError, unknown_name
 from densenets.models.configs.densenet import DenseNetConfig
 

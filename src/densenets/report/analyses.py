@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
-from densenets.report.text import bytes_text, console, duration, milliseconds, short
+from densenets.report.text import bytes_text, console, duration, milliseconds, plain, plain_title, short
 
 
 def print_reuse(data: dict[str, Any]) -> None:
     """Print what a heat map says block by block."""
-    table = Table(box=None, title=f"feature reuse of {data['checkpoint']}")
+    table = Table(box=None, title=plain_title(f"feature reuse of {data['checkpoint']}"))
     columns = (
         "block",
         "layers",
@@ -50,7 +49,7 @@ def _value(value: float | None, digits: int = 4) -> str:
 
 def print_gradients(data: dict[str, Any]) -> None:
     """Print what came of signal and gradient, network by network."""
-    table = Table(box=None, title=f"signal and gradient by depth, {data['data']}")
+    table = Table(box=None, title=plain_title(f"signal and gradient by depth, {data['data']}"))
     for column in ("setting", "network", "steps", "loss", "training loss", "signal", "gradient"):
         table.add_column(column, justify="left" if column in ("setting", "network") else "right")
     for row in data["summary"]:
@@ -186,8 +185,8 @@ def print_efficiency(data: dict[str, Any]) -> None:
     for row in sorted(data["rows"], key=lambda row: row["mean_error"]):
         spread = "" if row["deviation"] is None else f" ± {row['deviation']:.2f}"
         table.add_row(
-            row["network"],
-            row["recipe"],
+            plain(row["network"]),
+            plain(row["recipe"]),
             f"{row['mean_error']:.2f}{spread}",
             f"{len(row['runs'])}",
             f"{row['parameters']:,}",
@@ -205,16 +204,16 @@ def print_efficiency(data: dict[str, Any]) -> None:
 
 def print_saliency(data: dict[str, Any]) -> None:
     """Print what was explained in each picture."""
-    table = Table(box=None, title=f"Grad-CAM of {data['checkpoint']}")
+    table = Table(box=None, title=plain_title(f"Grad-CAM of {data['checkpoint']}"))
     for column in ("picture", "explained", "probability", "likeliest", "blocks without evidence"):
         table.add_column(column, justify="right" if column == "probability" else "left")
     for image in data["images"]:
         without = [str(found["block"]) for found in image["maps"] if not found["has_evidence"]]
         table.add_row(
-            Text(image["path"]),
-            Text(image["explained"]),
+            plain(image["path"]),
+            plain(image["explained"]),
             f"{image['probability']:.1%}",
-            Text(image["predicted"]),
+            plain(image["predicted"]),
             ", ".join(without) or "-",
         )
     console().print(table)

@@ -10,8 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from densenets.analysis.curves import reported_split
+from densenets.report.fonts import literal
 from densenets.report.looks import Look, look
-from densenets.report.plots import literal, write_figure
+from densenets.report.plots import write_figure
 
 Axis = tuple[str, str, float]  # a quantity of the rows, the axis' label, and the factor to its unit
 
@@ -39,7 +41,7 @@ def write_comparison(
     watched: str,
     with_paper: bool = False,
 ) -> None:
-    """Draw test error against what networks cost, and by epoch, as `stem`.png and `stem`.svg.
+    """Draw the error against what networks cost, and by epoch, as `stem`.png and `stem`.svg.
 
     Args:
         rows: of `result_rows`; those without an error are left out.
@@ -60,7 +62,7 @@ def write_comparison(
             series = [row for row in rows if row["series"] == name]
             _draw_series(axes, series, quantity, factor, looks[name], with_paper=with_paper)
         axes.set_xlabel(label)
-        axes.set_ylabel("test error (%)")
+        axes.set_ylabel(f"{reported_split(rows)} error (%)")
         if axes.has_data():
             _scale(axes)
         else:
@@ -69,7 +71,7 @@ def write_comparison(
             axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
     _draw_curves(panels[-1], curves, looks, watched)
     handles = [
-        panels[0].plot([], [], marker=marker, color=colour, label=name)[0]
+        panels[0].plot([], [], marker=marker, color=colour, label=literal(name))[0]
         for name, (colour, marker) in looks.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from densenets.analysis.cost import Row
+from densenets.report.fonts import literal
 from densenets.report.looks import COLOURS
-from densenets.report.plots import literal, write_figure
+from densenets.report.plots import write_figure
 
 _PHASES = (("forward_ms", "forward pass"), ("backward_ms", "backward pass"), ("optimizer_ms", "optimiser"))
 _SIDES = (

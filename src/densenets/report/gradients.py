@@ -15,8 +15,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from densenets.analysis.gradients import GradientFlow, NetworkFlow
 from densenets.analysis.layer_flow import SETTINGS
 from densenets.data.facts import DATA_FACTS
+from densenets.report.fonts import literal
 from densenets.report.looks import look
-from densenets.report.plots import literal, write_figure
+from densenets.report.plots import write_figure
 
 _QUANTITIES = (("gradient", "gradient (nats, RMS)"), ("signal", "signal (RMS)"))
 _LINE_STYLES = ("-", "--", "-.", ":")

@@ -11,8 +11,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from densenets.analysis.memory import MemoryGrowth, Row
+from densenets.report.fonts import literal
 from densenets.report.looks import Look, look
-from densenets.report.plots import literal, write_figure
+from densenets.report.plots import write_figure
 
 _MIB = 2**20
 

@@ -11,11 +11,15 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from densenets.analysis.curves import watched_value
 from densenets.files import write_bytes
+from densenets.names import printable
+from densenets.report.fonts import fonts_for, literal, shortened
 from densenets.report.looks import COLOURS
 
 _BLUE, _ORANGE, *_ = COLOURS  # far apart in lightness as well as in hue
 _MOST_NAMED_CLASSES = 30  # with more the names cannot be read
+_LONGEST_NAME = 32  # characters
 
 
 def write_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], stem: Path) -> None:
@@ -23,14 +27,15 @@ def write_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], 
     shares = [[100 * n / max(1, sum(row)) for n in row] for row in confusion]
     count = len(classes)
     named = count <= _MOST_NAMED_CLASSES
-    side = min(12.0, 3 + 0.5 * count) if named else 9.0
+    names = [literal(shortened(printable(name), _LONGEST_NAME)) for name in classes] if named else []
+    # The names take from the matrix: of few classes with long names it would have no room.
+    side = min(12.0, 3 + 0.5 * count + 0.06 * max(map(len, names), default=0)) if named else 9.0
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=100)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     if named:
-        names = [literal(name) for name in classes]
         axes.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(count), names)
         for i, row in enumerate(shares):
@@ -56,7 +61,7 @@ def write_curves(metrics: Sequence[dict[str, Any]], title: str, watched: str, st
     Args:
         metrics: lines of metrics.jsonl.
         title: of the figure.
-        watched: what the validation images are, such as "test".
+        watched: what the images are that were watched, "validation" or "test".
         stem: path without ending.
     """
     epochs = [line for line in metrics if line["kind"] == "epoch"]
@@ -65,11 +70,11 @@ def write_curves(metrics: Sequence[dict[str, Any]], title: str, watched: str, st
     panels = (("top1_error", "top-1 error (%)"), ("loss", "loss (nats)"))
     for number, (quantity, label) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, 2, number)
-        for split, name, colour, line_style in (
-            ("train", "training", _ORANGE, "--"),
-            ("validation", watched, _BLUE, "-"),
+        training = [line[f"train_{quantity}"] for line in epochs]
+        for values, name, colour, line_style in (
+            (training, "training", _ORANGE, "--"),
+            ([watched_value(line, quantity) for line in epochs], watched, _BLUE, "-"),
         ):
-            values = [line[f"{split}_{quantity}"] for line in epochs]
             axes.plot(
                 [line["epoch"] for line in epochs],
                 values,
@@ -88,17 +93,12 @@ def write_curves(metrics: Sequence[dict[str, Any]], title: str, watched: str, st
     write_figure(figure, stem)
 
 
-def literal(text: str) -> str:
-    """Text that matplotlib shall not take for a formula."""
-    return text.replace("$", r"\$")
-
-
 def write_figure(figure: Figure, stem: Path) -> None:
     """Write a figure as `stem`.png and `stem`.svg, atomically; the same data gives the same bytes."""
     for suffix in ("png", "svg"):
         content = io.BytesIO()
         # Without a date and with a fixed salt the same data gives the same file.
-        with mpl.rc_context({"svg.hashsalt": "densenets", "svg.fonttype": "none"}):
+        with fonts_for(figure), mpl.rc_context({"svg.hashsalt": "densenets", "svg.fonttype": "none"}):
             metadata = {"Date": None} if suffix == "svg" else None
             figure.savefig(content, format=suffix, dpi=150, metadata=metadata)
         write_bytes(stem.parent / f"{stem.name}.{suffix}", content.getvalue())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,14 +12,17 @@ from typing import Literal
 from rich.console import Console
 from rich.progress import track
 
-from densenets.files import write_bytes
+from densenets.files import json_text, write_bytes
 from densenets.prediction import Prediction
 
 Format = Literal["csv", "json"]
 
 
 def write_predictions(predictions: Iterable[Prediction], count: int, form: Format, out: Path | None) -> None:
-    """Write a row per picture: `path`, then class and probability of the likeliest classes.
+    r"""Write a row per picture: `path`, then class and probability of the likeliest classes.
+
+    Both forms are UTF-8. A name's byte that is none, and on standard output what its encoding lacks, stands
+    as in a Python string (`\udcff`, `\xe9`); of JSON every reader gets the name back as it is.
 
     Args:
         predictions: made as they are written.
@@ -31,13 +33,21 @@ def write_predictions(predictions: Iterable[Prediction], count: int, form: Forma
     Raises:
         InputError: a picture cannot be read, or the file cannot be written.
     """
-    shown = track(predictions, "Predicting", count, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    shown = track(
+        predictions,
+        "Predicting",
+        count,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,  # or it would leave an empty line
+    )
     rows = _csv_rows(shown) if form == "csv" else _json_rows(shown)
     if out is None:
         for row in rows:
             sys.stdout.write(row)
         return
-    write_bytes(out, "".join(rows).encode())
+    write_bytes(out, "".join(rows).encode(errors="backslashreplace"))
 
 
 def _csv_rows(predictions: Iterable[Prediction]) -> Iterator[str]:
@@ -61,4 +71,4 @@ def _json_rows(predictions: Iterable[Prediction]) -> Iterator[str]:
     for prediction in predictions:
         pairs = zip(prediction.classes, prediction.probabilities, strict=True)
         guesses = [{"class": name, "probability": round(p, 6)} for name, p in pairs]
-        yield json.dumps({"path": str(prediction.path), "predictions": guesses}) + "\n"
+        yield json_text({"path": str(prediction.path), "predictions": guesses}) + "\n"

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from densenets.analysis.curves import reported_split
 from densenets.files import write_bytes
 from densenets.report.text import bytes_text, console, duration, milliseconds, short
 
@@ -125,7 +126,8 @@ def _remarks(rows: list[dict[str, Any]]) -> list[str]:
     batches = sorted({row["batch"] for row in rows if row["batch"]})
     measured = f"; a training step measured in batches of {', '.join(map(str, batches))}" if batches else ""
     remarks.append(
-        "test error, mean ± standard deviation over the seeds; forward and backward: milliseconds an image; "
+        f"{reported_split(rows)} error, mean ± standard deviation over the seeds; forward and backward: "
+        "milliseconds an image; "
         f"memory at the peak of training{measured}; training: a run's, with the images watched"
     )
     return remarks

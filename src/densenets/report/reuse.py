@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from densenets.analysis.reuse import BlockReuse, FeatureReuse
-from densenets.report.plots import literal, write_figure
+from densenets.report.fonts import literal
+from densenets.report.plots import write_figure
 
 _MOST_TICKS = 16
 _PANEL = 4.2  # inches

@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from densenets.analysis.saliency import ImageSaliency, SaliencyMap
-from densenets.report.plots import literal, write_figure
+from densenets.names import printable
+from densenets.report.fonts import literal, shortened
+from densenets.report.plots import write_figure
 
 _MOST_ROWS = 6  # of one figure; with more it is too tall to be looked at
 _PANEL, _TITLE, _BAR = 2.4, 0.5, 1.0  # inches
@@ -64,10 +66,7 @@ def _title(image: ImageSaliency) -> list[str]:
 def _line(before: str, name: str, behind: str = "") -> str:
     """A line of a title, with the middle of a long name left out."""
     room = _LONGEST_LINE - len(before) - len(behind)
-    if len(name) > room:
-        half = (room - 1) // 2
-        name = f"{name[:half]}…{name[-half:]}"
-    return literal(before + name + behind)
+    return literal(before + shortened(printable(name), room) + behind)
 
 
 def _draw_map(axes: Axes, image: ImageSaliency, saliency_map: SaliencyMap) -> AxesImage:

@@ -7,18 +7,18 @@ from functools import partial
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from densenets.architecture.facts import NetworkFacts
 from densenets.models.zoo import NAME_FORMS
+from densenets.names import printable
 from densenets.ops.execution import Choice
-from densenets.report.text import bytes_text, console, short
+from densenets.report.text import bytes_text, console, images_text, plain, plain_title, short
 
 
 def print_summary(facts: NetworkFacts, execution: Choice) -> None:
     """Print a network layer by layer, and how its blocks would run on this machine's CPU."""
     has_blocks = facts.knows_stored_bytes
-    table = Table(title=f"{facts.name} for {_times(facts.input_shape)} inputs", box=None)
+    table = Table(title=plain_title(f"{facts.name} for {_times(facts.input_shape)} inputs"), box=None)
     for column in ("layer", "maps"):
         table.add_column(column)
     counts = ("reads", "adds", "hands on", "connections") if has_blocks else ("reads", "makes")
@@ -158,17 +158,20 @@ def print_evaluation(facts: dict[str, Any]) -> None:
     for row in facts["per_class"]:
         error = row["top1_error"]
         table.add_row(
-            Text(row["class"]),
+            plain(row["class"]),
             f"{row['images']}",
             "-" if error is None else f"{error:.2f}",
-            Text(row["most_often_taken_for"] or ""),
+            plain(row["most_often_taken_for"] or ""),
         )
     out.print(table)
+    source = printable(f" of {facts['source']}") if "source" in facts else ""
     out.print(
         f"top-1 error {facts['top1_error']:.2f}%, top-5 error {facts['top5_error']:.2f}%, "
-        f"loss {facts['loss']:.4f} on {facts['images']} images; "
+        f"loss {facts['loss']:.4f} on {facts['images']} {images_text(facts.get('split', ''))}{source}; "
         f"{facts['images_per_second']:.0f} images/s",
         highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+
+from densenets.names import printable
 
 _PLAIN_WIDTH = 150  # columns where no terminal says how wide it is
 _UNITS = ((10**18, "E"), (10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
@@ -15,6 +19,16 @@ def console(*, stderr: bool = False) -> Console:
     if terminal.is_terminal:
         return terminal
     return Console(highlight=False, stderr=stderr, width=_PLAIN_WIDTH)
+
+
+def plain(text: str) -> Text:
+    """A name as the cell of a table: one line, and no markup whatever brackets it has."""
+    return Text(printable(text))
+
+
+def plain_title(text: str) -> str:
+    """A title with a name in it: one line, and no markup whatever brackets it has."""
+    return escape(printable(text))
 
 
 def short(number: float | None) -> str:
@@ -35,6 +49,11 @@ def bytes_text(number: float | None) -> str:
         if number >= size:
             return f"{number / size:.2f} {unit}"
     return f"{number:g} B"
+
+
+def images_text(split: str) -> str:
+    """What images of a role are called; "all" are those of a folder that plays none."""
+    return "images" if split in ("", "all") else f"{split} images"
 
 
 def duration(seconds: float | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from densenets.analysis.curves import reported_split
 from densenets.data.config import DataConfig
 from densenets.data.load import load_data
 from densenets.errors import InputError
@@ -86,6 +87,6 @@ def _write(report: dict[str, Any], options: ReproduceOptions) -> None:
         shown,
         f"{report['title']}\n{said}",
         folder / "figure",
-        watched="held-out images" if options.scale == "cpu" else "test images",
+        watched="held-out images" if options.scale == "cpu" else f"{reported_split(shown)} images",
         with_paper=options.scale == "paper",
     )

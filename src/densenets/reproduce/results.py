@@ -18,7 +18,8 @@ def result_rows(runs: Sequence[PlannedRun], costs: Mapping[str, dict[str, Any]])
     """A row for every network in every column of its table.
 
     Returns:
-        network, series, recipe and column; the paper's error and ours of each seed (errors), their mean and
+        network, series, recipe and column; split, what the errors are of (test or validation);
+        the paper's error and ours of each seed (errors), their mean and
         standard deviation (None with fewer than two), in percent; seeds, how many are done, and failed,
         reasons by seed; parameters and multiply_adds; what was measured of a step, per image where it is a
         time; training_seconds, the mean of the runs'; curves, by epoch, where the figure shows them.
@@ -48,6 +49,7 @@ def _row(runs: Sequence[PlannedRun], column: str, cost: dict[str, Any]) -> Row:
         "parameters": arithmetic.parameters,
         "multiply_adds": arithmetic.multiply_adds,
         "paper_error": entry.published.get(column),
+        "split": next((found["split"] for found in evaluations if found.get("split")), "test"),
         "errors": errors,
         "mean_error": statistics.fmean(errors) if errors else None,
         "deviation": statistics.stdev(errors) if len(errors) > 1 else None,

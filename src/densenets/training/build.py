@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from densenets.data.load import DataSplits
+from densenets.data.splits import DataSplits
 from densenets.errors import InputError
 from densenets.interop.weights import read_network
 from densenets.models.create import build_network

@@ -15,9 +15,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from densenets.data.batches import Batch, mixed_seed
 from densenets.distributed import Ranks
+from densenets.errors import InputError
 from densenets.models.network import Network, all_logits
 from densenets.ops.sync_batch_norm import synchronize
 from densenets.training.recipe import OptimizerRecipe, Recipe
+from densenets.training.statistics import smallest_maps
 
 _MIXUP_STREAM, _DROPOUT_STREAM, _PATHS_STREAM = 1, 2, 3  # keep a step's random streams apart
 
@@ -51,7 +53,7 @@ class Learner:
         training = recipe.training
         if training.channels_last:
             model = model.to(memory_format=torch.channels_last)
-        synchronized = ranks.is_many and training.sync_batch_norm
+        self._is_synchronized = synchronized = ranks.is_many and training.sync_batch_norm
         if synchronized:
             synchronize(model)
         self.model = model
@@ -83,6 +85,28 @@ class Learner:
         averaged = self.averaged.module
         assert isinstance(averaged, Network)
         return averaged
+
+    def check_single_images(self, image_size: int) -> None:
+        """Check that the network can be trained with one image of a size on some process.
+
+        Raises:
+            InputError: some batch normalisation would see one value a channel, of which there is no variance.
+        """
+        config, world_size = self.model.config, self.ranks.shard.world_size
+        image = torch.zeros(
+            1, config.in_channels, *[image_size] * config.spatial_dims, device=self.ranks.device
+        )
+        if self._is_synchronized or smallest_maps(self.model, image) > 1:
+            return
+        fewer = (
+            f"start at most {self.recipe.training.batch_size // 2} process(es), or of a new run "
+            if world_size > 1
+            else ""
+        )
+        raise InputError(
+            "a step has one image on a process and maps of one pixel, from which batch normalisation cannot "
+            f"learn; {fewer}raise --training.batch-size to {2 * world_size} or more, or --data.image-size"
+        )
 
     def step(self, batch: Batch, rate: float, epoch: int, step: int) -> StepSums:
         """Move the weights by the gradient of a batch's mean loss over all ranks.

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from rich.progress import Progress
 
+from densenets.names import printable
 from densenets.progress import progress_bar
 from densenets.training.run import RunFolder
 
@@ -60,7 +61,7 @@ class RunLog:
 
     def message(self, text: str) -> None:
         """Print a line above the bar."""
-        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._bar.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

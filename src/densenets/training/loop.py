@@ -18,10 +18,11 @@ import torch
 from densenets.checkpoint import read_checkpoint, save_checkpoint
 from densenets.data.augmentation import Augmentation
 from densenets.data.batches import Batch, BatchOrder, evaluation_batches, training_batches
-from densenets.data.load import DataSplits, load_data
+from densenets.data.load import load_data
 from densenets.data.sources import Images
+from densenets.data.splits import DataSplits
 from densenets.distributed import Ranks, joined_ranks
-from densenets.errors import InputError, Interrupted
+from densenets.errors import InputError, Interrupted, NotFinite
 from densenets.evaluation import Evaluation, evaluate
 from densenets.files import exclusive, read_json_lines
 from densenets.machine import environment, keep_freed_memory
@@ -64,7 +65,12 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> dict[str, Any]:
         if ranks.device.type == "cpu":
             keep_freed_memory()
         with ranks.first_one_first():
-            data = _on_device(load_data(recipe.data), ranks.device)
+            data = load_data(recipe.data).to(ranks.device)
+        if recipe.training.report == "best" and data.validation is None:
+            raise InputError(
+                "report best needs validation images to choose by, and there are none; begin a run with "
+                "--data.held-out, or with --training.report last"
+            )
         model, notes = build_model(recipe, data, ranks.device)
         surroundings = environment(ranks.device)
         if isinstance(model, DenseNet):
@@ -77,8 +83,8 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> dict[str, Any]:
             run.go_on()
             ranks.wait()  # until all have read the folder
             if ranks.is_first:
-                folder.begin(recipe, surroundings)
-            return run.to_the_end(notes)
+                folder.begin(recipe, surroundings, data.record())
+            return run.to_the_end([*data.lines(), *notes])
 
 
 @dataclass
@@ -96,11 +102,14 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.order = BatchOrder(
-            count=len(self.data.training),
+            count=len(self.data.training) + len(self.data.left_out),
             batch_size=self.recipe.training.batch_size,
             seed=self.recipe.training.seed,
             shard=self.ranks.shard,
+            left_out=self.data.left_out,
         )
+        if self.order.has_single_images:
+            self.learner.check_single_images(self.data.preprocessing.image_size)
 
     @property
     def run_step(self) -> int:
@@ -111,6 +120,7 @@ class _Run:
         """Take up the state that an earlier start left in the folder, if there is one."""
         saved = self.folder.load_state()
         if saved:
+            self.folder.check_data(self.data)
             self.progress, learner = saved
             self.learner.load_state_dict(learner)
 
@@ -182,7 +192,7 @@ class _Run:
         progress = self.progress
         loss, wrong, images, stops, due = self._since_last_look()
         if not math.isfinite(loss):
-            raise InputError(self._not_a_number())
+            raise InputError(self._diverged("the loss is not a number any more"))
         progress.loss += loss
         progress.wrong += wrong
         so_far = f"loss {progress.loss / progress.images:.3f}  rate {rate:.2g}"
@@ -233,10 +243,14 @@ class _Run:
     def _finish_epoch(self, log: Log) -> None:
         recipe, progress = self.recipe, self.progress
         if not self.learner.weights_are_finite():
-            raise InputError(self._not_a_number())
+            raise InputError(self._diverged("the loss is not a number any more"))
         if count := recipe.training.statistics_batches:
             recompute_statistics(self.learner.evaluated, itertools.islice(self._batches(0), count))
-        validation = self._evaluate(self.data.validation)
+        watched = self.data.watched
+        try:
+            evaluation = self._evaluate(self.data.of(watched))
+        except NotFinite as error:
+            raise NotFinite(self._diverged(str(error))) from error
         self._count_seconds()
         line = {
             "kind": "epoch",
@@ -244,26 +258,27 @@ class _Run:
             "epoch": progress.epoch + 1,
             "train_loss": progress.loss / progress.images,
             "train_top1_error": 100 * progress.wrong / progress.images,
-            "validation_loss": validation.loss,
-            "validation_top1_error": validation.top1_error,
+            f"{watched}_loss": evaluation.loss,
+            f"{watched}_top1_error": evaluation.top1_error,
             "seconds": progress.seconds,
         }
         log.metrics(line)
         log.message(
             f"epoch {line['epoch']:3d}/{recipe.training.epochs}  "
             f"loss {line['train_loss']:.4f}  train error {line['train_top1_error']:.2f}%  "
-            f"validation error {validation.top1_error:.2f}%  {progress.seconds:.0f} s"
+            f"{watched} error {evaluation.top1_error:.2f}%  {progress.seconds:.0f} s"
         )
-        is_best = validation.top1_error < progress.best_error
-        progress.best_error = min(progress.best_error, validation.top1_error)
+        is_best = watched == "validation" and evaluation.top1_error < progress.best_error
+        if is_best:
+            progress.best_error = evaluation.top1_error
         progress.next_epoch()
         if self.ranks.is_first:
             # Weights first: a state must never speak of an epoch whose checkpoint is not there.
             for which in ("last", *(["best"] if is_best else [])):
-                self._save_checkpoint(which, validation)
+                self._save_checkpoint(which, evaluation)
         self._save()
 
-    def _save_checkpoint(self, which: str, validation: Evaluation) -> None:
+    def _save_checkpoint(self, which: str, evaluation: Evaluation) -> None:
         save_checkpoint(
             self.folder.checkpoint(which),
             self.learner.evaluated.state_dict(),
@@ -274,7 +289,10 @@ class _Run:
                 "recipe": self.recipe.name,
                 "data": self.recipe.to_dict()["data"],
                 "epoch": self.progress.epoch,
-                "validation_top1_error": validation.top1_error,
+                f"{self.data.watched}_top1_error": evaluation.top1_error,
+                # On what the run is reported: an evaluation on its own data is one of the same images.
+                "split": self.data.reported,
+                "reported": self.data.records[self.data.reported].to_dict(),
             },
         )
 
@@ -314,10 +332,11 @@ class _Run:
     def _report(self, log: Log) -> dict[str, Any]:
         """Evaluate the checkpoint that the recipe reports, and write the result and its pictures."""
         self.ranks.wait()  # until the first has written the checkpoint
-        which = self.recipe.training.report
+        chooses = self.recipe.training.report != "last" and self.data.validation is not None
+        which, split = "best" if chooses else "last", self.data.reported
         checkpoint = read_checkpoint(self.folder.checkpoint(which))
         self.learner.evaluated.load_state_dict(checkpoint.model.state_dict())
-        evaluation = self._evaluate(self.data.test)
+        evaluation = dataclasses.replace(self._evaluate(self.data.of(split)), split=split)
         result = {
             "run": self.recipe.name,
             "checkpoint": which,
@@ -328,30 +347,25 @@ class _Run:
         }
         if self.ranks.is_first:
             path = self.folder.path
-            watched = "held out" if self.recipe.data.held_out else "test"
-            write_curves(read_json_lines(self.folder.metrics), self.recipe.name, watched, path / "curves")
+            metrics = read_json_lines(self.folder.metrics)
+            write_curves(metrics, self.recipe.name, self.data.watched, path / "curves")
             write_evaluation(result, self.data.classes, path)
         log.message(
-            f"test error {evaluation.top1_error:.2f}% (top-5 {evaluation.top5_error:.2f}%) on "
+            f"{split} error {evaluation.top1_error:.2f}% (top-5 {evaluation.top5_error:.2f}%) on "
             f"{evaluation.images} images after {self.progress.seconds:.0f} s of training"
+            + (", of the epoch that these images chose" if chooses and split == "validation" else "")
         )
         self.ranks.wait()
         return result
 
-    def _not_a_number(self) -> str:
+    def _diverged(self, what: str) -> str:
         progress = self.progress
         kept = self.folder.checkpoint("last")
-        good = f"the last good checkpoint is {kept}" if kept.exists() else "no epoch was finished"
+        good = "no epoch was finished"
+        if kept.exists():
+            good = f"the last good checkpoint is {kept} (a new run begins with it by --model.weights {kept})"
         return (
-            f"the loss is not a number any more (epoch {progress.epoch + 1}, step {progress.step}); "
-            f"{good}; try a lower --optimizer.learning-rate, or --optimizer.gradient-clip 1"
+            f"{what} (epoch {progress.epoch + 1}, step {progress.step}); "
+            f"{good}; begin a new run, in another --out, with a lower --optimizer.learning-rate, or with "
+            "--optimizer.gradient-clip 1"
         )
-
-
-def _on_device(data: DataSplits, device: torch.device) -> DataSplits:
-    return dataclasses.replace(
-        data,
-        training=data.training.to(device),
-        validation=data.validation.to(device),
-        test=data.test.to(device),
-    )

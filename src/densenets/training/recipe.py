@@ -132,8 +132,8 @@ class TrainingRecipe:
     """auto (a GPU where there is one), cpu, cuda, cuda:1, mps, ..."""
     sync_batch_norm: bool = True
     """With several processes: normalise over the global batch, as one process would."""
-    report: Literal["last", "best"] = "last"
-    """Which checkpoint is the result: the last epoch's, or the best on the validation images."""
+    report: Literal["last", "best", "auto"] = "last"
+    """The result: the last epoch's, the best on the validation images, or auto: best where there are such."""
     log_every: int = 20
     """Steps between two lines of metrics."""
     checkpoint_minutes: float = 10.0
@@ -216,9 +216,11 @@ def changed(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
     return dataclasses.replace(recipe, **replaced)
 
 
-# What may differ when a run goes on: where and how fast it runs, not what comes out of it.
+# What may differ when a run goes on: where and how fast it runs, not what comes out of it. An image that
+# cannot be decoded may turn up at any time; without it the other images keep their roles and their order.
 _RESUMABLE = {
     "data.root",
+    "data.skip_broken",
     "data.download",
     "data.workers",
     "model.execution",

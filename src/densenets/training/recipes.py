@@ -78,7 +78,8 @@ def cifar10_quick() -> Recipe:
 def finetune() -> Recipe:
     """A folder of class folders, from the weights of any DenseNet (--model.weights FILE).
 
-    Without weights the network of --model.name starts from scratch.
+    Without weights the network of --model.name starts from scratch. The best epoch on the validation images
+    is the result; without any (a folder of train/ and test/ alone) the last one.
     """
     return Recipe(
         name="finetune",
@@ -86,7 +87,7 @@ def finetune() -> Recipe:
         data=DataConfig(name="folder", augmentation=_FINETUNE, normalization="imagenet"),
         optimizer=OptimizerRecipe(learning_rate=0.01),
         schedule=ScheduleRecipe(name="cosine", warmup_epochs=0.5),
-        training=TrainingRecipe(epochs=10, batch_size=32, label_smoothing=0.1, report="best"),
+        training=TrainingRecipe(epochs=10, batch_size=32, label_smoothing=0.1, report="auto"),
     )
 
 

@@ -1,6 +1,7 @@
 """A run's folder: what is in it, who may write to it, and how it goes on after an interruption.
 
 recipe.json            the resolved recipe
+data.json              classes, and which images play which role
 environment.json       versions, device, date, command; a list, one entry a start
 metrics.jsonl          one JSON a line: steps and epochs
 checkpoints/           last.safetensors, best.safetensors, and state.pt to go on from
@@ -12,7 +13,6 @@ Others add to it: step-cost-*.json, what a training step took where it was measu
 
 from __future__ import annotations
 
-import json
 import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,9 +20,12 @@ from typing import Any
 
 import torch
 
+from densenets.checkpoint import read_description
+from densenets.data.splits import DataSplits
 from densenets.errors import InputError
 from densenets.files import (
     disk_errors,
+    json_text,
     read_json,
     read_json_lines,
     write_atomically,
@@ -66,6 +69,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.metrics = path / "metrics.jsonl"
+        self.data = path / "data.json"
         self.state = path / "checkpoints" / "state.pt"
         self.evaluation = path / "evaluation.json"
 
@@ -98,10 +102,31 @@ class RunFolder:
                 "name another folder with --out"
             )
 
-    def begin(self, recipe: Recipe, environment: dict[str, Any]) -> None:
+    def check_data(self, data: DataSplits) -> None:
+        """Check that the data is that of the state in the folder: labels, roles and order follow from it.
+
+        A set that grew or shrank is refused too: the order of an epoch, and which images are held out, depend
+        on the list of files. Images that are left out because they cannot be decoded stay in that list.
+
+        Raises:
+            InputError: it isn't; the line says in what it differs.
+        """
+        noted = read_json(self.data) if self.data.exists() else {}
+        last = self.checkpoint("last")
+        if not self.data.exists() and last.exists():  # an older version's run
+            noted = {"classes": list(read_description(last).classes)}
+        if difference := data.difference(noted):
+            raise InputError(
+                f"{self.path} cannot go on: {difference}; put the files back as they were (a broken one can "
+                "stay, and be left out by --data.skip-broken), or begin a new run in another --out"
+            )
+
+    def begin(self, recipe: Recipe, environment: dict[str, Any], data: dict[str, Any]) -> None:
         """Write down what starts here, and add this start to the list of starts."""
         if not (self.path / "recipe.json").exists():
             write_json(self.path / "recipe.json", recipe.to_dict())
+        if not self.state.exists():
+            write_json(self.data, data)
         file = self.path / "environment.json"
         write_json(file, [*(read_json(file) if file.exists() else []), environment])
 
@@ -133,7 +158,7 @@ class RunFolder:
     def add_metrics(self, line: dict[str, Any]) -> None:
         """Add a line to the metrics; the line's "run_step" says after which step of the run."""
         with disk_errors(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json_text(line) + "\n")
 
     def forget_metrics_after(self, run_step: int, epochs: int) -> None:
         """Drop what was measured beyond the state that the run goes on from, and a half-written line.
@@ -148,5 +173,5 @@ class RunFolder:
             for line in read_json_lines(self.metrics)
             if line["run_step"] <= run_step and (line["kind"] != "epoch" or line["epoch"] <= epochs)
         ]
-        text = "".join(json.dumps(line) + "\n" for line in kept)
+        text = "".join(json_text(line) + "\n" for line in kept)
         write_bytes(self.metrics, text.encode())

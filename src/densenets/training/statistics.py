@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from densenets.data.batches import Batch
@@ -42,3 +43,28 @@ def recompute_statistics(model: Network, batches: Iterable[Batch]) -> None:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
             norm.eval()
+
+
+@torch.no_grad()
+def smallest_maps(model: Network, image: Tensor) -> int:
+    """Pixels of the smallest maps that a batch normalisation of a network sees.
+
+    Args:
+        model: any network; left in the mode it was in.
+        image: 1 x C x *sides.
+    """
+    pixels = [image[0, 0].numel()]
+
+    def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        pixels.append(inputs[0][0, 0].numel())
+
+    was_training = model.training
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    handles = [norm.register_forward_pre_hook(note) for norm in norms]
+    try:
+        model.eval()(image)
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return min(pixels)

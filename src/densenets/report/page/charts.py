@@ -11,6 +11,7 @@ from bokeh.models import ColumnDataSource, HoverTool, Range1d
 from bokeh.plotting import figure
 from bokeh.resources import Resources
 
+from densenets.analysis.curves import watched_value
 from densenets.architecture.facts import NetworkFacts
 from densenets.report.looks import COLOURS
 
@@ -60,13 +61,10 @@ def stored_legend() -> list[tuple[str, str, str]]:
 
 def _curve(epochs: Sequence[Mapping[str, Any]], quantity: str, label: str, watched: str) -> Any:
     chart = _chart("epoch", label)
-    for split, (name, colour, dash) in zip(("train", "validation"), curve_legend(watched), strict=True):
-        source = ColumnDataSource(
-            {
-                "epoch": [line["epoch"] for line in epochs],
-                "value": [line[f"{split}_{quantity}"] for line in epochs],
-            }
-        )
+    training = [line[f"train_{quantity}"] for line in epochs]
+    seen = [watched_value(line, quantity) for line in epochs]
+    for values, (name, colour, dash) in zip((training, seen), curve_legend(watched), strict=True):
+        source = ColumnDataSource({"epoch": [line["epoch"] for line in epochs], "value": values})
         line = chart.line("epoch", "value", source=source, color=colour, line_dash=dash, line_width=2)
         if len(epochs) <= 40:
             chart.scatter("epoch", "value", source=source, color=colour, size=5)

@@ -12,12 +12,14 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
+from densenets.analysis.curves import watched_value
 from densenets.analysis.mistakes import Mistake
 from densenets.analysis.overview import Overview
 from densenets.analysis.reuse import BlockReuse, FeatureReuse, reuse_summary
+from densenets.analysis.runs import RunFacts
 from densenets.architecture.facts import NetworkFacts
 from densenets.report.reuse import layer_values
-from densenets.report.text import bytes_text, duration, milliseconds, short
+from densenets.report.text import bytes_text, duration, images_text, milliseconds, short
 
 MOST_NAMED_CLASSES = 30  # with more a table cannot be taken in
 _CONFUSIONS = 20
@@ -38,7 +40,8 @@ def headline(overview: Overview) -> list[tuple[str, str]]:
     facts, found = overview.facts, overview.evaluation
     shown = []
     if found:
-        shown.append(("test error", f"{found['top1_error']:.2f}%"))
+        split = found.get("split", "test")  # an older version's run says nothing else
+        shown.append(("error" if split == "all" else f"{split} error", f"{found['top1_error']:.2f}%"))
         if len(overview.classes) > 10:
             shown.append(("top-5 error", f"{found['top5_error']:.2f}%"))
     shown += [
@@ -58,13 +61,27 @@ def result(overview: Overview) -> Values | None:
     if not found:
         return None
     right = found["images"] - round(found["top1_error"] * found["images"] / 100)
+    images = f"{found['images']:,} {images_text(found.get('split', 'test'))}"
     return {
         "sentence": (
-            f"{right:,} of {found['images']:,} test images are classified right: a top-1 error of "
+            f"{right:,} of {images} are classified right: a top-1 error of "
             f"{found['top1_error']:.2f}%, a top-5 error of {found['top5_error']:.2f}% and a loss of "
             f"{found['loss']:.4f} nats."
         )
     }
+
+
+def epochs(run: RunFacts) -> list[Values]:
+    """The epochs of a run with what was watched, whichever images that were."""
+    return [
+        {
+            **line,
+            "watched_error": watched_value(line, "top1_error"),
+            "watched_loss": watched_value(line, "loss"),
+        }
+        for line in run.metrics
+        if line["kind"] == "epoch"
+    ]
 
 
 def confusion_cells(overview: Overview) -> list[Values]:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from densenets import __version__
 from densenets.analysis.overview import Overview
 from densenets.files import write_bytes
+from densenets.names import printable
 from densenets.report.page import content
 from densenets.report.page.charts import (
     bokeh_script,
@@ -22,6 +23,7 @@ from densenets.report.page.charts import (
     stored_legend,
 )
 from densenets.report.page.connections import block_maps, node_data
+from densenets.report.text import images_text
 
 _TEMPLATE = "page.html.jinja"
 
@@ -43,7 +45,11 @@ def write_page(overview: Overview, path: Path) -> int:
 def page_text(overview: Overview) -> str:
     """The page as HTML."""
     environment = Environment(
-        loader=PackageLoader("densenets.report.page"), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("densenets.report.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        # What is of a user has names of any bytes in it; what is markup is ours.
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
     script, charts = embedded(_charts(overview))
     markup = {name: Markup(div) for name, div in charts.items()}
@@ -94,7 +100,7 @@ def _result(overview: Overview, charts: dict[str, Markup]) -> dict[str, Any]:
         "curves": curves,
         "curve_legend": curve_legend(run.watched) if run else [],
         "watched": run.watched if run else "",
-        "epochs": [line for line in run.metrics if line["kind"] == "epoch"] if run else [],
+        "epochs": content.epochs(run) if run else [],
         "confusion": {
             "classes": overview.classes if cells else (),
             "cells": cells,
@@ -102,6 +108,7 @@ def _result(overview: Overview, charts: dict[str, Markup]) -> dict[str, Any]:
             "chart": charts.get("confusion", ""),
         },
         "mistakes": content.mistakes(overview.mistakes),
+        "mistakes_images": images_text(overview.mistakes_split),
         "mistakes_note": overview.mistakes_note,
     }
 

@@ -1,0 +1,34 @@
+"""Networks whose weights or logits are no numbers: a softmax of NaN has a likeliest class too."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from densenets.errors import NotFinite
+
+_WHY = "broken, or so large that they overflow"
+
+
+def check_weights(model: nn.Module) -> None:
+    """See that every weight and statistic of a network is a finite number.
+
+    Raises:
+        NotFinite: one is not.
+    """
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not value.isfinite().all():
+            count = int((~value.isfinite()).sum())
+            raise NotFinite(
+                f"the network's weights are broken: {count} of {value.numel()} numbers of {name} are NaN or "
+                "infinite; take another checkpoint of the run, or train it again"
+            )
+
+
+def finite_rows(logits: Tensor) -> Tensor:
+    """Of logits, images x classes, which images got finite ones only: bool, images."""
+    return logits.isfinite().all(dim=1)
+
+
+def no_finite_logits(images: str) -> NotFinite:
+    """The error for images whose logits are NaN or infinite."""
+    return NotFinite(f"the network gives {images} no finite logits; its weights are {_WHY}")
