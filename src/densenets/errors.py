@@ -28,7 +28,7 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     """The error for a name that nothing has, with the nearest names that something has."""
-    names = list(known)
+    names, name = list(known), name[:80]  # from a file it may be of any length
     nearest = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {', '.join(names[:20])}"
     return UnknownName(f"unknown {kind} '{name}'; {hint}")

@@ -118,6 +118,7 @@ def images_of(checkpoint: Checkpoint, options: EvaluationOptions) -> Images:
     Raises:
         InputError: the data is missing, or its classes are not the checkpoint's.
     """
+    checkpoint.check_pictures()
     fields = checkpoint.details.get("data")
     config = DataConfig.from_dict(fields) if fields else None
     if config and options.root:
