@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NotRequired, TypedDict, TypeGuard
-
-from msgspec import Meta
+from typing import Any, Literal, TypeGuard
 
 from densenets.children import run_job
 from densenets.data.facts import DATA_FACTS
 from densenets.errors import InputError
-from densenets.limits import MOST_IMAGES
 from densenets.models.configs.base import NetworkConfig
 from densenets.models.configs.families import config_from_dict
 from densenets.ops.execution import Execution
@@ -19,22 +16,6 @@ from densenets.schema import fits
 from densenets.training.recipe import OptimizerRecipe, Recipe
 
 _WORKER = "densenets.benchmark.step_worker"
-
-_Seconds = Annotated[float, Meta(gt=0, le=1e9)]
-_Bytes = Annotated[int, Meta(ge=0, le=2**60)] | None
-
-
-class _MeasuredStep(TypedDict):
-    """What is kept of `measured_step`, and what is computed from it."""
-
-    forward_seconds: _Seconds
-    backward_seconds: _Seconds
-    optimizer_seconds: Annotated[float, Meta(ge=0, le=1e9)]
-    batch: Annotated[int, Meta(ge=1, le=MOST_IMAGES)]
-    ran: str
-    device: str
-    memory_bytes: NotRequired[_Bytes]
-    in_use_bytes: NotRequired[_Bytes]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +121,9 @@ def measured_step(config: StepConfig) -> dict[str, Any]:
 
 def is_measured_step(value: object) -> TypeGuard[dict[str, Any]]:
     """Whether a value that was read from a file is what `measured_step` returns of a step."""
-    return fits(_MeasuredStep, value)
+    from densenets.records import MeasuredStep  # which takes a library that a command's start does not need
+
+    return fits(MeasuredStep, value)
 
 
 def measured_memory(config: StepConfig) -> dict[str, Any]:
