@@ -46,10 +46,15 @@ class MetricsLine(RunStep):
     kind: str
 
 
-class CurvePoint(MetricsLine):
-    """Of an epoch's line, what a curve of errors is drawn from."""
+class EpochEnd(MetricsLine):
+    """What every line of an epoch has."""
 
     epoch: Count
+
+
+class CurvePoint(EpochEnd):
+    """Of an epoch's line, what a curve of errors is drawn from."""
+
     train_top1_error: Percent
     validation_top1_error: Percent
 

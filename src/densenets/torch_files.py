@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,7 +32,9 @@ def read_torch_file(path: Path) -> Any:
         raise InputError(f"{path} is not a file; name one")
     try:
         _check_sizes(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of kinds of tensors that are judged by whoever asks
+            return torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
         raise
     except FileNotFoundError as error:

@@ -335,7 +335,7 @@ def _make_names(path: Path, number: int) -> None:
 
 def _make_picture(path: Path, number: int) -> None:
     form = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")[number % 7]
-    mode = ("RGB", "L", "RGB", "P")[number % 4]
+    mode = ("RGB", "L", "RGB", "P" if form in ("PNG", "GIF", "BMP", "TIFF") else "L")[number % 4]
     image = Image.effect_noise((24, 20), 50).convert(mode)
     image.save(path, form)
 

@@ -28,7 +28,7 @@ from densenets.files import (
     write_bytes,
     write_json,
 )
-from densenets.records import MetricsLine, read_metrics, read_starts
+from densenets.records import EpochEnd, read_metrics, read_starts
 from densenets.schema import read
 from densenets.torch_files import read_torch_file
 from densenets.training.recipe import Recipe, differences
@@ -160,7 +160,7 @@ class RunFolder:
         """
         kept = [
             line
-            for line in read_metrics(self.metrics, MetricsLine)
+            for line in read_metrics(self.metrics, EpochEnd)
             if line["run_step"] <= run_step and (line["kind"] != "epoch" or line["epoch"] <= epochs)
         ]
         text = "".join(json.dumps(line) + "\n" for line in kept)
