@@ -6,6 +6,7 @@ Wrong input ends with one line on standard error and exit code 2; a bug with its
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import sys
@@ -58,6 +59,9 @@ densenets recipes lists the recipes; densenets train RECIPE --help shows a recip
 
 def main() -> NoReturn:
     """Run the command line, and exit."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names come from files, and a terminal may not have all characters: what it lacks is shown by number.
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -71,6 +71,7 @@ def predict(
     Raises:
         InputError: a picture is missing or broken, and `on_broken` is not given.
     """
+    checkpoint.check_pictures()
     model = checkpoint.model.to(device)
     for start in range(0, len(paths), batch_size):
         read: list[tuple[Path, Tensor]] = []

@@ -94,7 +94,7 @@ def _other(value: Any, rng: random.Random) -> Any:
         return rng.choice((value + 1, value - 1, 2 * value, -value, value / 2, str(value), [value]))
     if kind < 0.3:
         nested: Any = value
-        for _ in range(rng.choice((1, 50, 500))):
+        for _ in range(rng.choice((1, 50, 250))):  # json.dumps itself ends at about a thousand
             nested = rng.choice(([nested], {"a": nested}))
         return nested
     return rng.choice(EXTREMES)

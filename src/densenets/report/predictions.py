@@ -37,7 +37,7 @@ def write_predictions(predictions: Iterable[Prediction], count: int, form: Forma
         for row in rows:
             sys.stdout.write(row)
         return
-    write_bytes(out, "".join(rows).encode())
+    write_bytes(out, "".join(rows).encode(errors="backslashreplace"))
 
 
 def _csv_rows(predictions: Iterable[Prediction]) -> Iterator[str]:
