@@ -1,7 +1,9 @@
 import io
 import os
+import pickle
 import re
 import zipfile
+from collections import Counter, OrderedDict
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,59 @@ def test_many_views_of_the_same_values_are_not_spread_out(tmp_path: Path) -> Non
     many = {f"{number}": values for number in range(100)}
     with pytest.raises(InputError, match="are much larger than the file"):
         check_tensors(many.items(), saved(tmp_path / "many.pt", many))
+
+
+def pickle_of(function: str, argument: bytes) -> bytes:
+    """A pickle that calls a function with an argument, as no file of torch.save does."""
+    module, _, name = function.rpartition(".")
+    return b"\x80\x02c" + f"{module}\n{name}\n".encode() + b"(" + argument + b"tR."
+
+
+BILLIONS = b"\x8a\x05" + (10**11).to_bytes(5, "little")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        pickle_of("builtins.bytearray", BILLIONS),
+        pickle_of("builtins.set", pickle_of("builtins.bytearray", BILLIONS)[2:-1]),
+        pickle_of("collections.Counter", pickle_of("torch.Tensor", BILLIONS)[2:-1]),
+        pickle_of("torch._utils._rebuild_meta_tensor_no_storage", BILLIONS),
+        b"\x80\x02]r\xff\xff\xff\xff.",  # for the place of which C's Unpickler takes 64 GB
+    ],
+    ids=["bytes", "set", "counter", "meta", "memo"],
+)
+def test_a_number_in_a_file_takes_no_memory(tmp_path: Path, pickled: bytes, zipped: bool) -> None:
+    path = tmp_path / "a.pt"
+    if zipped:
+        packed(path, {"a/data.pkl": pickled, "a/version": b"3\n", "a/byteorder": b"little"})
+    else:
+        magic, rest = pickle.dumps(0x1950A86A20F9469CFC6C, 2), pickle.dumps({"little_endian": True}, 2)
+        path.write_bytes(magic + pickle.dumps(1001, 2) + rest + pickled + pickle.dumps([], 2))
+    memory = PeakMemory()
+    if b"]r" in pickled:
+        assert read_torch_file(path) == []
+    else:
+        with pytest.raises(InputError, match="holds more than weights; it was not loaded"):
+            read_torch_file(path)
+    assert memory.read() < 10**8
+
+
+def test_what_trainers_keep_beside_the_weights_is_read(tmp_path: Path) -> None:
+    weight = torch.nn.Parameter(torch.ones(2, 3).T)
+    kept = {
+        "model": OrderedDict(weight=weight),
+        "milestones": Counter([3, 3]),
+        "seen": {1, 2},
+        "size": weight.shape,
+        "type": torch.float16,
+    }
+    for zipped in (True, False):
+        torch.save(kept, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+        found = read_torch_file(tmp_path / "a.pt")
+        assert torch.equal(found.pop("model")["weight"], weight)
+        assert found == {name: kept[name] for name in found}
 
 
 def test_a_size_that_the_file_does_not_have_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import random
@@ -71,7 +72,7 @@ def _changed_once(value: Any, rng: random.Random) -> Any:
         elif kind < 0.15:
             value[rng.choice(("", "extra", key + "_", "\ud800", "x" * 3000))] = value.pop(key)
         elif kind < 0.2:
-            value["extra"] = rng.choice(EXTREMES)
+            value["extra"] = copy.deepcopy(rng.choice(EXTREMES))
         else:
             value[key] = _changed_once(value[key], rng)
         return value
@@ -94,10 +95,10 @@ def _other(value: Any, rng: random.Random) -> Any:
         return rng.choice((value + 1, value - 1, 2 * value, -value, value / 2, str(value), [value]))
     if kind < 0.3:
         nested: Any = value
-        for _ in range(rng.choice((1, 50, 250))):  # json.dumps itself ends at about a thousand
+        for _ in range(rng.choice((1, 50, 250))):  # at about a thousand json.dumps itself ends
             nested = rng.choice(([nested], {"a": nested}))
         return nested
-    return rng.choice(EXTREMES)
+    return copy.deepcopy(rng.choice(EXTREMES))  # it may be changed again, in place
 
 
 def json_text(value: Any, rng: random.Random) -> bytes:

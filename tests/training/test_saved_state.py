@@ -95,7 +95,7 @@ def changes() -> dict[str, tuple[Callable[[dict[str, Any]], Any], str]]:
             lambda s: s["optimizer"]["state"][0].update(
                 momentum_buffer=s["optimizer"]["state"][0]["momentum_buffer"].to_sparse()
             ),
-            "momentum_buffer is sparse",
+            r"state\.pt is damaged; remove it",
         ),
     }
 

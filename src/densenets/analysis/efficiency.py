@@ -30,9 +30,9 @@ def efficiency_rows(folders: Sequence[Path], *, measure: bool, announce: Callabl
     Returns:
         network, series (its kind), recipe, runs; errors of each seed, mean_error and deviation (None with
         fewer than two), in percent; parameters and multiply_adds (of a forward pass of one image);
-        training_seconds, the mean of the runs' (None where none tells); forward_ms, backward_ms, step_ms an image and memory_bytes of
-        a step, None where none was measured; step_failed; batch; curves, by epoch; paper_error, None: runs
-        of anybody's own have none.
+        training_seconds, the mean of the runs', None where none tells; forward_ms, backward_ms, step_ms an
+        image and memory_bytes of a step, None where none was measured; step_failed; batch; curves, by epoch;
+        paper_error, None: runs of anybody's own have none.
 
     Raises:
         InputError: a run is not finished, or the runs are of different data.

@@ -77,6 +77,4 @@ def _misfit(expected: Mapping[str, Tensor], found: object) -> str:
         other = found[name]
         if not isinstance(other, Tensor) or (other.shape, other.dtype) != (value.shape, value.dtype):
             return f"{name} is not of {str(value.dtype).removeprefix('torch.')} and {tuple(value.shape)}"
-        if other.layout != torch.strided or other.is_quantized or other.is_meta:
-            return f"{name} is sparse, quantised or without values"
     return ""
