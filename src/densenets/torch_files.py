@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 import pickle
 import warnings
 import zipfile
@@ -78,9 +79,10 @@ def _check_parts(path: Path) -> None:
     """Check, before anything is loaded, that a file says no more than it holds, and makes plain tensors."""
     with path.open("rb") as content:
         if content.read(len(_ZIP)) != _ZIP:  # the older form: a few pickles, then the numbers
-            content.seek(0)
-            for _ in range(_PICKLES):
-                _DryRun(content, encoding="utf-8").load()
+            # Reading takes memory for as many bytes as are asked for; a mapping has no more than the file.
+            with mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                for _ in range(_PICKLES):
+                    _DryRun(mapped, encoding="utf-8").load()
             return
     with zipfile.ZipFile(path) as file:
         entries = file.infolist()
