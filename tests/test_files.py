@@ -17,6 +17,7 @@ from densenets.files import (
     exclusive,
     json_text,
     read_json,
+    read_json_lines,
     write_atomically,
     write_bytes,
     write_csv,
@@ -124,6 +125,35 @@ def test_a_file_that_is_not_json_is_named(tmp_path: Path, content: bytes) -> Non
     (tmp_path / "broken.json").write_bytes(content)
     with pytest.raises(InputError, match=r"broken\.json is not readable as JSON"):
         read_json(tmp_path / "broken.json")
+
+
+def test_half_a_character_is_written_as_jsons_escape(tmp_path: Path) -> None:
+    write_json(tmp_path / "value.json", {"name": "caf\udce9"})  # a file's name in Latin-1
+    assert read_json(tmp_path / "value.json") == {"name": "caf\udce9"}
+
+
+def test_only_a_last_line_may_be_half_written(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    assert read_json_lines(path) == []
+    for rest in (b"", b'{"b": ', b'{"b"\n', b"\0\0\0"):
+        path.write_bytes(b'{"a": 1}\n' + rest)
+        assert read_json_lines(path) == [{"a": 1}], rest
+    path.write_bytes(b'{"a": 1}\n{"b"\n{"c": NaN}\n')
+    with pytest.raises(InputError, match=r"line 2 of .*lines\.jsonl is not readable as JSON"):
+        read_json_lines(path)
+    path.write_bytes(b'{"c": NaN}\n')
+    assert read_json_lines(path) == [{"c": None}]  # as older versions wrote what was not a number
+    path.write_bytes(b"[1]\n{}\n")
+    with pytest.raises(InputError, match=r"line 1 of .*lines\.jsonl"):
+        read_json_lines(path)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(InputError, match=f"{name} is not a file"):
+            read_json(tmp_path / name)
 
 
 def test_a_missing_json_file_is_named(tmp_path: Path) -> None:

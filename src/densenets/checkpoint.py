@@ -1,20 +1,22 @@
 """Checkpoints: one safetensors file that rebuilds its model, classes and preprocessing by itself.
 
 DenseNets and ImageNet's ResNets carry torchvision's key names and nothing else, so other programs read them
-too; what a network is stands as JSON in the file's metadata. Reading one executes no code.
+too; what a network is stands as JSON in the file's metadata. Reading one executes no code, and takes no more
+than the file's own size allows: the description is checked, then that the names, shapes and types of the
+weights are what it says, and only then are weights read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -24,10 +26,27 @@ from densenets.files import read_json, write_bytes
 from densenets.models.configs.base import NetworkConfig
 from densenets.models.configs.families import config_from_dict
 from densenets.models.create import build_network
-from densenets.models.network import Network
+from densenets.models.network import CHANGED_MODULE, Network
 from densenets.ops.execution import Execution
+from densenets.records import Reported
+from densenets.schema import parse_json, read
 
 FORMAT = "densenets-1"  # what the metadata of our files say
+
+Shape = tuple[int, ...]
+
+# What a file may hold a tensor as: a shorter number is held exactly by a longer one, so that values stay.
+EXACT = {
+    torch.float32: (torch.float32, torch.bfloat16, torch.float16),
+    torch.int64: (torch.int64, torch.int32),
+}
+_DTYPES = {
+    "F32": torch.float32,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +82,20 @@ class Checkpoint:
     preprocessing: Preprocessing
     details: dict[str, Any]
 
+    def check_pictures(self) -> None:
+        """Check that the network can classify pictures: a checkpoint may also hold one of signals or volumes.
+
+        Raises:
+            InputError: the network reads no pictures, or larger ones than the preprocessing makes.
+        """
+        config, made = self.model.config, self.preprocessing
+        if config.spatial_dims != 2 or made.channels not in (1, 3) or not self.classes:
+            raise InputError(
+                f"the network reads {config.spatial_dims} dimensions and {made.channels} channels and knows "
+                f"{len(self.classes)} classes; pictures need 2 dimensions, 1 or 3 channels, and classes"
+            )
+        config.check_input((made.channels, made.image_size, made.image_size))
+
 
 def save_checkpoint(
     path: Path,
@@ -75,15 +108,36 @@ def save_checkpoint(
     """Write a checkpoint, atomically.
 
     Raises:
-        InputError: the disk is full or the folder cannot be written; an older file is untouched.
+        InputError: the weights are not those of the network that `config` builds, as of a network that was
+            changed; classes, preprocessing or details do not fit; the disk is full or the folder cannot be
+            written. An older file is untouched.
     """
+    changed = getattr(weights, "_metadata", {}).get("", {}).get(CHANGED_MODULE)
+    if changed is not None:
+        raise InputError(
+            f"{path} was not written: {changed} is not what the network's config builds, and the checkpoint "
+            "would be of another network; save a changed network's state_dict() with torch.save"
+        )
+    expected = _expected(config)
+    if differing := _difference(_shapes(expected), _shapes(weights)):
+        raise InputError(
+            f"{path} was not written: the weights are not those of the network that its config builds; "
+            f"{differing[0]} {differing[1]}; save a changed network's state_dict() with torch.save"
+        )
+    for key, value in weights.items():
+        if value.dtype not in EXACT[expected[key].dtype] or value.is_meta or value.layout != torch.strided:
+            raise InputError(
+                f"{path} was not written: {key} is {_kind(value)}, which is not held exactly by "
+                f"{_kind(expected[key])}; save it as that"
+            )
     metadata = {
         "format": FORMAT,
         "model": json.dumps(config.to_dict()),
         "classes": json.dumps(classes),
         "preprocessing": json.dumps(preprocessing.to_dict()),
-        "details": json.dumps(details),
+        "details": _details_text(details, f"{path} was not written: the details are no JSON"),
     }
+    _described(metadata, f"{path} was not written")
     tensors = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
     write_bytes(path, save(tensors, metadata))
 
@@ -98,12 +152,11 @@ def checkpoint_path(path: Path) -> Path:
         if path.exists():
             return path
         raise InputError(f"there is no run or checkpoint {path}")
-    if not (path / "recipe.json").exists():
+    recipe = path / "recipe.json"
+    if not recipe.exists():
         raise InputError(f"{path} is no run's folder (it has no recipe.json); name a run or a checkpoint")
-    try:
-        reported = read_json(path / "recipe.json")["training"]["report"]
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path / 'recipe.json'} is no recipe of a run; it is broken or not ours") from error
+    what = f"{recipe} is no recipe of a run; it is broken or not ours"
+    reported = read(Reported, read_json(recipe), what)["training"]["report"]
     if reported == "auto":  # there is a best one only where there are validation images to choose by
         reported = "best" if (path / "checkpoints" / "best.safetensors").exists() else "last"
     file = path / "checkpoints" / f"{reported}.safetensors"
@@ -115,18 +168,21 @@ def checkpoint_path(path: Path) -> Path:
 def read_checkpoint(path: str | Path, execution: Execution = "auto") -> Checkpoint:
     """Rebuild what a run's folder or a checkpoint file holds.
 
+    Weights of bfloat16 or float16 become float32, which holds the same values.
+
     Raises:
-        InputError: there is none, or it is truncated, or another program's.
+        InputError: there is none, or it is truncated, or another program's, or its description and its
+            weights do not fit each other.
     """
     file = checkpoint_path(Path(path))
-    weights, metadata = read_safetensors(file)
-    description = _description(file, metadata)
-    with torch.device("meta"):
-        model = build_network(description.config, execution)
-    described = {key: value.shape for key, value in model.state_dict().items()}
-    found = {key: value.shape for key, value in weights.items()}
-    if differing := [key for key in described | found if described.get(key) != found.get(key)]:
-        raise InputError(f"{file} does not fit its own description; it differs in {differing[0]}")
+    with _opened(file) as content:
+        description = _description(file, content)
+        with torch.device("meta"):
+            model = build_network(description.config, execution)
+        expected = model.state_dict()
+        _check_header(file, content, expected)
+        with _errors_of_reading(file):
+            weights = {key: content.get_tensor(key).to(value.dtype) for key, value in expected.items()}
     model.load_state_dict(weights, assign=True)
     return Checkpoint(
         model=model.eval(),
@@ -144,22 +200,7 @@ def read_description(path: str | Path) -> Description:
     """
     file = checkpoint_path(Path(path))
     with _opened(file) as content:
-        metadata = content.metadata() or {}
-    return _description(file, metadata)
-
-
-def _description(file: Path, metadata: Mapping[str, str]) -> Description:
-    if metadata.get("format") != FORMAT:
-        raise InputError(
-            f"{file} was not written by densenets (no network is described in it); weights of other "
-            "programs come in with: densenets convert FILE --out CHECKPOINT"
-        )
-    return Description(
-        config=config_from_dict(json.loads(metadata["model"])),
-        classes=tuple(json.loads(metadata["classes"])),
-        preprocessing=Preprocessing.from_dict(json.loads(metadata["preprocessing"])),
-        details=json.loads(metadata["details"]),
-    )
+        return _description(file, content)
 
 
 def load(path: str | Path, execution: Execution = "auto") -> Network:
@@ -177,16 +218,134 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         InputError: the file is truncated or of another kind.
     """
-    with _opened(path) as file:
+    with _opened(path) as file, _errors_of_reading(path):
         return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """A shape as people write it, such as 12x48x3x3."""
+    return "x".join(str(size) for size in shape) or "()"
+
+
+def _description(file: Path, content: Any) -> Description:
+    """What the file says of its network, as far as that can be checked without building it."""
+    with _errors_of_reading(file):
+        metadata, tensors = content.metadata() or {}, len(content.keys())
+    if metadata.get("format") != FORMAT:
+        raise InputError(
+            f"{file} was not written by densenets (no network is described in it); weights of other "
+            "programs come in with: densenets convert FILE --out CHECKPOINT"
+        )
+    description = _described(metadata, f"{file} does not describe a network")
+    # Each layer has a weight, so no more are built than the file has.
+    depth = description.config.depth
+    if depth > tensors:
+        raise InputError(
+            f"{file} does not fit its own description; a network of depth {depth} has more than "
+            f"{tensors} tensors"
+        )
+    return description
+
+
+def _described(metadata: Mapping[str, str], what: str) -> Description:
+    """The description that a file's metadata give; `what` begins each error."""
+    found: dict[str, Any] = {}
+    for name in ("model", "classes", "preprocessing", "details"):
+        if name not in metadata:
+            raise InputError(f"{what}: the metadata have no {name}")
+        found[name] = parse_json(metadata[name], f"{what}: {name} is no JSON")
+    try:
+        description = Description(
+            config=config_from_dict(read(dict, found["model"], "model")),
+            classes=read(tuple[str, ...], found["classes"], "classes"),
+            preprocessing=Preprocessing.from_dict(found["preprocessing"]),
+            details=read(dict[str, Any], found["details"], "details"),
+        )
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error
+    config, classes, channels = description.config, description.classes, description.preprocessing.channels
+    if len(classes) != config.num_classes:
+        raise InputError(
+            f"{what}: it has {len(classes)} names for {config.num_classes} classes; a name each is needed"
+        )
+    if channels != config.in_channels:
+        raise InputError(
+            f"{what}: the preprocessing makes images of {channels} channels; the network reads "
+            f"{config.in_channels}"
+        )
+    return description
+
+
+def _details_text(details: dict[str, Any], what: str) -> str:
+    try:
+        text = json.dumps(details, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{what} ({error})") from error
+    parse_json(text, what)  # what would not be read again is not written
+    return text
+
+
+def _expected(config: NetworkConfig) -> dict[str, Tensor]:
+    """The names, shapes and types of a network's weights; no memory is taken for them."""
+    with torch.device("meta"):
+        return build_network(config).state_dict()
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
+    return {key: tuple(value.shape) for key, value in tensors.items()}
+
+
+def _difference(expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> tuple[str, str] | None:
+    """The first name in which two state dicts differ, and how; None if they are alike."""
+    for key in {**expected, **found}:
+        if key not in found:
+            return key, "is missing"
+        if key not in expected:
+            return key, "is left over"
+        if expected[key] != found[key]:
+            return key, f"is {shape_text(found[key])} instead of {shape_text(expected[key])}"
+    return None
+
+
+def _check_header(file: Path, content: Any, expected: Mapping[str, Tensor]) -> None:
+    """Check the names, shapes and types of a file's tensors before any of them is read."""
+    with _errors_of_reading(file):
+        slices = {key: content.get_slice(key) for key in content.keys()}  # noqa: SIM118
+        shapes: dict[str, Shape] = {key: tuple(value.get_shape()) for key, value in slices.items()}
+        types = {key: str(value.get_dtype()) for key, value in slices.items()}
+    if differing := _difference(_shapes(expected), shapes):
+        key, how = differing
+        raise InputError(f"{file} does not fit its own description; it differs in {key:.200}, which {how}")
+    for key, found in types.items():
+        if _DTYPES.get(found) not in EXACT[expected[key].dtype]:
+            raise InputError(
+                f"{file}: {key} is {found}, which {_kind(expected[key])} does not hold exactly; "
+                "save it as that"
+            )
+
+
+def _kind(value: Tensor) -> str:
+    plain = value.layout == torch.strided
+    return ("" if plain else "sparse ") + str(value.dtype).removeprefix("torch.")
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise InputError(f"{path} is not a file; name one")
+    with contextlib.ExitStack() as stack:
+        with _errors_of_reading(path):
+            file = stack.enter_context(safe_open(path, framework="pt"))
+        yield file
+
+
+@contextlib.contextmanager
+def _errors_of_reading(path: Path) -> Iterator[None]:
+    """Whatever the reader raises over a file, as one line: it tells no faults of ours."""
     try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except (SafetensorError, OSError, ValueError) as error:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())
         raise InputError(
-            f"{path} is not a whole safetensors file ({error}); it is truncated or another kind"
+            f"{path} is not a whole safetensors file ({reason:.200}); it is truncated or another kind"
         ) from error

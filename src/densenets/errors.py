@@ -5,9 +5,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LONGEST = 2000  # characters of an error
+
 
 class InputError(ValueError):
-    """What the user gave cannot be used. The command line prints it as one line and exits with 2."""
+    """What the user gave cannot be used. The command line prints it as one line and exits with 2.
+
+    Names out of files may stand in the message: it is one line, and of no other than printable characters.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message[:_LONGEST].splitlines())
+        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        super().__init__(shown if len(message) <= _LONGEST else f"{shown}...")
 
 
 class UnknownName(InputError):  # noqa: N818 - it is an InputError, and reads as one
@@ -32,7 +42,7 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     """The error for a name that nothing has, with the nearest names that something has."""
-    names = list(known)
+    names, name = list(known), name[:80]  # from a file it may be of any length
     nearest = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {', '.join(names[:20])}"
     return UnknownName(f"unknown {kind} '{name}'; {hint}")

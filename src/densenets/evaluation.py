@@ -127,6 +127,7 @@ def images_of(checkpoint: Checkpoint, options: EvaluationOptions) -> EvaluationI
     """
     if not checkpoint.classes:
         raise InputError("the network has no classes, so nothing to evaluate: it gives features")
+    checkpoint.check_pictures()
     fields = checkpoint.details.get("data")
     config = DataConfig.from_dict(fields) if fields else None
     if config and options.root:

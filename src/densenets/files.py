@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from densenets.errors import InputError
+from densenets.schema import parse_json
+
+MOST_TEXT = 256 * 2**20  # bytes; the largest of ours is a confusion matrix, 9 bytes a pair of classes
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {
@@ -114,29 +117,64 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_bytes(path, text.getvalue().encode(errors="backslashreplace"))
 
 
+def read_text(path: Path) -> str:
+    """A text file's content, UTF-8 with a byte order mark or without.
+
+    Raises:
+        InputError: there is no such file, it is none of text, or too large to be taken into memory.
+    """
+    try:
+        return _read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} cannot be read as text ({error}); UTF-8 is needed") from error
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
         InputError: there is no such file, or it is not JSON.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not readable as JSON ({error}); it is broken or not ours") from error
+    return parse_json(_read_bytes(path), f"{path} is not readable as JSON; it is broken or not ours")
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file of JSON objects; a last line that a power cut left half written is left out."""
+    """The lines of a file of JSON objects; a last line that a power cut left half written is left out.
+
+    Raises:
+        InputError: another line is broken or no object.
+    """
+    # Not splitlines(), which takes other characters for ends of lines too.
+    texts = read_text(path).rstrip("\0\n").split("\n") if path.exists() else []
     lines: list[dict[str, Any]] = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for number, text in enumerate(texts, start=1):
+        what = f"line {number} of {path} is not readable as JSON; it is broken or not ours"
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
+            line = parse_json(text, what, non_finite=True)
+        except InputError:
+            if number == len(texts):
+                break
+            raise
+        if not isinstance(line, dict):
+            raise InputError(what)
+        lines.append(line)
     return lines
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        # A pipe or a device would be waited for, or read without end.
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is not a file; name one")
+        with path.open("rb") as file:
+            content = file.read(MOST_TEXT + 1)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    if len(content) > MOST_TEXT:
+        raise InputError(f"{path} is larger than {MOST_TEXT >> 20} MiB, which no file of this kind is")
+    return content
 
 
 @contextlib.contextmanager

@@ -81,6 +81,7 @@ def predict(
     """
     if not checkpoint.classes:
         raise InputError("the network has no classes to name: it gives features, not predictions")
+    checkpoint.check_pictures()
     check_weights(checkpoint.model)
     model, readable = checkpoint.model.to(device), 0
     for start in range(0, len(paths), batch_size):

@@ -77,16 +77,25 @@ def test_a_config_comes_back_from_json() -> None:
     assert DataConfig.from_dict(json.loads(text)) == config
 
 
+def test_a_field_that_an_older_version_did_not_have_has_its_default() -> None:
+    config = DataConfig.from_dict({"name": "digits", "root": "data", "augmentation": ["normalize"]})
+    assert config == DataConfig(name="digits")
+
+
 @pytest.mark.parametrize(
     "fields",
     [
         {},
-        {"name": "digits", "root": "data"},
         {"name": "digits", "root": "data", "augmentation": ["normalize"], "colour": "red"},
         {"root": "data", "augmentation": ["normalize"]},
         {"name": "digits", "root": "data", "augmentation": ["normalize"], "padding": "4"},
         {"name": "digits", "root": "data", "augmentation": None},
         {"name": "digits", "root": "data", "augmentation": ["turn"]},
+        {"name": "digits", "root": 3},
+        {"name": "digits", "root": "da\0ta"},
+        {"name": "digits", "workers": True},
+        {"name": "digits", "image_size": 10**9},
+        {"name": ["digits"]},
     ],
 )
 def test_fields_that_are_no_config_are_refused(fields: dict[str, Any]) -> None:

@@ -134,6 +134,7 @@ def test_names_are_read_from_a_file_or_from_class_folders(tmp_path: Path, pictur
         (b"cat\n\ndog\n", "line 2 of .* is empty; one class name a line"),
         (b"cat\ndog\ncat\n", "line 3 of .* names cat again"),
         (b"cat\n\xff\xfe\n", "cannot be read as text"),
+        (b"\n".join(b"%d" % n for n in range(10**5)) + b"\n7\n", "line 100001 of .* names 7 again"),
     ],
 )
 def test_a_file_of_names_that_is_none_is_refused(tmp_path: Path, content: bytes, message: str):

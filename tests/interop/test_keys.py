@@ -61,6 +61,11 @@ def test_the_first_layer_is_0_there_and_1_here():
     assert dice.ours("block3.layer.15.conv1.weight") == "features.denseblock3.denselayer16.conv1.weight"
 
 
+def test_a_prefix_that_stands_many_times_goes_at_once():
+    key = "module.model." * 10**6 + "conv1.weight"
+    assert rename([key]).keys[key] == "conv1.weight"
+
+
 @pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.module."])
 def test_prefixes_of_wrappers_go_and_are_remembered(prefix: str):
     renaming = rename(prefix + dice_key(key) for key in keys_of())

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from densenets.errors import InputError
-from densenets.models.configs.convnet import ConvLayer, ConvNetConfig
+from densenets.models.configs.convnet import ConvLayer, ConvNetConfig, Pooling
 from densenets.models.convnet import ConvNet
 from densenets.models.create import create_model
 from densenets.models.network import CompanionLogits, all_logits
@@ -73,6 +73,24 @@ def test_the_smallest_image_is_enough_and_nothing_smaller(name: str, smallest: i
     assert ConvNet(config).eval()(torch.zeros(2, 3, smallest, smallest)).shape == (2, 10)
     with pytest.raises(InputError, match=f"at least {smallest}x{smallest} pixels"):
         config.for_images(10, 3, smallest - 1)
+
+
+@pytest.mark.parametrize("pooling", ["none", "max"])
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (2, 1), (3, 1), (3, 2), (4, 3), (1, 5)])
+def test_the_smallest_side_of_a_layer_is_what_trying_finds(
+    kernel: int, stride: int, padded: bool, pooling: Pooling
+) -> None:
+    layer = ConvLayer(channels=1, kernel=kernel, stride=stride, padded=padded, pooling=pooling)
+    for needed in range(1, 6):
+        enough = (s for s in range(1, 99) if min(layer.convolved(s), layer.pooled(layer.convolved(s))) >= 1)
+        assert layer.smallest(needed) == next(s for s in enough if layer.pooled(layer.convolved(s)) >= needed)
+
+
+def test_a_side_that_no_image_has_is_found_at_once() -> None:
+    layers = (ConvLayer(channels=1, kernel=255, stride=255, padded=False),) * 256
+    fields = {"last_relu": True, "num_classes": 2}
+    assert ConvNetConfig(layers=layers, **fields).smallest_size > 255**255
 
 
 def test_initial_weights_have_the_authors_deviation() -> None:
@@ -151,6 +169,10 @@ def test_a_fresh_classifier_renews_the_companions() -> None:
         ({"layers": (ConvLayer(channels=3, kernel=3, dropout=1),)}, "dropout 1 cannot be"),
         ({"input_dropout": -0.1}, "input_dropout -0.1 cannot be"),
         ({"weight_deviation": -1}, "weight_deviation -1 cannot be"),
+        ({"weight_deviation": float("inf")}, "weight_deviation inf cannot be"),
+        ({"image_size": 10**9}, "image_size 1000000000 cannot be: at most 4096 can be"),
+        ({"layers": (ConvLayer(channels=3, kernel=10**6),)}, "layer 1: channels are at most"),
+        ({"layers": (ConvLayer(channels=3, kernel=3),) * 300}, "layers 300 cannot be: at most 256 can be"),
         ({"image_size": 0}, "image_size 0 cannot be"),
     ],
 )

@@ -69,6 +69,10 @@ def test_bottleneck_makes_four_times_the_growth_rate():
         ({"spatial_dims": 4}, "spatial_dims 4 cannot be: 1, 2 or 3"),
         ({"spatial_dims": 0}, "spatial_dims 0 cannot be: 1, 2 or 3"),
         ({"stem": "resnet"}, "stem 'resnet' is unknown; known: cifar, imagenet"),
+        ({"growth_rate": 2**21}, "growth_rate 2097152 cannot be: at most 1048576 can be"),
+        ({"num_classes": 10**8}, "num_classes 100000000 cannot be: at most"),
+        ({"block_layers": (10**12, 1)}, "depth [0-9]+ cannot be: at most 10000 can be"),
+        ({"block_layers": (1,) * 17}, "block_layers has 17 numbers; at most 16 can be"),
         ({"compression": 0.05}, r"leaves no channel after block 1 \(16 channels\)"),
     ],
 )

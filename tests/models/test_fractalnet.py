@@ -236,6 +236,8 @@ def test_initial_weights_are_caffes_xavier() -> None:
     ("changes", "message"),
     [
         ({"columns": 0}, "columns 0 cannot be"),
+        ({"columns": 10**12}, "columns 1000000000000 cannot be: at most 12 can be"),
+        ({"columns": 12, "block_channels": (1,) * 16}, "depth 32769 cannot be: at most 10000 can be"),
         ({"block_channels": ()}, r"block_channels \(\) cannot be"),
         ({"block_channels": (4, 0)}, "a number of at least 1 a block"),
         ({"block_dropout": (0.1,)}, r"block_dropout \(0.1,\) cannot be: 2 probabilities"),

@@ -97,6 +97,8 @@ def test_dropout_is_on_the_image_behind_poolings_and_in_front_of_the_classifier(
         ({"stage_channels": (4,)}, r"stage_channels \(4,\) cannot be: 2 numbers"),
         ({"stage_channels": (4, 0)}, "each at least 1"),
         ({"head_channels": 0}, "head_channels 0 cannot be"),
+        ({"gate_bias": float("inf")}, "gate_bias inf cannot be"),
+        ({"stage_layers": (1, 10**9)}, "depth [0-9]+ cannot be: at most 10000 can be"),
         ({"input_dropout": 1}, "input_dropout 1 cannot be"),
         ({"dropout": -1}, "dropout -1 cannot be"),
     ],

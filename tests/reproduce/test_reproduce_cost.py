@@ -41,7 +41,8 @@ def test_each_recipe_is_measured_once_and_kept(tmp_path: Path, monkeypatch: pyte
             return {"in_use_bytes": 5}
         if len(jobs) == 1:
             return {"failed": "no luck", "stderr": ""}
-        return {"forward_seconds": 1.0, "backward_seconds": 2.0, "optimizer_seconds": 0.5, "memory_bytes": 9}
+        seconds = {"forward_seconds": 1.0, "backward_seconds": 2.0, "optimizer_seconds": 0.5}
+        return {**seconds, "memory_bytes": 9, "batch": 64, "ran": "reference", "device": "a CPU"}
 
     monkeypatch.setattr(step, "run_job", child)
     told: list[str] = []

@@ -12,10 +12,9 @@ def watched_split(metrics: Sequence[dict[str, Any]]) -> str:
     return "test" if any("test_top1_error" in line for line in metrics) else "validation"
 
 
-def watched_value(line: Mapping[str, Any], quantity: str) -> float:
-    """Of a run's epoch, a quantity (top1_error or loss) on the images that it was watched on."""
-    value: float = line[f"{'test' if f'test_{quantity}' in line else 'validation'}_{quantity}"]
-    return value
+def watched_value(line: Mapping[str, Any], quantity: str) -> Any:
+    """Of a run's epoch, a quantity on the images that it was watched on: top1_error, or loss (None if NaN)."""
+    return line[f"{'test' if f'test_{quantity}' in line else 'validation'}_{quantity}"]
 
 
 def reported_split(rows: Sequence[Mapping[str, Any]]) -> str:

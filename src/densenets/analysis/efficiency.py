@@ -31,9 +31,9 @@ def efficiency_rows(folders: Sequence[Path], *, measure: bool, announce: Callabl
         network, series (its kind), recipe, split (what the errors are of, test or validation), runs;
         errors of each seed, mean_error and deviation (None with
         fewer than two), in percent; parameters and multiply_adds (of a forward pass of one image);
-        training_seconds, the mean of the runs'; forward_ms, backward_ms, step_ms an image and memory_bytes of
-        a step, None where none was measured; step_failed; batch; curves, by epoch; paper_error, None: runs
-        of anybody's own have none.
+        training_seconds, the mean of the runs', None where none tells; forward_ms, backward_ms, step_ms an
+        image and memory_bytes of a step, None where none was measured; step_failed; batch; curves, by epoch;
+        paper_error, None: runs of anybody's own have none.
 
     Raises:
         InputError: a run is not finished, or the runs are of different data.
@@ -77,6 +77,8 @@ def _row(runs: Sequence[RunFacts], cost: dict[str, Any]) -> Row:
     facts = network_facts(first.recipe.name, first.description.config, first.step.sides)
     evaluations = [run.evaluation for run in runs if run.evaluation is not None]
     errors = [found["top1_error"] for found in evaluations]
+    # An evaluation that was made anew, with --out, does not know how long training took.
+    seconds = [found["training_seconds"] for found in evaluations if "training_seconds" in found]
     return {
         "network": first.network,
         "series": first.kind,
@@ -89,7 +91,7 @@ def _row(runs: Sequence[RunFacts], cost: dict[str, Any]) -> Row:
         "paper_error": None,
         "parameters": facts.total("parameters"),
         "multiply_adds": facts.total("multiply_adds"),
-        "training_seconds": statistics.fmean(found["training_seconds"] for found in evaluations),
+        "training_seconds": statistics.fmean(seconds) if seconds else None,
         **phases_per_image(cost),
         "memory_bytes": peak_bytes(cost),
         "step_failed": cost.get("failed"),

@@ -12,9 +12,10 @@ from densenets.analysis.curves import watched_split
 from densenets.benchmark.step import StepConfig, is_measured_step, measured_step
 from densenets.checkpoint import Description, read_description
 from densenets.errors import InputError
-from densenets.files import read_json, read_json_lines, write_json
+from densenets.files import read_json, write_json
 from densenets.models.zoo import kind_of
 from densenets.ops.execution import Execution
+from densenets.records import read_metrics, read_result, read_starts
 from densenets.training.recipe import Recipe, recipe_from_dict
 
 
@@ -101,19 +102,22 @@ def read_run(folder: Path) -> RunFacts:
     """
     if not (folder / "recipe.json").exists():
         raise InputError(f"{folder} is no run's folder (it has no recipe.json); name runs of densenets train")
-    evaluation, environment = folder / "evaluation.json", folder / "environment.json"
+    recipe, description = _read_recipe(folder / "recipe.json"), read_description(folder)
     return RunFacts(
         folder=folder,
-        recipe=_read_recipe(folder / "recipe.json"),
-        description=read_description(folder),
-        evaluation=read_json(evaluation) if evaluation.exists() else None,
-        metrics=tuple(read_json_lines(folder / "metrics.jsonl")),
-        starts=tuple(read_json(environment)) if environment.exists() else (),
+        recipe=recipe,
+        description=description,
+        evaluation=read_result(folder / "evaluation.json", description.classes),
+        metrics=tuple(read_metrics(folder / "metrics.jsonl")),
+        starts=tuple(read_starts(folder / "environment.json")),
     )
 
 
 def _read_recipe(file: Path) -> Recipe:
+    fields = read_json(file)
     try:
-        return recipe_from_dict(read_json(file))
-    except (KeyError, TypeError) as error:
+        recipe = recipe_from_dict(fields)
+        _ = recipe.model.config  # the name is one of the zoo
+    except InputError as error:
         raise InputError(f"{file} is no recipe of this version ({error})") from error
+    return recipe

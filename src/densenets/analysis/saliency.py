@@ -138,6 +138,7 @@ def saliency(
             missing or broken, or the network gives it no finite logits.
     """
     model = _densenet_of_pictures(checkpoint.model).to(device)
+    checkpoint.check_pictures()
     index = _class_index(checkpoint.classes, class_name) if class_name else None
     return (_image_saliency(model, checkpoint, path, index, device) for path in paths)
 

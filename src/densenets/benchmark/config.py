@@ -16,6 +16,7 @@ from densenets.benchmark.variants import (
 from densenets.errors import InputError
 from densenets.models.configs.base import NetworkConfig
 from densenets.models.zoo import named_config
+from densenets.schema import read
 
 Mode = Literal["train", "inference"]
 
@@ -89,7 +90,7 @@ class BenchmarkConfig:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> BenchmarkConfig:
         """The config that `to_dict` was made from."""
-        return cls(**{**fields, "sides": tuple(fields["sides"]), "variants": tuple(fields["variants"])})
+        return read(cls, fields, "not a benchmark")
 
 
 @dataclass(frozen=True)

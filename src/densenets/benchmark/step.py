@@ -12,10 +12,10 @@ from densenets.errors import InputError
 from densenets.models.configs.base import NetworkConfig
 from densenets.models.configs.families import config_from_dict
 from densenets.ops.execution import Execution
+from densenets.schema import fits
 from densenets.training.recipe import OptimizerRecipe, Recipe
 
 _WORKER = "densenets.benchmark.step_worker"
-_MEASURED = {"forward_seconds", "backward_seconds", "optimizer_seconds", "batch", "ran", "device"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,9 @@ def measured_step(config: StepConfig) -> dict[str, Any]:
 
 def is_measured_step(value: object) -> TypeGuard[dict[str, Any]]:
     """Whether a value that was read from a file is what `measured_step` returns of a step."""
-    return isinstance(value, dict) and value.keys() >= _MEASURED
+    from densenets.records import MeasuredStep  # which takes a library that a command's start does not need
+
+    return fits(MeasuredStep, value)
 
 
 def measured_memory(config: StepConfig) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from densenets.errors import InputError, unknown_name
+from densenets.limits import MOST_IMAGES, MOST_PIXELS, MOST_WORKERS
+from densenets.schema import read
 
 Normalization = Literal["channel", "scale", "imagenet"]
 AugmentationStep = Literal["resized-crop", "color-jitter", "lighting", "normalize", "mirror", "crop"]
@@ -61,7 +63,9 @@ class DataConfig:
         for step in ("resized-crop", "color-jitter"):
             if self.in_memory and step in self.augmentation:
                 raise InputError(f"{step} is for image folders, and {self.name} lies in memory")
-        if self.held_out < 0 or (self.held_out >= 1 and self.held_out != int(self.held_out)):
+        if not 0 <= self.held_out <= MOST_IMAGES or (
+            self.held_out >= 1 and self.held_out != int(self.held_out)
+        ):
             raise InputError(
                 f"held_out {self.held_out} cannot be: a whole number of images, or a share below 1"
             )
@@ -75,6 +79,10 @@ class DataConfig:
             raise InputError(
                 "image_size is at least 1 pixel, workers, padding and training_images at least 0"
             )
+        if max(self.image_size, self.padding) > MOST_PIXELS or self.workers > MOST_WORKERS:
+            raise InputError(f"image_size and padding are at most {MOST_PIXELS}, workers {MOST_WORKERS}")
+        if self.training_images > MOST_IMAGES or abs(self.split_seed) >= 2**63:
+            raise InputError(f"training_images are at most {MOST_IMAGES}, split_seed is a 64-bit number")
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> DataConfig:
@@ -83,11 +91,7 @@ class DataConfig:
         Raises:
             InputError: a field is missing, unknown or out of its range.
         """
-        try:
-            steps = tuple(fields["augmentation"])
-            return cls(**{**fields, "root": Path(fields["root"]), "augmentation": steps})
-        except (KeyError, TypeError) as error:
-            raise InputError(f"not the config of a data set: {error}") from error
+        return read(cls, fields, "not the config of a data set")
 
     @property
     def in_memory(self) -> bool:

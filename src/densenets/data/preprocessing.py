@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from densenets.errors import InputError
+from densenets.limits import MOST_PIXELS
+from densenets.schema import read
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -31,10 +34,17 @@ class Preprocessing:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if not len(self.mean) == len(self.std) == self.channels:
+        if self.channels < 1 or not len(self.mean) == len(self.std) == self.channels:
             raise InputError(f"mean and std need {self.channels} values each, one a channel")
-        if min(self.std) <= 0:
+        if not all(0 < value < math.inf for value in self.std):
             raise InputError(f"std {self.std} cannot be: each above 0")
+        if not all(math.isfinite(value) for value in self.mean):
+            raise InputError(f"mean {self.mean} cannot be: finite numbers are needed")
+        if self.resize > 2 * MOST_PIXELS or self.image_size > MOST_PIXELS:
+            raise InputError(
+                f"a crop of {self.image_size} from {self.resize} pixels is too large; at most {MOST_PIXELS} "
+                f"from {2 * MOST_PIXELS} can be"
+            )
         if not 0 < self.image_size <= self.resize:
             raise InputError(f"a crop of {self.image_size} cannot be taken from {self.resize} pixels")
 
@@ -49,10 +59,7 @@ class Preprocessing:
         Raises:
             InputError: a field is missing, unknown or out of its range.
         """
-        try:
-            return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
-        except (KeyError, TypeError) as error:
-            raise InputError(f"not a preprocessing: {error}") from error
+        return read(cls, fields, "not a preprocessing")
 
 
 def imagenet_preprocessing(channels: int, image_size: int, *, scale_only: bool) -> Preprocessing:

@@ -20,6 +20,7 @@ from densenets.data.preprocessing import (
 )
 from densenets.data.roles import training_folder
 from densenets.errors import InputError, unknown_name
+from densenets.files import read_text
 from densenets.models.configs.densenet import DenseNetConfig
 
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
@@ -80,19 +81,15 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     """
     if path.is_dir():
         return class_names(training_folder(path))
-    try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file or folder {path}") from error
-    except (UnicodeDecodeError, OSError) as error:
-        raise InputError(
-            f"{path} cannot be read as text ({error}); one class name a line is needed"
-        ) from error
-    names = tuple(line.strip() for line in lines)
+    if not path.exists():
+        raise InputError(f"there is no file or folder {path}")
+    names = tuple(line.strip() for line in read_text(path).rstrip().splitlines())
+    known: set[str] = set()
     for number, name in enumerate(names, start=1):
-        if not name or name in names[: number - 1]:
-            fault = f"names {name} again" if name else "is empty"
+        if not name or name in known:
+            fault = f"names {name:.100} again" if name else "is empty"
             raise InputError(f"line {number} of {path} {fault}; one class name a line is needed")
+        known.add(name)
     return names
 
 

@@ -15,20 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from densenets.checkpoint import save_checkpoint
+from densenets.checkpoint import EXACT, save_checkpoint, shape_text
 from densenets.data.preprocessing import Preprocessing
 from densenets.errors import InputError
 from densenets.interop.conventions import Pixels, choose_classes, choose_preprocessing
 from densenets.interop.keys import COUNTER
-from densenets.interop.weights import WeightsFile, read_file, shape_text
+from densenets.interop.weights import WeightsFile, read_file
 from densenets.models.configs.densenet import DenseNetConfig
 from densenets.models.create import build_network
-
-# A shorter number is held exactly by a longer one, so the values stay what they were.
-_EXACT = {
-    torch.float32: (torch.float32, torch.bfloat16, torch.float16),
-    torch.int64: (torch.int64, torch.int32),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +154,7 @@ def _accounted_for(file: WeightsFile, config: DenseNetConfig) -> tuple[dict[str,
         found, fitting = (shape_text(tensors[others[0]].shape) for tensors in (file.weights, expected))
         raise InputError(f"{_first(file, others)} is {found}, where {fitting} would fit the other weights")
     if inexact := [
-        key for key, value in file.weights.items() if value.dtype not in _EXACT[expected[key].dtype]
+        key for key, value in file.weights.items() if value.dtype not in EXACT[expected[key].dtype]
     ]:
         found, fitting = (
             str(tensors[inexact[0]].dtype).removeprefix("torch.") for tensors in (file.weights, expected)
@@ -178,7 +172,7 @@ def _accounted_for(file: WeightsFile, config: DenseNetConfig) -> tuple[dict[str,
 def _first(file: WeightsFile, keys: Sequence[str]) -> str:
     """The file, the first of some keys of ours by the file's name, and how many more there are."""
     more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
-    return f"{file.path}: {file.renaming.theirs(keys[0])}{more}"
+    return f"{file.path}: {file.renaming.theirs(keys[0]):.200}{more}"
 
 
 def _blocks(config: DenseNetConfig) -> str:

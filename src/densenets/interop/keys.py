@@ -16,7 +16,7 @@ from densenets.errors import InputError
 
 COUNTER = "num_batches_tracked"  # steps that a norm has seen, which its mean over all steps alone would need
 
-_PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "backbone.")
+_PREFIXES = re.compile(r"(?:module\.|model\.|_orig_mod\.|net\.|backbone\.)*")
 # What tools leave in a state dict: how many models were averaged (torch.optim.swa_utils), what thop counted.
 _WITHOUT_CONTENT = re.compile(r"n_averaged|(?:.+\.)?total_(?:ops|params)")
 
@@ -143,9 +143,8 @@ def rename(keys: Iterable[str]) -> Renaming:
 
 
 def _without_prefixes(key: str) -> str:
-    while prefix := next((p for p in _PREFIXES if key.startswith(p)), None):
-        key = key.removeprefix(prefix)
-    return key
+    match = _PREFIXES.match(key)
+    return key[match.end() :] if match else key
 
 
 def _module(key: str) -> str:

@@ -8,25 +8,20 @@ leave, in safetensors or PyTorch files.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import pickle
 import re
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from densenets.checkpoint import FORMAT, checkpoint_path, read_safetensors
+from densenets.checkpoint import FORMAT, checkpoint_path, read_checkpoint, read_safetensors, shape_text
 from densenets.errors import InputError
 from densenets.interop.keys import FORMS, Renaming, rename
 from densenets.models.configs.base import NetworkConfig
 from densenets.models.configs.densenet import BOTTLENECK_WIDTH, DenseNetConfig, Stem
-from densenets.models.configs.families import config_from_dict
+from densenets.torch_files import check_tensors, read_torch_file
 
 _LAYER = re.compile(r"features\.denseblock([0-9]{1,4})\.denselayer([0-9]{1,4})\..+")
 _CONVOLUTION_RANKS = (3, 4, 5)  # dimensions of a convolution's weight, of one, two or three spatial ones
@@ -84,7 +79,7 @@ class WeightsFile:
 
     def no_densenet(self, advice: str = "") -> InputError:
         """The error for a file that should hold a DenseNet, and what would be right."""
-        begin = ", ".join(list(self.renaming.keys)[:3])
+        begin = ", ".join(f"{key:.100}" for key in list(self.renaming.keys)[:3])
         forms = ", ".join(sorted(form.name for form in FORMS))
         return InputError(
             f"{self.path} holds no DenseNet in a form of keys that is known ({forms}); "
@@ -123,13 +118,19 @@ def read_network(
     if file.renaming.form:
         return weights, file.densenet_config(dropout)
     if file.is_ours:
-        return weights, config_from_dict(json.loads(file.metadata["model"]))
+        checkpoint = read_checkpoint(path)  # which checks the description before anything is built by it
+        return checkpoint.model.state_dict(), checkpoint.model.config
     if isinstance(named, DenseNetConfig):
         raise file.no_densenet("; another network is named by --model.name")
     head = weights.get(f"{named.head}.weight")
     images = [value.shape[1] for value in weights.values() if value.dim() == 4]
     if head is None or not images:
         raise InputError(f"{path} holds no {named.title}: {named.head}.weight or a convolution is missing")
+    if head.shape[1:2] != (named.num_features,) or not head.numel() or not images[0]:
+        raise InputError(
+            f"{path} holds no {named.title} of this name: {named.head}.weight is {shape_text(head.shape)}, "
+            f"which does not read {named.num_features} channels"
+        )
     return weights, dataclasses.replace(named, num_classes=head.shape[0], in_channels=images[0])
 
 
@@ -230,11 +231,6 @@ def _theta(transitions: Sequence[tuple[int, ...]]) -> float | None:
     return None
 
 
-def shape_text(shape: Sequence[int]) -> str:
-    """A shape as people write it, such as 12x48x3x3."""
-    return "x".join(str(size) for size in shape) or "()"
-
-
 def read_file(path: Path) -> WeightsFile:
     """The tensors of a file or of a run's folder, by our key names; of another network by its own.
 
@@ -252,22 +248,16 @@ def read_file(path: Path) -> WeightsFile:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     ours = {name: weights[key] for key, name in renaming.keys.items() if name is not None}
+    for name, value in ours.items():
+        if value.is_complex():
+            raise InputError(
+                f"{path}: {renaming.theirs(name):.200} has complex numbers, which no network here has"
+            )
     return WeightsFile(path, ours, renaming, metadata)
 
 
 def _read_pytorch(path: Path) -> dict[str, Tensor]:
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"there is no weights file {path}") from error
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path} is broken, or holds more than weights; it was not loaded, since that could run code"
-        ) from error
-    # What PyTorch's reader stumbles over in a file that it did not write, or that ends too early.
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, struct.error) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path} is not a whole PyTorch file ({reason})") from error
+    content = read_torch_file(path)
     for wrapper in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -275,4 +265,5 @@ def _read_pytorch(path: Path) -> dict[str, Tensor]:
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     ):
         raise InputError(f"{path} holds no state dict (names and tensors)")
+    check_tensors(content.items(), path)
     return content

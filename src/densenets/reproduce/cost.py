@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from densenets.benchmark.step import StepConfig, measured_step, step_seconds
+from densenets.benchmark.step import StepConfig, is_measured_step, measured_step, step_seconds
 from densenets.files import read_json, write_json
 from densenets.reproduce.plan import PlannedRun, cost_of, steps_of
 from densenets.training.recipe import OptimizerRecipe, Recipe
@@ -36,13 +36,14 @@ def measured_costs(
         if name in costs:
             continue
         file = folder / "costs" / f"{name}.json"
-        if file.exists():
-            by_step[step] = read_json(file)
+        kept = read_json(file) if file.exists() else None
+        if is_measured_step(kept):  # not of another version
+            by_step[step] = kept
         elif step not in by_step:
             announce(f"measuring a step of {name}")
             by_step[step] = measured_step(StepConfig.of_recipe(run.recipe))
         costs[name] = by_step[step]
-        if "failed" not in costs[name] and not file.exists():
+        if "failed" not in costs[name] and kept is not costs[name]:
             write_json(file, costs[name])
     return costs
 

@@ -10,8 +10,10 @@ from typing import Any, Literal
 from densenets.analysis.recipe_cost import RecipeCost, recipe_cost
 from densenets.data.facts import training_count
 from densenets.files import read_json
+from densenets.records import Failure
 from densenets.reproduce.config import ReproduceOptions
 from densenets.reproduce.targets import Entry, entries
+from densenets.schema import read
 from densenets.training.recipe import Recipe, changed
 
 State = Literal["new", "cut", "done", "failed"]
@@ -71,7 +73,10 @@ class PlannedRun:
     @property
     def failure(self) -> str:
         """Why it failed, in one line; empty if it did not."""
-        return str(read_json(self.failure_file)["reason"]) if self.state == "failed" else ""
+        if self.state != "failed":
+            return ""
+        what = f"{self.failure_file} is not readable; remove it to run again"
+        return read(Failure, read_json(self.failure_file), what)["reason"]
 
     def command(self) -> list[str]:
         """The command that trains it, from the start or from where it was cut."""

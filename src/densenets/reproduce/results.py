@@ -8,7 +8,7 @@ from typing import Any
 
 from densenets.analysis.curves import error_curves
 from densenets.benchmark.step import peak_bytes, phases_per_image
-from densenets.files import read_json, read_json_lines
+from densenets.records import CurvePoint, read_metrics, read_result
 from densenets.reproduce.plan import PlannedRun, cost_of
 
 Row = dict[str, Any]
@@ -39,7 +39,7 @@ def _row(runs: Sequence[PlannedRun], column: str, cost: dict[str, Any]) -> Row:
     arithmetic = cost_of(runs[0].recipe)
     evaluations = [found for run in runs if (found := _evaluation(run, column)) is not None]
     errors = [found["top1_error"] for found in evaluations]
-    metrics = [read_json_lines(run.folder / "metrics.jsonl") for run in runs]
+    metrics = [read_metrics(run.folder / "metrics.jsonl", CurvePoint) for run in runs]
     seconds = [found["training_seconds"] for found in evaluations if "training_seconds" in found]
     return {
         "network": entry.network,
@@ -64,7 +64,7 @@ def _row(runs: Sequence[PlannedRun], column: str, cost: dict[str, Any]) -> Row:
 def _evaluation(run: PlannedRun, column: str) -> dict[str, Any] | None:
     is_first = column == run.entry.columns[0]
     file = (run.folder if is_first else run.ten_crop_folder) / "evaluation.json"
-    return read_json(file) if file.exists() else None
+    return read_result(file)
 
 
 def _measured(cost: dict[str, Any]) -> Row:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -16,7 +15,9 @@ from densenets.children import STDERR_LINES, failure
 from densenets.errors import Interrupted
 from densenets.files import write_json
 from densenets.progress import progress_bar
+from densenets.records import RunStep
 from densenets.reproduce.plan import PlannedRun, steps_of
+from densenets.schema import parse_json, read
 from densenets.training.signals import StopRequest, stop_requests
 
 _LOOK_EVERY = 0.5  # seconds between two looks at a child
@@ -111,4 +112,7 @@ def _run_step(run: PlannedRun) -> int:
         # The end is enough: the file of a long run has megabytes, and is looked at again and again.
         metrics.seek(max(0, file.stat().st_size - _END_OF_METRICS))
         *whole, _ = metrics.read().split(b"\n")
-    return int(json.loads(whole[-1])["run_step"]) if whole else 0
+    if not whole:
+        return 0
+    what = f"the last line of {file} is none of a run's metrics"
+    return read(RunStep, parse_json(whole[-1], what, non_finite=True), what)["run_step"]

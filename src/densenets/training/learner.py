@@ -19,6 +19,7 @@ from densenets.errors import InputError
 from densenets.models.network import Network, all_logits
 from densenets.ops.sync_batch_norm import synchronize
 from densenets.training.recipe import OptimizerRecipe, Recipe
+from densenets.training.saved_state import check_weights, checked_moments
 from densenets.training.statistics import smallest_maps
 
 _MIXUP_STREAM, _DROPOUT_STREAM, _PATHS_STREAM = 1, 2, 3  # keep a step's random streams apart
@@ -165,9 +166,19 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Go on from `state_dict`.
+
+        Raises:
+            InputError: it is the state of another network or optimiser, or of none.
+        """
+        ours = self.state_dict()
+        for name in ("model", "averaged"):
+            check_weights(name, ours[name], state.get(name))
+        parameters = list(self.model.parameters())
+        moments = checked_moments(self.recipe.optimizer.name, parameters, state.get("optimizer"))
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        # Rates and decays are the recipe's, which is the same as the run's.
+        self.optimizer.load_state_dict({**ours["optimizer"], "state": moments})
         if self.averaged:
             self.averaged.load_state_dict(state["averaged"])
 

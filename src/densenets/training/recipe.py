@@ -6,6 +6,7 @@ Needs no PyTorch.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any, Literal
 from densenets.data.config import DataConfig
 from densenets.data.facts import DATA_FACTS
 from densenets.errors import InputError
+from densenets.limits import MOST_IMAGES
 from densenets.models.configs.base import NetworkConfig
 from densenets.models.configs.densenet import DenseNetConfig
 from densenets.models.zoo import named_config
 from densenets.ops.execution import Execution
+from densenets.schema import read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +71,13 @@ class OptimizerRecipe:
     """Largest norm of the whole gradient; 0 leaves it as it is."""
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < math.inf:
             raise InputError(f"learning_rate {self.learning_rate} cannot be: above 0 is needed")
         if not 0 <= self.momentum < 1:
             raise InputError(f"momentum {self.momentum} cannot be: a number in [0, 1) is needed")
         if self.nesterov and self.name == "sgd" and self.momentum == 0:
             raise InputError("nesterov needs a momentum above 0; or set --optimizer.no-nesterov")
-        if self.weight_decay < 0 or self.gradient_clip < 0:
+        if not 0 <= self.weight_decay < math.inf or not 0 <= self.gradient_clip < math.inf:
             raise InputError("weight_decay and gradient_clip cannot be below 0")
 
 
@@ -96,7 +99,7 @@ class ScheduleRecipe:
     def __post_init__(self) -> None:
         if list(self.milestones) != sorted(self.milestones) or not all(0 < m <= 1 for m in self.milestones):
             raise InputError(f"milestones {self.milestones} cannot be: ascending shares in (0, 1]")
-        if not 0 < self.peak < 1 or self.factor <= 0 or self.warmup_epochs < 0:
+        if not 0 < self.peak < 1 or not 0 < self.factor < math.inf or not 0 <= self.warmup_epochs < math.inf:
             raise InputError("peak is in (0, 1), factor above 0, warmup_epochs at least 0")
 
 
@@ -143,12 +146,12 @@ class TrainingRecipe:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulation", "log_every"):
-            if getattr(self, name) < 1:
+            if not 1 <= getattr(self, name) <= MOST_IMAGES:
                 raise InputError(f"{name} {getattr(self, name)} cannot be: at least 1 is needed")
         if not 0 <= self.label_smoothing < 1 or not 0 <= self.ema_decay < 1:
             raise InputError("label_smoothing and ema_decay are in [0, 1)")
         for name in ("mixup", "companion_weight", "checkpoint_minutes", "seed", "statistics_batches"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < 2**63:
                 raise InputError(f"{name} {getattr(self, name)} cannot be: at least 0 is needed")
 
 
@@ -185,19 +188,12 @@ class Recipe:
 
 
 def recipe_from_dict(fields: dict[str, Any]) -> Recipe:
-    """The recipe that `to_dict` was made from."""
-    model = {**fields["model"], "block_layers": tuple(fields["model"]["block_layers"])}
-    if model["weights"] is not None:
-        model["weights"] = Path(model["weights"])
-    schedule = {**fields["schedule"], "milestones": tuple(fields["schedule"]["milestones"])}
-    return Recipe(
-        name=fields["name"],
-        model=ModelRecipe(**model),
-        data=DataConfig.from_dict(fields["data"]),
-        optimizer=OptimizerRecipe(**fields["optimizer"]),
-        schedule=ScheduleRecipe(**schedule),
-        training=TrainingRecipe(**fields["training"]),
-    )
+    """The recipe that `to_dict` was made from; fields that it lacks, as older ones may, have their defaults.
+
+    Raises:
+        InputError: a field is missing, unknown, of another type or out of its range.
+    """
+    return read(Recipe, fields, "not a recipe")
 
 
 def changed(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:

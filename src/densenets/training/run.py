@@ -13,7 +13,7 @@ Others add to it: step-cost-*.json, what a training step took where it was measu
 
 from __future__ import annotations
 
-import pickle
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,16 @@ from densenets.files import (
     disk_errors,
     json_text,
     read_json,
-    read_json_lines,
     write_atomically,
     write_bytes,
     write_json,
 )
+from densenets.records import EpochEnd, read_metrics, read_starts
+from densenets.schema import read
+from densenets.torch_files import read_torch_file
 from densenets.training.recipe import Recipe, differences
+
+_MOST = 2**53  # steps and images
 
 
 @dataclass
@@ -56,6 +60,14 @@ class Progress:
     images: int = 0
     best_error: float = float("inf")
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not all(0 <= count <= _MOST for count in (self.epoch, self.step, self.images, self.wrong)):
+            raise InputError(f"epoch, step, images and wrong are counts, got {self}")
+        if not math.isfinite(self.loss) or not 0 <= self.seconds < math.inf or not self.best_error >= 0:
+            raise InputError(f"loss, seconds and best_error are numbers, got {self}")
+        if (self.step > 0) != (self.images > 0):
+            raise InputError(f"{self.step} steps on {self.images} images cannot be")
 
     def next_epoch(self) -> None:
         """Begin the next epoch."""
@@ -95,7 +107,9 @@ class RunFolder:
             raise InputError(
                 f"{self.path} holds a run; go on with it by --resume, or name another folder with --out"
             )
-        changed = differences(recipe.to_dict(), read_json(self.path / "recipe.json"))
+        file = self.path / "recipe.json"
+        what = f"{file} is no recipe of a run; it is broken or not ours"
+        changed = differences(recipe.to_dict(), read(dict[str, Any], read_json(file), what))
         if changed:
             raise InputError(
                 f"{self.path} holds another recipe's run; they differ in {', '.join(changed[:5])}; "
@@ -111,7 +125,10 @@ class RunFolder:
         Raises:
             InputError: it isn't; the line says in what it differs.
         """
-        noted = read_json(self.data) if self.data.exists() else {}
+        noted: dict[str, Any] = {}
+        if self.data.exists():
+            what = f"{self.data} is no list of a run's data; it is broken or not ours"
+            noted = read(dict[str, Any], read_json(self.data), what)
         last = self.checkpoint("last")
         if not self.data.exists() and last.exists():  # an older version's run
             noted = {"classes": list(read_description(last).classes)}
@@ -128,7 +145,7 @@ class RunFolder:
         if not self.state.exists():
             write_json(self.data, data)
         file = self.path / "environment.json"
-        write_json(file, [*(read_json(file) if file.exists() else []), environment])
+        write_json(file, [*read_starts(file), environment])
 
     def save_state(self, progress: Progress, learner: dict[str, Any]) -> None:
         """Write the state to go on from, atomically.
@@ -147,13 +164,14 @@ class RunFolder:
         """
         if not self.state.exists():
             return None
+        advice = "remove it to train from the start, or train into another --out"
         try:
-            state = torch.load(self.state, map_location="cpu", weights_only=True)
-            return Progress(**state["progress"]), state["learner"]
-        except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            raise InputError(
-                f"{self.state} is damaged; remove it to train from the start, or train into another --out"
-            ) from error
+            state = read_torch_file(self.state)
+            if not isinstance(state, dict) or not isinstance(state.get("learner"), dict):
+                raise InputError("it holds no state of a run")
+            return read(Progress, state.get("progress"), "progress"), state["learner"]
+        except InputError as error:
+            raise InputError(f"{self.state} is damaged; {advice} ({error})") from error
 
     def add_metrics(self, line: dict[str, Any]) -> None:
         """Add a line to the metrics; the line's "run_step" says after which step of the run."""
@@ -170,7 +188,7 @@ class RunFolder:
         """
         kept = [
             line
-            for line in read_json_lines(self.metrics)
+            for line in read_metrics(self.metrics, EpochEnd)
             if line["run_step"] <= run_step and (line["kind"] != "epoch" or line["epoch"] <= epochs)
         ]
         text = "".join(json_text(line) + "\n" for line in kept)

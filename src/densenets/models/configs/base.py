@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self, get_args
 
 from densenets.errors import InputError
+from densenets.limits import MOST_CHANNELS, MOST_CLASSES, MOST_LAYERS, MOST_STAGES
+from densenets.schema import read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,7 @@ class NetworkConfig(ABC):
     def __post_init__(self) -> None:
         if self.num_classes < 0:
             raise InputError(f"num_classes must be at least 0, got {self.num_classes}")
+        self._check_at_most(MOST_CLASSES, num_classes=self.num_classes)
         self._check_at_least_1("in_channels")
         if self.spatial_dims not in self.known_dims:
             known = " or ".join(", ".join(str(dims) for dims in self.known_dims).rsplit(", ", 1))
@@ -116,21 +119,36 @@ class NetworkConfig(ABC):
         Raises:
             InputError: a field is missing, unknown or out of its range.
         """
-        try:
-            return cls(**{key: _from_json(value) for key, value in fields.items() if key != "family"})
-        except (KeyError, TypeError) as error:
-            raise InputError(f"not a {cls.title}'s config: {error}") from error
+        return read(
+            cls, {key: fields[key] for key in fields if key != "family"}, f"not a {cls.title}'s config"
+        )
 
-    def _check_at_least_1(self, *fields: str) -> None:
+    def _check_at_least_1(self, *fields: str, most: int = MOST_CHANNELS) -> None:
         for field in fields:
             if getattr(self, field) < 1:
                 raise InputError(f"{field} {getattr(self, field)} cannot be: at least 1 is needed")
+            self._check_at_most(most, **{field: getattr(self, field)})
+
+    def _check_at_most(self, most: float, **fields: float) -> None:
+        for field, value in fields.items():
+            if value > most:
+                raise InputError(f"{field} {value} cannot be: at most {most} can be")
+
+    def _check_stages(self, field: str) -> None:
+        """Check that a field, with a number a stage, has not too many."""
+        if len(getattr(self, field)) > MOST_STAGES:
+            raise InputError(f"{field} has {len(getattr(self, field))} numbers; at most {MOST_STAGES} can be")
+
+    def _check_depth(self) -> None:
+        """Check, once the fields are, that there are not too many layers."""
+        self._check_at_most(MOST_LAYERS, depth=self.depth)
 
     def _check_one_each(self, field: str, count: int) -> None:
         """Check that a field has a number of at least 1 for each of `count` stages."""
         numbers = getattr(self, field)
         if len(numbers) != count or min(numbers) < 1:
             raise InputError(f"{field} {numbers} cannot be: {count} numbers are needed, each at least 1")
+        self._check_at_most(MOST_CHANNELS, **{field: max(numbers)})
 
     def _check_known(self, **kinds: Any) -> None:
         """Check that fields have one of the values of their `Literal`."""
@@ -147,7 +165,3 @@ class NetworkConfig(ABC):
 
 def _as_json(value: Any) -> Any:
     return [_as_json(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _from_json(value: Any) -> Any:
-    return tuple(_from_json(item) for item in value) if isinstance(value, list) else value

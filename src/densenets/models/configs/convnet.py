@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import ClassVar, Literal, Self, get_args
 
 from densenets.errors import InputError
+from densenets.limits import MOST_CHANNELS, MOST_PIXELS, MOST_VALUES
 from densenets.models.configs.base import NetworkConfig
 
 Pooling = Literal["none", "max", "average"]
+
+MOST_CONVOLUTIONS = 256
+MOST_KERNEL = 255  # pixels of a kernel's side, and of a stride
 
 POOL_KERNEL, POOL_STRIDE = 3, 2  # overlapping pooling; windows may reach beyond the border
 
@@ -41,6 +46,12 @@ class ConvLayer:
         """Pixels along a side behind the convolution."""
         padding = 2 * (self.kernel // 2) if self.padded else 0
         return (side + padding - self.kernel) // self.stride + 1
+
+    def smallest(self, side: int) -> int:
+        """The fewest pixels along a side that leave so many behind the layer, and one before its pooling."""
+        convolved = side if self.pooling == "none" else POOL_STRIDE * side
+        padding = 2 * (self.kernel // 2) if self.padded else 0
+        return max(1, (convolved - 1) * self.stride + self.kernel - padding)
 
     def pooled(self, side: int) -> int:
         """Pixels along a side behind the pooling, for one of so many before it."""
@@ -76,20 +87,27 @@ class ConvNetConfig(NetworkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_at_least_1("image_size")
+        self._check_at_least_1("image_size", most=MOST_PIXELS)
         if not self.layers:
             raise InputError("layers () cannot be: at least 1 is needed")
+        self._check_at_most(MOST_CONVOLUTIONS, layers=len(self.layers))
         for number, layer in enumerate(self.layers, start=1):
             if min(layer.channels, layer.kernel, layer.stride) < 1:
                 raise InputError(f"layer {number}: channels, kernel and stride are at least 1")
+            if layer.channels > MOST_CHANNELS or max(layer.kernel, layer.stride) > MOST_KERNEL:
+                raise InputError(
+                    f"layer {number}: channels are at most {MOST_CHANNELS}, kernel and stride {MOST_KERNEL}"
+                )
             if layer.pooling not in get_args(Pooling):
                 raise InputError(
                     f"layer {number}: pooling '{layer.pooling}' is unknown; known: none, max, average"
                 )
             self._check_probabilities(dropout=layer.dropout)
         self._check_probabilities(input_dropout=self.input_dropout)
-        if self.weight_deviation < 0:
+        if not 0 <= self.weight_deviation < math.inf:
             raise InputError(f"weight_deviation {self.weight_deviation} cannot be: at least 0 is needed")
+        for number, values in self.companions():
+            self._check_at_most(MOST_VALUES, **{f"layer {number}: what its companion reads,": values})
 
     @property
     def depth(self) -> int:
@@ -104,10 +122,10 @@ class ConvNetConfig(NetworkConfig):
     @cached_property  # every forward pass asks
     def smallest_size(self) -> int:
         """The smallest image side, in pixels, that leaves the last maps a pixel."""
-        size = 1
-        while min(min(pair) for pair in self.sides(size)) < 1:
-            size += 1
-        return size
+        needed = 1  # pixels behind a layer, from the last one to the image
+        for layer in reversed(self.layers):
+            needed = layer.smallest(needed)
+        return needed
 
     def sides(self, side: int) -> list[tuple[int, int]]:
         """Pixels along a side behind each layer's convolution and behind its pooling."""
@@ -136,16 +154,3 @@ class ConvNetConfig(NetworkConfig):
         """
         config = super().for_images(num_classes, in_channels, size)
         return dataclasses.replace(config, image_size=size)
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Self:
-        """The config that `to_dict` was made from.
-
-        Raises:
-            InputError: a field is missing, unknown or out of its range.
-        """
-        try:
-            layers = tuple(ConvLayer(**layer) for layer in fields["layers"])
-        except (KeyError, TypeError) as error:
-            raise InputError(f"not a {cls.title}'s config: {error}") from error
-        return super().from_dict({**fields, "layers": layers})

@@ -50,6 +50,8 @@ class DenseNetConfig(NetworkConfig):
             raise InputError(
                 f"block_layers {self.block_layers} cannot be: every block needs at least 1 layer"
             )
+        self._check_stages("block_layers")
+        self._check_depth()
         self._check_at_least_1("growth_rate", "stem_channels")
         if not 0 < self.compression <= 1:
             raise InputError(

@@ -25,6 +25,6 @@ def config_from_dict(fields: dict[str, Any]) -> NetworkConfig:
         InputError: the family is unknown, or a field is missing, unknown or out of its range.
     """
     family = fields.get("family", DenseNetConfig.family)
-    if family not in FAMILIES:
-        raise InputError(f"network family '{family}' is unknown; known: {', '.join(FAMILIES)}")
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise InputError(f"network family '{family!s:.50}' is unknown; known: {', '.join(FAMILIES)}")
     return FAMILIES[family].from_dict(fields)

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from densenets.errors import InputError
+from densenets.limits import MOST_CHANNELS
 from densenets.models.configs.base import NetworkConfig
+
+MOST_COLUMNS = 12  # 2,048 convolutions along the longest path of a block
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +38,14 @@ class FractalNetConfig(NetworkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_at_least_1("columns")
+        self._check_at_least_1("columns", most=MOST_COLUMNS)
         if not self.block_channels or min(self.block_channels) < 1:
             raise InputError(
                 f"block_channels {self.block_channels} cannot be: a number of at least 1 a block"
             )
+        self._check_stages("block_channels")
+        self._check_depth()
+        self._check_at_most(MOST_CHANNELS, block_channels=max(self.block_channels))
         if len(self.block_dropout) != len(self.block_channels):
             raise InputError(
                 f"block_dropout {self.block_dropout} cannot be: {len(self.block_channels)} probabilities "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -43,8 +44,12 @@ class HighwayConfig(NetworkConfig):
         super().__post_init__()
         if not self.stage_layers or any(layers < 0 for layers in self.stage_layers):
             raise InputError(f"stage_layers {self.stage_layers} cannot be: a number of at least 0 a stage")
+        self._check_stages("stage_layers")
+        self._check_depth()
         self._check_one_each("stage_channels", len(self.stage_layers))
         self._check_at_least_1("head_channels")
+        if not math.isfinite(self.gate_bias):
+            raise InputError(f"gate_bias {self.gate_bias} cannot be: a finite number is needed")
         self._check_probabilities(input_dropout=self.input_dropout, dropout=self.dropout)
 
     @property

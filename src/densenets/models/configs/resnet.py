@@ -62,6 +62,8 @@ class ResNetConfig(NetworkConfig):
         super().__post_init__()
         if not self.stage_units or any(units < 1 for units in self.stage_units):
             raise InputError(f"stage_units {self.stage_units} cannot be: every stage needs at least 1 unit")
+        self._check_stages("stage_units")
+        self._check_depth()
         self._check_one_each("stage_channels", len(self.stage_units))
         self._check_at_least_1("stem_channels")
         self._check_known(unit=ResidualUnit, shortcut=Shortcut, stem=Stem, initialization=Fan)

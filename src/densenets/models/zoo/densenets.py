@@ -11,7 +11,7 @@ import re
 from densenets.models.configs.densenet import DenseNetConfig
 from densenets.models.zoo.entries import PublishedErrors, ZooEntry, layers_of, table2
 
-_CIFAR_NAME = re.compile(r"densenet(?:-(?P<variant>b|c|bc))?-(?P<depth>\d+)-(?P<growth>\d+)")
+_CIFAR_NAME = re.compile(r"densenet(?:-(?P<variant>b|c|bc))?-(?P<depth>\d{1,6})-(?P<growth>\d{1,6})")
 _CIFAR_BLOCKS = 3
 _CIFAR_STEM_CHANNELS = 16
 

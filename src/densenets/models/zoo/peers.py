@@ -234,7 +234,7 @@ PEERS: dict[str, ZooEntry] = {
     )
 }
 
-_DEPTH_WIDTH = r"(\d+)(?:-(\d+))?"
+_DEPTH_WIDTH = r"(\d{1,6})(?:-(\d{1,6}))?"
 
 # A form of names, what it builds from the numbers in the name, and how people are told of it.
 _RULES: tuple[tuple[str, Callable[..., NetworkConfig], str], ...] = (
@@ -243,10 +243,10 @@ _RULES: tuple[tuple[str, Callable[..., NetworkConfig], str], ...] = (
     (rf"preact-resnet{_DEPTH_WIDTH}", _preact_resnet, "preact-resnetDEPTH[-WIDTH][-basic]"),
     (rf"preact-resnet{_DEPTH_WIDTH}-basic", partial(_preact_resnet, basic=True), ""),
     (rf"stochastic-depth-{_DEPTH_WIDTH}", _stochastic_depth, "stochastic-depth-DEPTH[-WIDTH]"),
-    (r"wrn-(\d+)-(\d+)", _wide_resnet, "wrn-DEPTH-WIDENING"),
-    (r"highway-(\d+)-(\d+)", _highway, "highway-DEPTH-WIDTH"),
+    (r"wrn-(\d{1,6})-(\d{1,6})", _wide_resnet, "wrn-DEPTH-WIDENING"),
+    (r"highway-(\d{1,6})-(\d{1,6})", _highway, "highway-DEPTH-WIDTH"),
 )
-_FRACTALNET = re.compile(r"fractalnet-(\d+)(?:-(\d+))?(-drop-path)?")
+_FRACTALNET = re.compile(r"fractalnet-(\d{1,6})(?:-(\d{1,6}))?(-drop-path)?")
 
 PEER_FORMS = (*(form for _, _, form in _RULES if form), "fractalnet-DEPTH-CHANNELS[-drop-path]")
 

@@ -60,13 +60,13 @@ def result(overview: Overview) -> Values | None:
     found = overview.evaluation
     if not found:
         return None
+    loss = "a loss that is not a number" if found["loss"] is None else f"a loss of {found['loss']:.4f} nats"
     right = found["images"] - round(found["top1_error"] * found["images"] / 100)
     images = f"{found['images']:,} {images_text(found.get('split', 'test'))}"
     return {
         "sentence": (
             f"{right:,} of {images} are classified right: a top-1 error of "
-            f"{found['top1_error']:.2f}%, a top-5 error of {found['top5_error']:.2f}% and a loss of "
-            f"{found['loss']:.4f} nats."
+            f"{found['top1_error']:.2f}%, a top-5 error of {found['top5_error']:.2f}% and {loss}."
         )
     }
 

@@ -37,7 +37,7 @@ def write_page(overview: Overview, path: Path) -> int:
     Raises:
         InputError: the folder cannot be written, or the disk is full.
     """
-    page = page_text(overview).encode()
+    page = page_text(overview).encode(errors="backslashreplace")
     write_bytes(path, page)
     return len(page)
 
