@@ -14,7 +14,7 @@ import pytest
 from units import instruction_sets
 
 from densenets.errors import InputError
-from densenets.ops.native import library
+from densenets.ops.native import interface, library
 from densenets.ops.native.library import INSTRUCTION_SET_VARIABLE, Library, load_library
 
 HEADER = Path(__file__).parents[3] / "src/densenets/ops/native/interface.h"
@@ -26,9 +26,9 @@ built = pytest.mark.skipif(not instruction_sets(), reason="the native kernels we
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where the library is looked for, empty; what is loaded already is forgotten for the test alone."""
     monkeypatch.setattr(library, "_FOLDER", tmp_path)
-    load_library.cache_clear()
+    library._find_library.cache_clear()
     yield tmp_path
-    load_library.cache_clear()
+    library._find_library.cache_clear()
 
 
 def test_a_library_that_was_not_built(folder: Path):
@@ -108,7 +108,7 @@ def struct_of_header() -> list[tuple[str, type]]:
 
 def test_the_struct_is_that_of_the_header():
     expected = struct_of_header()
-    found = [(name, kind) for name, kind, *_ in library.Unit._fields_]
+    found = [(name, kind) for name, kind, *_ in interface.Unit._fields_]
     assert [name for name, _ in found] == [name for name, _ in expected]
     assert found == expected
 
@@ -117,9 +117,9 @@ def test_the_struct_is_as_large_as_that_of_the_header():
     class OfHeader(ctypes.Structure):
         _fields_ = struct_of_header()
 
-    assert ctypes.sizeof(library.Unit) == ctypes.sizeof(OfHeader)
+    assert ctypes.sizeof(interface.Unit) == ctypes.sizeof(OfHeader)
     for name, _ in struct_of_header():
-        assert getattr(library.Unit, name).offset == getattr(OfHeader, name).offset, name
+        assert getattr(interface.Unit, name).offset == getattr(OfHeader, name).offset, name
 
 
 @built
