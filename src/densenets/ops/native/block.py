@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,8 +46,7 @@ class NativeBlock:
             features=array(features, self._dtype, features.shape),
             keep_bottlenecks=len(result.bottlenecks) > 0,
         )
-        self._parts = (interface.BlockUnit * len(tensors.parameters))()
-        self._describe_units()
+        self._parts = interface.block_units(self._describe_units())
         self._call.parts = ctypes.cast(self._parts, ctypes.POINTER(interface.BlockUnit))
         if plan.training:
             moments, of_bottlenecks = result.feature_moments, result.bottleneck_moments
@@ -91,27 +92,28 @@ class NativeBlock:
         kernels.block_backward(call)
         return found
 
-    def _describe_units(self) -> None:
-        units, channels = self._plan.units, self._call.in_channels
-        for index, part in enumerate(self._parts):
-            first = index % units == 0
-            self._describe_unit(part, index, channels if first else self._width)
+    def _describe_units(self) -> Iterator[tuple[Any, ...]]:
+        """The fields of each unit's struct; the gradients' are the backward pass's."""
+        units, channels, real = self._plan.units, self._call.in_channels, self._real
+        running, keep = self._tensors.running, self._tensors.keep
+        for index, (scale, shift, weight) in enumerate(self._tensors.parameters):
+            made, _, *kernel = weight.shape
+            read = channels if index % units == 0 else self._width
+            vector = (read,)
+            yield (
+                *three_sides(kernel),
+                made,
+                self._plan.epsilons[index],
+                array(scale, real, vector),
+                array(shift, real, vector),
+                array(weight, real, (made, read, *kernel)),
+                array(running[index].mean, real, vector) if running else 0,
+                array(running[index].variance, real, vector) if running else 0,
+                array(keep[index], torch.uint8, (self._pixels, made)) if keep else 0,
+                *(0, 0, 0),
+            )
             if index % units == units - 1:
-                channels += part.out_channels
-
-    def _describe_unit(self, part: interface.BlockUnit, index: int, channels: int) -> None:
-        """A unit that reads so many channels."""
-        scale, shift, weight = self._tensors.parameters[index]
-        real, vector, kernel = self._real, (channels,), weight.shape[2:]
-        part.taps, part.out_channels = three_sides(kernel), weight.shape[0]
-        part.epsilon = self._plan.epsilons[index]
-        part.scale, part.shift = array(scale, real, vector), array(shift, real, vector)
-        part.weight = array(weight, real, (weight.shape[0], channels, *kernel))
-        if self._tensors.running:
-            mean, variance = self._tensors.running[index]
-            part.mean, part.variance = array(mean, real, vector), array(variance, real, vector)
-        if self._tensors.keep:
-            part.keep = array(self._tensors.keep[index], torch.uint8, (self._pixels, part.out_channels))
+                channels += made
 
     def _address_of_bottlenecks(self, bottlenecks: Tensor) -> int:
         kept = self._call.keep_bottlenecks

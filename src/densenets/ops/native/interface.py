@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 INTERFACE_VERSION = 2  # kInterfaceVersion
@@ -100,6 +101,18 @@ class Block(ctypes.Structure):
     ]
 
 
+_BLOCK_UNIT = struct.Struct("3i q d 9P")  # its fields
+
+
+def block_units(fields: Iterable[tuple[Any, ...]]) -> ctypes.Array[BlockUnit]:
+    """Structs of these fields, in their order, a null pointer being 0; arrays are spread out.
+
+    By ctypes alone it would take a tenth of a millisecond for each hundred of them.
+    """
+    packed = [_BLOCK_UNIT.pack(*values) for values in fields]
+    return (BlockUnit * len(packed)).from_buffer_copy(b"".join(packed))
+
+
 class _Field(ctypes.Structure):
     """`Field` of interface.h."""
 
@@ -111,14 +124,14 @@ Layout = list[tuple[str, int, int]]
 
 def layout_here() -> Layout:
     """Name, offset and size of every struct and, behind it, of its fields."""
-    return [entry for struct in (Unit, BlockUnit, Block) for entry in _layout_of(struct)]
+    return [entry for kind in (Unit, BlockUnit, Block) for entry in _layout_of(kind)]
 
 
-def _layout_of(struct: type[ctypes.Structure]) -> Iterator[tuple[str, int, int]]:
-    yield struct.__name__, 0, ctypes.sizeof(struct)
-    for name, *_ in struct._fields_:
-        field = getattr(struct, name)
-        yield f"{struct.__name__}.{name}", field.offset, field.size
+def _layout_of(kind: type[ctypes.Structure]) -> Iterator[tuple[str, int, int]]:
+    yield kind.__name__, 0, ctypes.sizeof(kind)
+    for name, *_ in kind._fields_:
+        field = getattr(kind, name)
+        yield f"{kind.__name__}.{name}", field.offset, field.size
 
 
 def layout_of(functions: ctypes.CDLL) -> Layout:

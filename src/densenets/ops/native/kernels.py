@@ -96,7 +96,7 @@ class NativeKernels:
         call.accumulate = accumulate
         call.weight_gradient = array(gradients.weight, unit.weight.dtype, unit.weight.shape)
         if sums is not None:
-            call.sum_1, call.sum_2 = _addresses(sums.unbind(), unit.scale.dtype, x.shape[1])
+            call.sum_1, call.sum_2 = _two_rows(sums, unit.scale.dtype, x.shape[1])
         self._functions.densenets_backward(self._index, ctypes.byref(call))
         return gradients
 
@@ -214,6 +214,11 @@ def _addresses(vectors: Sequence[Tensor], dtype: torch.dtype, length: int) -> li
     return [array(vector, dtype, (length,)) for vector in vectors]
 
 
+def _two_rows(sums: Tensor, dtype: torch.dtype, length: int) -> tuple[int, int]:
+    rows = matrix(sums, dtype, (2, length))
+    return rows.address, rows.address + rows.stride * rows.size
+
+
 def _set_gradient(
     call: interface.Unit,
     gradient: Tensor,
@@ -227,10 +232,10 @@ def _set_gradient(
     if completion is None:
         return [rows]
     result = matrix(completion.result, dtype, shape)
-    vectors = (completion.mean, *completion.sums.unbind())
-    mean, sum_1, sum_2 = _addresses(vectors, accumulation_type(dtype), shape[1])
-    call.result, call.result_stride, call.result_mean = result.address, result.stride, mean
-    call.result_sum_1, call.result_sum_2, call.result_count = sum_1, sum_2, completion.pixels
+    real, channels = accumulation_type(dtype), shape[1:]
+    call.result, call.result_stride = result.address, result.stride
+    call.result_mean, call.result_count = array(completion.mean, real, channels), completion.pixels
+    call.result_sum_1, call.result_sum_2 = _two_rows(completion.sums, real, *channels)
     return [rows, result]
 
 

@@ -51,7 +51,7 @@ def array(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> int:
     # The order is that of the cheapest: a step passes hundreds of tensors here.
     if tensor.dtype is dtype and tensor.is_cpu and tensor.is_contiguous() and tensor.shape == shape:
         address = tensor.data_ptr()
-        if (address or 0 in shape) and address % _SIZES[dtype] == 0 and not tensor.is_neg():
+        if (address or 0 in shape) and address % _SIZES[dtype] == 0:
             return address
     raise _refusal(tensor, dtype, shape, "without gaps")
 
