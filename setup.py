@@ -93,7 +93,10 @@ setup(
                 f"{FOLDER}/{source}"
                 for source in (*PORTABLE, DISPATCH, *(f"kernels_{name}.cpp" for name in SETS))
             ],
-            depends=[os.fspath(header) for header in sorted(Path(FOLDER).glob("*.h"))],
+            # All of them, on every machine: the fingerprint is of all.
+            depends=[
+                os.fspath(path) for path in sorted(Path(FOLDER).iterdir()) if path.suffix in (".cpp", ".h")
+            ],
             language="c++",
             optional=True,
         )

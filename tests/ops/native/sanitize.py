@@ -28,7 +28,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-FLAGS = "-fsanitize=address,undefined -fno-omit-frame-pointer -g1 -O1"
+FLAGS = "-fsanitize=address,undefined -fno-omit-frame-pointer -g1 -O1 -w"
 LIBRARY = Path("densenets/ops/native")  # in the folder of a build
 FINDING = re.compile(r"runtime error: |ERROR: AddressSanitizer")
 
@@ -48,6 +48,7 @@ def main() -> int:
     if shutil.which("gcc") is None:
         print("no compiler, so there are no native kernels to look at")
         return 0
+    sys.path.insert(0, str(ROOT / "src"))
     with tempfile.TemporaryDirectory() as temporary:
         folder = build((arguments.keep or Path(temporary)).resolve(), short=arguments.short)
         if not FINDING.search(run_child(folder, "--broken").stderr):
@@ -57,7 +58,10 @@ def main() -> int:
 
 
 def build(folder: Path, *, short: bool) -> Path:
-    """The folder of the sanitized library, which is built where it is missing."""
+    """The folder of the sanitized library, which is built where these sources' is missing."""
+    from densenets.ops.native.sources import fingerprint
+
+    folder /= f"{fingerprint(ROOT / 'src' / LIBRARY)}-{'short' if short else 'long'}"
     library = folder / LIBRARY / f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}"
     if not library.is_file():
         print("building", library, flush=True)
@@ -83,7 +87,6 @@ def build(folder: Path, *, short: bool) -> Path:
 
 def best_instruction_set() -> dict[str, str]:
     """For the environment of a build, the set that the installed library would take."""
-    sys.path.insert(0, str(ROOT / "src"))
     from densenets.ops.native.library import load_library
 
     return {"DENSENETS_INSTRUCTION_SETS": load_library().instruction_sets[-1]}
