@@ -4,6 +4,10 @@
 #include <cstdlib>
 #include <new>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace densenets {
 
 namespace {
@@ -11,6 +15,18 @@ namespace {
 constexpr size_t kPage = 4096;
 constexpr int kCallsOfReview = 1024;  // some steps of a network, whose calls want more and less in turn
 constexpr size_t kKeptAnyway = 1 << 20;
+
+// For AddressSanitizer: of a piece of memory only so many bytes may be touched, and there is some that may not.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr size_t kGuard = 64;
+void bound(char* begin, size_t used, size_t size) {
+  ASAN_UNPOISON_MEMORY_REGION(begin, used);
+  ASAN_POISON_MEMORY_REGION(begin + used, size - used);
+}
+#else
+constexpr size_t kGuard = 0;
+void bound(char*, size_t, size_t) {}
+#endif
 
 std::atomic<int64_t> refused{0};
 
@@ -45,15 +61,24 @@ void Memory::shrink() {
 }
 
 void Memory::release() {
+  if (begin_) bound(begin_, size_, size_);
   std::free(begin_);
   begin_ = nullptr;
   size_ = 0;
 }
 
+char* Workspace::whole(size_t bytes) {
+  char* begin = whole_.reserve(bytes, bytes);
+  bound(begin, bytes, whole_.size());
+  return begin;
+}
+
 Slices Workspace::slices(int parts, size_t bytes) {
-  const size_t needed = (bytes + kPage - 1) / kPage * kPage, count = static_cast<size_t>(parts);
+  const size_t needed = (bytes + kGuard + kPage - 1) / kPage * kPage, count = static_cast<size_t>(parts);
   if (step_ < needed || count * step_ > slices_.size()) step_ = needed;
-  return {slices_.reserve(count * step_, count * needed), step_};
+  const Slices slices = {slices_.reserve(count * step_, count * needed), step_};
+  for (int part = 0; part < parts; part++) bound(slices.of(part), bytes, step_);
+  return slices;
 }
 
 void Workspace::end_call() {

@@ -36,7 +36,7 @@ struct Slices {
 // What a call needs: memory of its own, and some for each part of the work. Both may throw std::bad_alloc.
 class Workspace {
  public:
-  char* whole(size_t bytes) { return whole_.reserve(bytes, bytes); }
+  char* whole(size_t bytes);
   // Where the slices lie stays the same from call to call, while they fit: a part finds its lines in its cache.
   Slices slices(int parts, size_t bytes);
 
