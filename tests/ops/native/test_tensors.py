@@ -141,7 +141,7 @@ def test_every_tensor_of_a_unit_is_looked_at(part: str, wrong: Callable[[Tensor]
         unit = replace(unit, moments=moments)
     else:
         unit = replace(unit, **{part: wrong(getattr(unit, part))})
-    with pytest.raises((RuntimeError, ValueError, KeyError)):
+    with pytest.raises((RuntimeError, ValueError)):
         NativeKernels().forward(unit, out, statistics=False)
 
 

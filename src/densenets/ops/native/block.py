@@ -14,7 +14,7 @@ from densenets.ops.block_plan import BlockPlan, BlockResult, BlockTensors
 from densenets.ops.kernels import UnitParameters, accumulation_type
 from densenets.ops.native import interface
 from densenets.ops.native.kernels import NativeKernels, three_sides
-from densenets.ops.native.tensors import array, check_apart, data_type, whole
+from densenets.ops.native.tensors import array, arrays, check_apart, data_type, whole
 
 
 class NativeBlock:
@@ -99,16 +99,14 @@ class NativeBlock:
         for index, (scale, shift, weight) in enumerate(self._tensors.parameters):
             made, _, *kernel = weight.shape
             read = channels if index % units == 0 else self._width
-            vector = (read,)
+            vectors = arrays((scale, shift, *(running[index] if running else ())), real, (read,))
             yield (
                 *three_sides(kernel),
                 made,
                 self._plan.epsilons[index],
-                array(scale, real, vector),
-                array(shift, real, vector),
+                *vectors[:2],
                 array(weight, real, (made, read, *kernel)),
-                array(running[index].mean, real, vector) if running else 0,
-                array(running[index].variance, real, vector) if running else 0,
+                *(vectors[2:] or (0, 0)),
                 array(keep[index], torch.uint8, (self._pixels, made)) if keep else 0,
                 *(0, 0, 0),
             )

@@ -14,7 +14,7 @@ from torch import Tensor
 from densenets.errors import InputError
 from densenets.ops.kernels import Completion, Moments, Unit, UnitParameters, accumulation_type
 from densenets.ops.native import interface, library
-from densenets.ops.native.tensors import Rows, array, check_apart, data_type, matrix
+from densenets.ops.native.tensors import Rows, array, arrays, check_apart, data_type, matrix
 
 
 class NativeKernels:
@@ -47,17 +47,17 @@ class NativeKernels:
 
     def statistics(self, x: Tensor) -> Moments:
         """Of the columns of P x C."""
-        pixels, channels = x.shape
+        number, (pixels, channels) = data_type(x.dtype), x.shape
         rows, moments = matrix(x, x.dtype, (pixels, channels)), _empty_moments(x, channels)
         self._functions.densenets_statistics(
             self._index,
-            data_type(x.dtype),
+            number,
             torch.get_num_threads(),
             rows.address,
             pixels,
             channels,
             rows.stride,
-            *_addresses(moments, moments.mean.dtype, channels),
+            *arrays(moments, moments.mean.dtype, (channels,)),
         )
         return moments
 
@@ -70,7 +70,7 @@ class NativeKernels:
         call.output, call.output_stride = rows.address, rows.stride
         moments = _empty_moments(out, channels) if statistics else None
         if moments is not None:
-            found = _addresses(moments, moments.mean.dtype, channels)
+            found = arrays(moments, moments.mean.dtype, (channels,))
             call.output_mean, call.output_variance = found
         self._functions.densenets_forward(self._index, ctypes.byref(call))
         return moments
@@ -156,7 +156,7 @@ class NativeKernels:
         rows = matrix(x_gradient, unit.x.dtype, read[0].shape)
         check_apart(rows, *read)
         call.input_gradient, call.input_gradient_stride = rows.address, rows.stride
-        call.scale_gradient, call.shift_gradient = _addresses(found[:2], unit.scale.dtype, rows.shape[1])
+        call.scale_gradient, call.shift_gradient = arrays(found[:2], unit.scale.dtype, (rows.shape[1],))
 
     def peak(self, dtype: torch.dtype, threads: int, seconds: float) -> float:
         """Floating-point operations per second of a loop of multiply-adds alone, in GFLOP/s."""
@@ -184,10 +184,11 @@ def _call(unit: Unit) -> tuple[interface.Unit, Rows]:
     out_channels, in_channels, *kernel = unit.weight.shape
     if unit.pool and min(unit.sides) < 2:
         raise RuntimeError("a bug of densenets: the native kernels were to pool a side of one pixel")
+    number = data_type(x.dtype)
     rows = matrix(x, x.dtype, (unit.batch * math.prod(unit.sides), in_channels))
-    mean, variance, scale, shift = _addresses((*unit.moments, unit.scale, unit.shift), real, in_channels)
+    mean, variance, scale, shift = arrays((*unit.moments, unit.scale, unit.shift), real, (in_channels,))
     call = interface.Unit(
-        data_type=data_type(x.dtype),
+        data_type=number,
         threads=torch.get_num_threads(),
         batch=unit.batch,
         sides=three_sides(unit.sides),
@@ -208,10 +209,6 @@ def _call(unit: Unit) -> tuple[interface.Unit, Rows]:
         call.keep = array(unit.keep, torch.uint8, (unit.out_pixels, out_channels))
         call.keep_scale = unit.keep_scale
     return call, rows
-
-
-def _addresses(vectors: Sequence[Tensor], dtype: torch.dtype, length: int) -> list[int]:
-    return [array(vector, dtype, (length,)) for vector in vectors]
 
 
 def _two_rows(sums: Tensor, dtype: torch.dtype, length: int) -> tuple[int, int]:

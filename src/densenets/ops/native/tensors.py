@@ -6,6 +6,7 @@ or write memory that is not its own. `python -O` leaves these checks in.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -42,18 +43,31 @@ def data_type(dtype: torch.dtype) -> int:
     return DATA_TYPES[dtype]
 
 
+def arrays(tensors: Sequence[Tensor], dtype: torch.dtype, shape: tuple[int, ...]) -> list[int]:
+    """The addresses of tensors without gaps, each of this type and shape.
+
+    Raises:
+        RuntimeError: one is another tensor.
+    """
+    # A step passes hundreds of tensors here, so what is asked of each is what is cheap to ask.
+    size, empty, addresses = _SIZES[dtype], 0 in shape, []
+    for tensor in tensors:
+        if tensor.dtype is dtype and tensor.is_cpu and tensor.is_contiguous() and tensor.shape == shape:
+            address = tensor.data_ptr()
+            if (address or empty) and not address % size:
+                addresses.append(address)
+                continue
+        raise _refusal(tensor, dtype, shape, "without gaps")
+    return addresses
+
+
 def array(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> int:
     """The address of a tensor without gaps, of this type and shape.
 
     Raises:
         RuntimeError: it is another tensor.
     """
-    # The order is that of the cheapest: a step passes hundreds of tensors here.
-    if tensor.dtype is dtype and tensor.is_cpu and tensor.is_contiguous() and tensor.shape == shape:
-        address = tensor.data_ptr()
-        if (address or 0 in shape) and address % _SIZES[dtype] == 0:
-            return address
-    raise _refusal(tensor, dtype, shape, "without gaps")
+    return arrays((tensor,), dtype, shape)[0]
 
 
 def matrix(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, int]) -> Rows:
