@@ -2,21 +2,29 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+KERNELS := setup.py src/densenets/ops/native/sources.py $(wildcard src/densenets/ops/native/*.cpp src/densenets/ops/native/*.h)
 
-.PHONY: help install demo test check format clean
+.PHONY: help install demo test check sanitize format clean
 
 help:
 	@echo "make demo     train a DenseNet on real handwritten digits, show the result, write its report"
 	@echo "make test     run every test"
 	@echo "make check    formatting, lint and types"
+	@echo "make sanitize look for memory errors in the C++ kernels, in about a minute"
 	@echo "make install  the package with its tools in $(VENV), which the others do first"
 
+# Two steps, for what the first has just built is not to be built again by the second.
 install: $(VENV)/.installed
+	@$(MAKE) --no-print-directory $(VENV)/.kernels
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(VENV)/.kernels
+
+$(VENV)/.kernels: $(KERNELS)
+	$(BIN)/python setup.py --quiet build_ext --inplace
 	@touch $@
 
 demo: install
@@ -31,6 +39,9 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+sanitize: install
+	$(BIN)/python tests/ops/native/sanitize.py --short
 
 format: install
 	$(BIN)/ruff format .

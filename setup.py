@@ -1,49 +1,87 @@
 """Builds the native kernels; everything else about the package is in pyproject.toml.
 
-Where there is no C++ compiler the package is installed without them, and says so when it is asked.
+Where there is no C++ compiler the package is installed without them, and says so when it is asked. Where the
+compiler lacks an instruction set, they are built without it. Two variables of the environment change what is
+built: DENSENETS_CXXFLAGS is added to the flags, DENSENETS_INSTRUCTION_SETS names the instruction sets
+beside the portable code.
 """
 
 import os
 import platform
+import runpy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CCompilerError
 
 FOLDER = "src/densenets/ops/native"
-# No -ffast-math: NaN and infinity must come out where they come in.
-COMMON = ["-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-ffp-contract=fast", "-fvisibility=hidden"]
+# No -ffast-math: NaN and infinity must come out where they come in. -g0: Python's own flags ask for debug
+# information, five times the code. GCC 12 warns of its own AVX-512 headers (its bug 105593).
+COMMON = [
+    *["-std=c++17", "-O3", "-g0", "-fPIC", "-fno-math-errno", "-ffp-contract=fast", "-fvisibility=hidden"],
+    "-Wno-maybe-uninitialized",
+]
 AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx2", "-mfma", "-mbmi2"]
 # The portable code comes first: of functions that several objects have, the linker keeps the first one's.
-SOURCES = {"dispatch.cpp": [], "block.cpp": [], "kernels_portable.cpp": []}
+PORTABLE = ["kernels_portable.cpp", "block.cpp", "checks.cpp", "layout.cpp", "workspace.cpp"]
+DISPATCH = "dispatch.cpp"  # knows the instruction sets that were built, by macros
+SETS = {}  # flags of each one's kernels_*.cpp
 if platform.machine() in ("x86_64", "AMD64"):
-    SOURCES |= {
-        "kernels_avx2.cpp": ["-mavx2", "-mfma"],
-        "kernels_avx512.cpp": AVX512,
-        "kernels_avx512_bf16.cpp": [*AVX512, "-mavx512bf16"],
-        "kernels_amx.cpp": [*AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
+    SETS = {
+        "avx2": ["-mavx2", "-mfma"],
+        "avx512": AVX512,
+        "avx512_bf16": [*AVX512, "-mavx512bf16"],
+        "amx": [*AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
     }
 
 
 class BuildKernels(build_ext):
-    """Compiles each source with the flags of its instruction set."""
+    """Compiles each source with the flags of its instruction set, on all cores."""
 
     def build_extension(self, extension: Extension) -> None:
         """Compile and link; setuptools goes on without an optional extension that fails."""
         extra = os.environ.get("DENSENETS_CXXFLAGS", "").split()
-        objects = []
-        for source, flags in SOURCES.items():
-            objects += self.compiler.compile(
-                [f"{FOLDER}/{source}"],
-                output_dir=self.build_temp,
-                depends=extension.depends,
-                extra_postargs=[*COMMON, *flags, *extra],
-            )
+        wanted = os.environ.get("DENSENETS_INSTRUCTION_SETS", " ".join(SETS)).split()
+        fingerprint = runpy.run_path(f"{FOLDER}/sources.py")["fingerprint"](Path(FOLDER))
+        flags = [*COMMON, f'-DDENSENETS_FINGERPRINT="{fingerprint}"', *extra]
+        with ThreadPoolExecutor(_cores()) as pool:
+            # The longest first.
+            special = {
+                name: pool.submit(self._compile, f"kernels_{name}.cpp", [*flags, *SETS[name]])
+                for name in reversed(SETS)
+                if name in wanted
+            }
+            portable = [pool.submit(self._compile, source, flags) for source in PORTABLE]
+        objects = [made for compiled in portable for made in compiled.result()]
+        built = {
+            name: compiled.result() for name, compiled in special.items() if not self._failed(name, compiled)
+        }
+        macros = [f"-DDENSENETS_{name.upper()}" for name in built]
+        objects += self._compile(DISPATCH, [*flags, *macros])
+        objects += [made for name in SETS if name in built for made in built[name]]
         target = Path(self.get_ext_fullpath(extension.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         self.compiler.link_shared_object(
             objects, os.fspath(target), target_lang="c++", extra_postargs=["-pthread", *extra]
         )
+
+    def _compile(self, source, flags):
+        return self.compiler.compile([f"{FOLDER}/{source}"], output_dir=self.build_temp, extra_postargs=flags)
+
+    def _failed(self, name, compiled):
+        error = compiled.exception()
+        if error is None:
+            return False
+        if not isinstance(error, CCompilerError):
+            raise error
+        self.warn(f"the native kernels are built without {name}: {error}")
+        return True
+
+
+def _cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 setup(
@@ -51,8 +89,14 @@ setup(
     ext_modules=[
         Extension(
             "densenets.ops.native._kernels",
-            [f"{FOLDER}/{source}" for source in SOURCES],
-            depends=[os.fspath(header) for header in sorted(Path(FOLDER).glob("*.h"))],
+            [
+                f"{FOLDER}/{source}"
+                for source in (*PORTABLE, DISPATCH, *(f"kernels_{name}.cpp" for name in SETS))
+            ],
+            # All of them, on every machine: the fingerprint is of all.
+            depends=[
+                os.fspath(path) for path in sorted(Path(FOLDER).iterdir()) if path.suffix in (".cpp", ".h")
+            ],
             language="c++",
             optional=True,
         )

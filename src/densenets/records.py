@@ -126,16 +126,15 @@ def read_metrics(path: Path, epoch: type[MetricsLine] = EpochLine) -> list[Row]:
         what = f"line {number} of {path} is none of a run's metrics"
         if read(MetricsLine, line, what)["kind"] == "epoch":
             read(epoch, line, what)
-            if epoch is not EpochEnd and not _is_watched(line):
-                raise InputError(
-                    f"{what}: an epoch has the error and the loss of validation or of test images"
-                )
+            if not _is_watched(line, epoch):
+                raise InputError(f"{what}: it lacks what the validation or test images gave")
     return lines
 
 
-def _is_watched(line: Row) -> bool:
-    """Whether an epoch's line has error and loss of the same images, beside those of training."""
-    return any(f"{split}_top1_error" in line and f"{split}_loss" in line for split in ("validation", "test"))
+def _is_watched(line: Row, epoch: type[MetricsLine]) -> bool:
+    """Whether an epoch's line has what is needed of the images that the run was watched on."""
+    quantities = {CurvePoint: ("top1_error",), EpochLine: ("top1_error", "loss")}.get(epoch, ())
+    return any(all(f"{split}_{q}" in line for q in quantities) for split in ("validation", "test"))
 
 
 def read_result(path: Path, classes: Sequence[str] | None = None) -> Row | None:

@@ -13,7 +13,7 @@ def watched_split(metrics: Sequence[dict[str, Any]]) -> str:
 
 
 def watched_value(line: Mapping[str, Any], quantity: str) -> Any:
-    """Of a run's epoch, a quantity on the images that it was watched on: top1_error, or loss (None if NaN)."""
+    """Of a run's epoch, a quantity on the images it was watched on: top1_error, or loss (None if NaN)."""
     return line[f"{'test' if f'test_{quantity}' in line else 'validation'}_{quantity}"]
 
 

@@ -1,22 +1,26 @@
 # ruff: noqa: T201 - prints are what it is for
-"""Look for memory errors and undefined behaviour in the native kernels. By hand; pytest does not run this.
+"""Look for memory errors and undefined behaviour in the native kernels; pytest does not run this.
 
-    python tests/ops/native/sanitize.py [--keep FOLDER]
+    python tests/ops/native/sanitize.py [--short] [--keep FOLDER]
 
 Builds the library anew with GCC's AddressSanitizer and UndefinedBehaviorSanitizer, into a temporary folder
 (or FOLDER, where a second run finds it again), and runs units of all the tests' shapes on it in a child
 process: every instruction set and data type, 1 to 3 threads, forward and backward, in matrices that end where
-their values end, so that a read past the last one is seen. Steps of small networks follow. Takes some
-minutes, most of them for the compiler.
-Prints each finding with its stack, and exits with 1 where there are any. Results are compared as in the
-tests, but one that is off is only printed: the tests are the place to judge it.
+their values end, so that a read past the last one is seen; without memory too. Then steps of small networks.
+Takes some minutes, most of them for the compiler; --short, which `make sanitize` and CI run, about one: the
+portable code and the best instruction set, with some of the shapes.
+Prints each finding with its stack, and exits with 1 where there are any, or where a call that is broken on
+purpose isn't found. Results are compared as in the tests, but one that is off is only printed: the tests are
+the place to judge it.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -24,7 +28,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-FLAGS = "-fsanitize=address,undefined -fno-omit-frame-pointer -g -O1"
+FLAGS = "-fsanitize=address,undefined -fno-omit-frame-pointer -g1 -O1 -w"
 LIBRARY = Path("densenets/ops/native")  # in the folder of a build
 FINDING = re.compile(r"runtime error: |ERROR: AddressSanitizer")
 
@@ -33,18 +37,31 @@ def main() -> int:
     """Build, run, report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--keep", type=Path, help="build into this folder, or use what it holds")
+    parser.add_argument("--short", action="store_true", help="two instruction sets and some shapes")
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--broken", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run is not None:
-        run_units(arguments.run)
+        use_library(arguments.run)
+        make_broken_call() if arguments.broken else run_units(short=arguments.short)
         return 0
+    if shutil.which("gcc") is None:
+        print("no compiler, so there are no native kernels to look at")
+        return 0
+    sys.path.insert(0, str(ROOT / "src"))
     with tempfile.TemporaryDirectory() as temporary:
-        folder = (arguments.keep or Path(temporary)).resolve()
-        return report(run_child(build(folder)))
+        folder = build((arguments.keep or Path(temporary)).resolve(), short=arguments.short)
+        if not FINDING.search(run_child(folder, "--broken").stderr):
+            print("the sanitizers don't see a read past the end of an array")
+            return 1
+        return report(run_child(folder, *["--short"] * arguments.short))
 
 
-def build(folder: Path) -> Path:
-    """The folder of the sanitized library, which is built where it is missing."""
+def build(folder: Path, *, short: bool) -> Path:
+    """The folder of the sanitized library, which is built where these sources' is missing."""
+    from densenets.ops.native.sources import fingerprint
+
+    folder /= f"{fingerprint(ROOT / 'src' / LIBRARY)}-{'short' if short else 'long'}"
     library = folder / LIBRARY / f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}"
     if not library.is_file():
         print("building", library, flush=True)
@@ -59,7 +76,7 @@ def build(folder: Path) -> Path:
                 folder / "objects",
             ],
             cwd=ROOT,
-            env={**os.environ, "DENSENETS_CXXFLAGS": FLAGS},
+            env={**os.environ, "DENSENETS_CXXFLAGS": FLAGS, **(best_instruction_set() if short else {})},
             check=True,
             stdout=subprocess.DEVNULL,
         )
@@ -68,7 +85,14 @@ def build(folder: Path) -> Path:
     return library.parent
 
 
-def run_child(folder: Path) -> subprocess.CompletedProcess[str]:
+def best_instruction_set() -> dict[str, str]:
+    """For the environment of a build, the set that the installed library would take."""
+    from densenets.ops.native.library import load_library
+
+    return {"DENSENETS_INSTRUCTION_SETS": load_library().instruction_sets[-1]}
+
+
+def run_child(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Python knows nothing of the sanitizer: its runtime has to be there before everything else.
 
     So has C++'s, whose exceptions it follows.
@@ -87,7 +111,7 @@ def run_child(folder: Path) -> subprocess.CompletedProcess[str]:
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests/helpers")]),
     }
     return subprocess.run(
-        [sys.executable, __file__, "--run", folder],
+        [sys.executable, __file__, "--run", folder, *options],
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
@@ -104,13 +128,26 @@ def report(child: subprocess.CompletedProcess[str]) -> int:
     return 1 if findings or child.returncode else 0
 
 
-def run_units(folder: Path) -> None:
-    """In the child: all the units, and how many they were."""
-    import torch
-
+def use_library(folder: Path) -> None:
+    """In the child: the library is this folder's."""
     from densenets.ops.native import library
 
     library._FOLDER = folder
+    library.load_library()
+
+
+def make_broken_call() -> None:
+    """In the child: the statistics of twice as many values as there are."""
+    from densenets.ops.native.library import load_library
+
+    values, moments = (ctypes.c_float * 4000)(), (ctypes.c_float * 2)()
+    mean, variance = ctypes.byref(moments), ctypes.byref(moments, 4)
+    load_library().functions.densenets_statistics(0, 0, 1, values, 8000, 1, 1, mean, variance)
+
+
+def run_units(*, short: bool) -> None:
+    """In the child: all the units, and how many they were."""
+    import torch
     from unit_checks import (
         check_accumulation,
         check_backward,
@@ -123,30 +160,58 @@ def run_units(folder: Path) -> None:
     from densenets.ops.native.kernels import NativeKernels
 
     checks = (check_forward, check_backward, check_accumulation, check_batch_statistics)
-    shapes = (*SHAPES, *random_shapes(16), *random_shapes(24, seed=1))
+    shapes = SHAPES[::3] if short else (*SHAPES, *random_shapes(16), *random_shapes(24, seed=1))
     cases = [(check, shape) for shape in shapes for check in checks]
     cases += [(check_stem, shape) for shape in STEM_SHAPES]
+    all_threads = (1, 3) if short else (1, 2, 3)
     for name in instruction_sets():
         for dtype in DTYPES:
-            for threads in (1, 2, 3):
+            for threads in all_threads:
                 torch.set_num_threads(threads)
                 for check, shape in cases:
                     try:
                         check(NativeKernels(name), shape, dtype, margin=0)
                     except AssertionError as error:
                         print(f"off, {name}, {dtype}, {threads} threads: {check.__name__}, {shape}: {error}")
-            print(f"{name}, {dtype}: {3 * len(cases)} checks ran", flush=True)
-    run_networks(instruction_sets()[-1])
+            print(f"{name}, {dtype}: {len(all_threads) * len(cases)} checks ran", flush=True)
+    run_without_memory()
+    run_networks(instruction_sets()[-1], short=short)
 
 
-def run_networks(name: str) -> None:
+def run_without_memory() -> None:
+    """In the child: units whose first, second or third piece of memory is refused."""
+    import torch
+    from units import Shape, make
+
+    from densenets.ops.native.kernels import NativeKernels
+    from densenets.ops.native.library import load_library, release_memory
+
+    kernels, refused = NativeKernels(), 0
+    for shape in (Shape(2, (7, 5), 37, 17, kernel=3), Shape(2, (8, 6), 37, 17, pool=True)):
+        example = make(shape, torch.float32, margin=0)
+        x_gradient = torch.empty_like(example.unit.x)
+        for number in (1, 2, 3):
+            release_memory()
+            load_library().functions.densenets_refuse_memory(number)
+            try:
+                kernels.backward(
+                    example.unit, example.gradient, None, x_gradient, accumulate=False, sums=None
+                )
+            except MemoryError:
+                refused += 1
+    load_library().functions.densenets_refuse_memory(0)
+    print(f"{refused} units without memory ran", flush=True)
+
+
+def run_networks(name: str, *, short: bool) -> None:
     """In the child: steps of whole networks, whose blocks are single calls."""
     import torch
     from network_steps import CASES, case_config, case_images, step
 
     from densenets.models.densenet import DenseNet
 
-    for case in CASES:
+    cases = ["bottleneck", "plain volume", "large stem"] if short else list(CASES)
+    for case in cases:
         for execution in ("fused", "fused-lean"):
             for training in (True, False):
                 model = DenseNet(case_config(case), execution).train(training)
@@ -154,7 +219,7 @@ def run_networks(name: str) -> None:
                 for bfloat16 in (False, True):
                     with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
                         step(model, x)
-    print(f"{name}: steps of {len(CASES)} networks ran", flush=True)
+    print(f"{name}: steps of {len(cases)} networks ran", flush=True)
 
 
 if __name__ == "__main__":

@@ -217,17 +217,18 @@ class Backward {
                           kBlock<K>),
         view_(backward_view(unit, taps_)), groups_(groups_of<Real>(in_, kMaxVectors)), sums_(sums_of<K>(view_)) {}
 
-  void run() {
+  void run(Workspace& workspace) {
     const int parts = parts_of(unit_, geometry_);
     Real *coefficients, *completion;
     gradients_ = {nullptr, nullptr, taps_ * out_ * columns_, in_};
-    scratch_of_caller().lay_out([&](auto&& take) {
+    lay_out(workspace, [&](auto&& take) {
       take(weight_, packed_weight_size<K>(view_));
       take(coefficients, Affine<Real>::size(in_));
       take(completion, Completion<K>::size(out_));
       take(gradients_.weight, parts * gradients_.weight_size);
       take(gradients_.channels, 2 * parts * in_);
     });
+    slices_ = slices_for(workspace, parts, [&](auto&& take) { Arrays().list(*this, take); });
     const Affine<Real> affine(unit_, coefficients);
     const Completion<K> complete(unit_, completion);
     pack_in_parallel(unit_, sums_, [&](int64_t begin, int64_t end) {
@@ -249,22 +250,25 @@ class Backward {
     Packed* pairs;  // the same, pixel by pixel, where products take pairs; matrices want whole lines of them
     Packed* activations;
     Real* tile;
+
+    template <class Take>
+    void list(const Backward& unit, Take&& take) {
+      const int64_t halo = unit.geometry_.largest_halo(), own = unit.geometry_.largest_box();
+      take(rows, halo);
+      take(inputs, own * unit.geometry_.sources());
+      take(next_inputs, own * unit.geometry_.sources());
+      take(segments, unit.taps_ * unit.sum_blocks_);
+      take(gradients, (halo + 1) * unit.sum_blocks_ * kBlock<K>);
+      take(pairs, K::in_matrices ? unit.pair_blocks_ * kMatrixSide * pixel_line(halo) / K::pair
+                                 : halo * unit.pair_blocks_ * kBlock<K>);
+      take(activations, kGroupBlocks * unit.activation_block_);
+      take(tile, own * kGroupColumns);
+    }
   };
 
   void run_part(const Affine<Real>& affine, const Completion<K>& complete, int part, BoxRange range) {
-    const int64_t halo = geometry_.largest_halo(), own = geometry_.largest_box(), sources = geometry_.sources();
     Arrays arrays;
-    scratch_of_part().lay_out([&](auto&& take) {
-      take(arrays.rows, halo);
-      take(arrays.inputs, own * sources);
-      take(arrays.next_inputs, own * sources);
-      take(arrays.segments, taps_ * sum_blocks_);
-      take(arrays.gradients, (halo + 1) * sum_blocks_ * kBlock<K>);
-      take(arrays.pairs, K::in_matrices ? pair_blocks_ * kMatrixSide * pixel_line(halo) / K::pair
-                                        : halo * pair_blocks_ * kBlock<K>);
-      take(arrays.activations, kGroupBlocks * activation_block_);
-      take(arrays.tile, own * kGroupColumns);
-    });
+    place(slices_.of(part), [&](auto&& take) { arrays.list(*this, take); });
     gradients_.clear(part);
     list_inputs(geometry_.box(range.begin), arrays.rows, arrays.inputs);
     for (int64_t i = range.begin; i < range.end; i++) {
@@ -346,6 +350,7 @@ class Backward {
   const int64_t sums_;
   Real* weight_;
   GradientSums<Real> gradients_;
+  Slices slices_;
 };
 
 }  // namespace DENSENETS_ISA

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "checks.h"
 #include "dispatch.h"
 
 namespace densenets {
@@ -17,11 +18,10 @@ void* at(void* array, int64_t element, int64_t bytes) {
 
 class BlockRun {
  public:
-  BlockRun(const DataTypeKernels& kernels, const Block& block)
-      : kernels_(kernels), block_(block), bytes_(bytes_of(block.data_type)),
-        real_bytes_(block.data_type == kFloat64 ? 8 : 4),
-        pixels_(block.batch * block.sides[0] * block.sides[1] * block.sides[2]),
-        width_(block.units == 2 ? block.parts[0].out_channels : 0) {}
+  BlockRun(const DataTypeKernels& kernels, const Block& block, Workspace& workspace)
+      : kernels_(kernels), block_(block), workspace_(workspace), bytes_(bytes_of(block.data_type)),
+        real_bytes_(real_bytes(block.data_type)), pixels_(pixels_of(block)),
+        width_(block.units == 2 && block.layers > 0 ? block.parts[0].out_channels : 0) {}
 
   void forward() const {
     int64_t channels = block_.in_channels;
@@ -33,7 +33,7 @@ class BlockRun {
         last.output_mean = moments(channels);
         last.output_variance = moments(block_.channels + channels);
       }
-      kernels_.forward(last);
+      unit_forward(kernels_, last, workspace_);
       channels += last.out_channels;
     }
   }
@@ -130,7 +130,7 @@ class BlockRun {
       first.output_mean = bottleneck_moments(layer, 0);
       first.output_variance = bottleneck_moments(layer, 1);
     }
-    kernels_.forward(first);
+    unit_forward(kernels_, first, workspace_);
   }
 
   // Where the gradient of a unit's result is, and what completes it in training.
@@ -153,7 +153,7 @@ class BlockRun {
     unit.accumulate = 1;
     unit.sum_1 = sums(0);
     unit.sum_2 = sums(block_.channels);
-    kernels_.backward(unit);
+    unit_backward(kernels_, unit, workspace_);
   }
 
   void bottleneck_backward(int64_t layer, int64_t channels, Unit& last) const {
@@ -165,7 +165,7 @@ class BlockRun {
       last.sum_1 = block_.bottleneck_sums;
       last.sum_2 = second_sums;
     }
-    kernels_.backward(last);
+    unit_backward(kernels_, last, workspace_);
     Unit first = feature_unit(part(layer, 0), channels);
     complete(first, block_.bottleneck_gradient, width_, bottleneck(layer), width_, bottleneck_moments(layer, 0),
              block_.bottleneck_sums, second_sums);
@@ -174,14 +174,21 @@ class BlockRun {
 
   const DataTypeKernels& kernels_;
   const Block& block_;
+  Workspace& workspace_;
   const int64_t bytes_, real_bytes_, pixels_;
   const int64_t width_;  // of a bottleneck
 };
 
 }  // namespace
 
-void block_forward(const DataTypeKernels& kernels, const Block& block) { BlockRun(kernels, block).forward(); }
+void block_forward(const DataTypeKernels& kernels, const Block& block, Workspace& workspace) {
+  check_block(block);
+  BlockRun(kernels, block, workspace).forward();
+}
 
-void block_backward(const DataTypeKernels& kernels, const Block& block) { BlockRun(kernels, block).backward(); }
+void block_backward(const DataTypeKernels& kernels, const Block& block, Workspace& workspace) {
+  check_block_backward(block);
+  BlockRun(kernels, block, workspace).backward();
+}
 
 }  // namespace densenets

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import math
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from densenets.ops.block_plan import BlockPlan, BlockResult, BlockTensors
-from densenets.ops.kernels import UnitParameters
-from densenets.ops.native import library
-from densenets.ops.native.kernels import DATA_TYPES, NativeKernels, three_sides
+from densenets.ops.kernels import UnitParameters, accumulation_type
+from densenets.ops.native import interface
+from densenets.ops.native.kernels import NativeKernels, three_sides
+from densenets.ops.native.tensors import array, arrays, check_apart, data_type, whole
 
 
 class NativeBlock:
@@ -24,33 +28,38 @@ class NativeBlock:
 
     def __init__(self, result: BlockResult, tensors: BlockTensors, plan: BlockPlan) -> None:
         self._result, self._tensors, self._plan = result, tensors, plan
-        self._parts = (library.BlockUnit * len(tensors.parameters))()
-        for index, part in enumerate(self._parts):
-            self._describe_unit(part, index)
-        made = [parameters.weight.shape[0] for parameters in tensors.parameters]
-        batch, *sides, channels = result.features.shape
-        self._call = library.Block(
-            data_type=DATA_TYPES[result.features.dtype],
+        features = result.features
+        self._dtype, self._real = features.dtype, accumulation_type(features.dtype)
+        batch, *sides, self._channels = features.shape
+        self._pixels, self._width = batch * math.prod(sides), result.bottlenecks.shape[2]
+        made = [parameters.weight.shape[0] for parameters in tensors.parameters[plan.units - 1 :: plan.units]]
+        self._call = interface.Block(
+            data_type=data_type(self._dtype),
             threads=torch.get_num_threads(),
             batch=batch,
             sides=three_sides(sides),
             units=plan.units,
-            layers=len(made) // plan.units,
-            in_channels=channels - sum(made[plan.units - 1 :: plan.units]),
-            channels=channels,
+            layers=len(made),
+            in_channels=self._channels - sum(made),
+            channels=self._channels,
             keep_scale=1 / (1 - plan.drop),
-            parts=ctypes.cast(self._parts, ctypes.POINTER(library.BlockUnit)),
-            features=result.features.data_ptr(),
+            features=array(features, self._dtype, features.shape),
             keep_bottlenecks=len(result.bottlenecks) > 0,
         )
+        self._parts = interface.block_units(self._describe_units())
+        self._call.parts = ctypes.cast(self._parts, ctypes.POINTER(interface.BlockUnit))
         if plan.training:
-            self._call.feature_moments = result.feature_moments.data_ptr()
-            self._call.bottleneck_moments = result.bottleneck_moments.data_ptr()
+            moments, of_bottlenecks = result.feature_moments, result.bottleneck_moments
+            self._call.feature_moments = array(moments, self._real, (2, self._channels))
+            if plan.units == 2:
+                shape = (len(made), 2, self._width)
+                self._call.bottleneck_moments = array(of_bottlenecks, self._real, shape)
 
     def forward(self, kernels: NativeKernels) -> None:
         """Write features, bottlenecks and moments of all layers."""
         bottlenecks = self._bottlenecks(kernels)
-        self._call.bottlenecks = bottlenecks.data_ptr()
+        self._call.bottlenecks = self._address_of_bottlenecks(bottlenecks)
+        self._check_apart(bottlenecks)
         kernels.block_forward(self._call)
 
     def backward(self, kernels: NativeKernels, gradients: Tensor, sums: Tensor) -> list[UnitParameters]:
@@ -67,28 +76,52 @@ class NativeBlock:
             for parameters in self._tensors.parameters
         ]
         for part, (scale, shift, weight) in zip(self._parts, found, strict=True):
-            part.scale_gradient, part.shift_gradient = scale.data_ptr(), shift.data_ptr()
-            part.weight_gradient = weight.data_ptr()
+            part.scale_gradient = array(scale, self._real, scale.shape)
+            part.shift_gradient = array(shift, self._real, scale.shape)
+            part.weight_gradient = array(weight, self._real, weight.shape)
         bottleneck_gradient = self._bottleneck(kernels)
-        bottleneck_sums = sums.new_empty((2, bottleneck_gradient.shape[1]))
+        bottleneck_sums = sums.new_empty((2, self._width))
         call = self._call
-        call.bottlenecks, call.gradients = bottlenecks.data_ptr(), gradients.data_ptr()
-        call.bottleneck_gradient = bottleneck_gradient.data_ptr()
-        call.bottleneck_sums = bottleneck_sums.data_ptr()
-        call.sums = sums.data_ptr() if self._plan.training else None
+        call.bottlenecks = self._address_of_bottlenecks(bottlenecks)
+        call.gradients = array(gradients, self._dtype, (self._pixels, self._channels))
+        call.bottleneck_gradient = array(bottleneck_gradient, self._dtype, (self._pixels, self._width))
+        call.bottleneck_sums = array(bottleneck_sums, self._real, (2, self._width))
+        if self._plan.training:
+            call.sums = array(sums, self._real, (2, self._channels))
+        self._check_apart(bottlenecks, gradients, bottleneck_gradient)
         kernels.block_backward(call)
         return found
 
-    def _describe_unit(self, part: library.BlockUnit, index: int) -> None:
-        scale, shift, weight = self._tensors.parameters[index]
-        part.taps, part.out_channels = three_sides(weight.shape[2:]), weight.shape[0]
-        part.epsilon = self._plan.epsilons[index]
-        part.scale, part.shift, part.weight = scale.data_ptr(), shift.data_ptr(), weight.data_ptr()
-        if self._tensors.running:
-            mean, variance = self._tensors.running[index]
-            part.mean, part.variance = mean.data_ptr(), variance.data_ptr()
-        if self._tensors.keep:
-            part.keep = self._tensors.keep[index].data_ptr()
+    def _describe_units(self) -> Iterator[tuple[Any, ...]]:
+        """The fields of each unit's struct; the gradients' are the backward pass's."""
+        units, channels, real = self._plan.units, self._call.in_channels, self._real
+        running, keep = self._tensors.running, self._tensors.keep
+        for index, (scale, shift, weight) in enumerate(self._tensors.parameters):
+            made, _, *kernel = weight.shape
+            read = channels if index % units == 0 else self._width
+            vectors = arrays((scale, shift, *(running[index] if running else ())), real, (read,))
+            yield (
+                *three_sides(kernel),
+                made,
+                self._plan.epsilons[index],
+                *vectors[:2],
+                array(weight, real, (made, read, *kernel)),
+                *(vectors[2:] or (0, 0)),
+                array(keep[index], torch.uint8, (self._pixels, made)) if keep else 0,
+                *(0, 0, 0),
+            )
+            if index % units == units - 1:
+                channels += made
+
+    def _address_of_bottlenecks(self, bottlenecks: Tensor) -> int:
+        kept = self._call.keep_bottlenecks
+        shape = (self._call.layers, self._pixels, self._width) if kept else (self._pixels, self._width)
+        return array(bottlenecks, self._dtype, shape)
+
+    def _check_apart(self, *buffers: Tensor) -> None:
+        places = [whole(buffer) for buffer in (self._result.features, *buffers)]
+        for index, place in enumerate(places):
+            check_apart(place, *places[:index])
 
     def _bottlenecks(self, kernels: NativeKernels) -> Tensor:
         """Where the bottlenecks of all layers are, L x P x B, or where each goes in turn, P x B."""

@@ -15,16 +15,6 @@ template <class K>
 constexpr int64_t kLinePixels = K::in_matrices ? 256 : 96;
 constexpr int64_t kBoxPixels = 1024;
 
-inline Scratch& scratch_of_caller() {
-  static thread_local Scratch scratch;
-  return scratch;
-}
-
-inline Scratch& scratch_of_part() {
-  static thread_local Scratch scratch;
-  return scratch;
-}
-
 inline int64_t tap_count(const Unit& unit) { return unit.taps[0] * unit.taps[1] * unit.taps[2]; }
 
 // BN-ReLU of the input pixels `rows` (`sources` for each pixel, averaged), into blocks to be summed over.
@@ -182,14 +172,15 @@ class Forward {
                   }),
         view_(forward_view(unit, taps_)), groups_(groups_of<Real>(out_, kMaxVectors)), sums_(sums_of<K>(view_)) {}
 
-  void run() {
+  void run(Workspace& workspace) {
     const int parts = parts_of(unit_, geometry_);
     Real* coefficients;
-    scratch_of_caller().lay_out([&](auto&& take) {
+    lay_out(workspace, [&](auto&& take) {
       take(weight_, packed_weight_size<K>(view_));
       take(coefficients, Affine<Real>::size(in_));
       take(moments_, parts * Moments::size(out_));
     });
+    slices_ = slices_for(workspace, parts, [&](auto&& take) { Arrays().list(*this, take); });
     const Affine<Real> affine(unit_, coefficients);
     pack_in_parallel(unit_, sums_, [&](int64_t begin, int64_t end) {
       pack_weight<K>(view_, groups_, static_cast<const Real*>(unit_.weight), begin, end, weight_);
@@ -206,19 +197,22 @@ class Forward {
     Segment* segments;
     Packed* blocks;
     Real* tile;
+
+    template <class Take>
+    void list(const Forward& unit, Take&& take) {
+      const int64_t halo = unit.geometry_.largest_halo(), own = unit.geometry_.largest_box();
+      take(rows, halo * (1 + unit.geometry_.sources()));
+      take(next_rows, halo * (1 + unit.geometry_.sources()));
+      take(own_rows, own);
+      take(segments, unit.taps_ * unit.in_blocks_);
+      take(blocks, halo * unit.in_blocks_ * kBlock<K>);
+      take(tile, own * unit.columns_);
+    }
   };
 
   void run_part(const Affine<Real>& affine, int part, BoxRange range) {
-    const int64_t halo = geometry_.largest_halo(), own = geometry_.largest_box();
     Arrays arrays;
-    scratch_of_part().lay_out([&](auto&& take) {
-      take(arrays.rows, halo * (1 + geometry_.sources()));
-      take(arrays.next_rows, halo * (1 + geometry_.sources()));
-      take(arrays.own_rows, own);
-      take(arrays.segments, taps_ * in_blocks_);
-      take(arrays.blocks, halo * in_blocks_ * kBlock<K>);
-      take(arrays.tile, own * columns_);
-    });
+    place(slices_.of(part), [&](auto&& take) { arrays.list(*this, take); });
     Moments moments(moments_ + part * Moments::size(out_), out_);
     moments.clear(out_);
     list_rows(geometry_.box(range.begin), arrays.rows);
@@ -268,6 +262,7 @@ class Forward {
   const int64_t sums_;
   Real* weight_;
   double* moments_;
+  Slices slices_;
 };
 
 }  // namespace DENSENETS_ISA

@@ -1,4 +1,7 @@
-// The C interface: one struct that says what to compute, and a handful of functions.
+// The C interface: structs that say what to compute, and a handful of functions.
+//
+// Functions check what they are given, but for where arrays end, and throw nothing. Whoever changes what they mean
+// counts kInterfaceVersion up, here and in interface.py.
 //
 // A dense block is a chain of BN-ReLU-convolution units. `Unit` is one of them, forward or backward. Feature
 // maps are matrices in channels-last form: a row per pixel (batch and sides flattened), a column per channel,
@@ -13,7 +16,12 @@
 #pragma GCC visibility push(default)
 extern "C" {
 
+enum : int32_t { kInterfaceVersion = 2 };
+
 enum DataType : int32_t { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2 };
+
+// What came of a call. Where it isn't done, `densenets_failure` says why, and what the call was to write is undefined.
+enum Status : int32_t { kDone = 0, kBadArgument = 1, kNoMemory = 2, kFailed = 3 };
 
 // Feature maps and their gradients hold the data type itself; every other `void*` array its accumulation type,
 // which is float64 for float64 and float32 otherwise. Null where the comment says "or null".
@@ -105,39 +113,61 @@ struct Block {
   void* bottleneck_sums;      // 2 x B, the same
 };
 
+// What the library was built from, to be compared by whoever loads it: kInterfaceVersion, every struct (its name and
+// size) with its fields behind it, up to a null name, and a SHA-256 of the sources.
+struct Field {
+  const char* name;  // "Unit" or "Unit.threads"
+  int64_t offset;
+  int64_t size;
+};
+int32_t densenets_interface_version() noexcept;
+const Field* densenets_fields() noexcept;
+const char* densenets_fingerprint() noexcept;
+
+// Why this thread's last call failed, but for kNoMemory.
+const char* densenets_failure() noexcept;
+
+// Memory that calls compute in is kept for the next ones, and given back by and by where they need less; this gives
+// back at once what no call uses. Returns how many bytes.
+int64_t densenets_release_memory() noexcept;
+
+// The n-th piece of memory that is taken from now on is refused; 0: none. For tests.
+void densenets_refuse_memory(int64_t n) noexcept;
+
 // Hands over the function that runs a team of threads (GOMP_parallel of the OpenMP runtime that the process
 // already has), so that there is never a second runtime. Null: threads of our own.
-void densenets_use_runtime(void* gomp_parallel);
+void densenets_use_runtime(void* gomp_parallel) noexcept;
 
 // How many instruction sets this library has and this machine runs; 0 is the portable one.
-int32_t densenets_instruction_sets();
-const char* densenets_instruction_set_name(int32_t index);
+int32_t densenets_instruction_sets() noexcept;
+const char* densenets_instruction_set_name(int32_t index) noexcept;  // null where there is none
 
 // Asks the system for large pages under memory that is going to be written for the first time.
-void densenets_expect(void* memory, int64_t bytes);
+void densenets_expect(void* memory, int64_t bytes) noexcept;
 
-void densenets_forward(int32_t instruction_set, const Unit* unit);
-void densenets_backward(int32_t instruction_set, const Unit* unit);
+// These return a Status.
+int32_t densenets_forward(int32_t instruction_set, const Unit* unit) noexcept;
+int32_t densenets_backward(int32_t instruction_set, const Unit* unit) noexcept;
 
-void densenets_block_forward(int32_t instruction_set, const Block* block);
-void densenets_block_backward(int32_t instruction_set, const Block* block);
+int32_t densenets_block_forward(int32_t instruction_set, const Block* block) noexcept;
+int32_t densenets_block_backward(int32_t instruction_set, const Block* block) noexcept;
 
 // Mean and variance (divided by `pixels`) of each column.
-void densenets_statistics(int32_t instruction_set, int32_t data_type, int32_t threads, const void* input,
-                          int64_t pixels, int64_t channels, int64_t stride, void* mean, void* variance);
+int32_t densenets_statistics(int32_t instruction_set, int32_t data_type, int32_t threads, const void* input,
+                             int64_t pixels, int64_t channels, int64_t stride, void* mean, void* variance) noexcept;
 
 // The gradient with respect to a unit's result, completed: out, pixels x out_channels of the data type. Reads
 // the fields of the unit that complete the output's gradient.
-void densenets_complete(int32_t instruction_set, const Unit* unit, int64_t pixels, void* out, int64_t stride);
+int32_t densenets_complete(int32_t instruction_set, const Unit* unit, int64_t pixels, void* out, int64_t stride) noexcept;
 
 // BN-ReLU-max pooling (windows of 3, two apart, one pixel of margin) in the place of the product: `taps` are
 // the windows' sides, `output` has C channels, `winners` (as many bytes) say which tap each result came from.
 // Backward, `input_gradient` is complete where result_count, the pixels that the
 // statistics were taken over, is not 0.
-void densenets_stem_forward(int32_t instruction_set, const Unit* unit, uint8_t* winners);
-void densenets_stem_backward(int32_t instruction_set, const Unit* unit, const uint8_t* winners);
+int32_t densenets_stem_forward(int32_t instruction_set, const Unit* unit, uint8_t* winners) noexcept;
+int32_t densenets_stem_backward(int32_t instruction_set, const Unit* unit, const uint8_t* winners) noexcept;
 
-// Multiply-adds per second, times two, of a loop of nothing else.
-double densenets_peak(int32_t instruction_set, int32_t data_type, int32_t threads, double seconds);
+// `rate`: multiply-adds per second, times two, of a loop of nothing else.
+int32_t densenets_peak(int32_t instruction_set, int32_t data_type, int32_t threads, double seconds, double* rate) noexcept;
 }
 #pragma GCC visibility pop

@@ -13,34 +13,35 @@
 namespace DENSENETS_ISA {
 
 template <class K>
-void forward_of(const Unit& unit) {
+void forward_of(const Unit& unit, Workspace& workspace) {
   if constexpr (!K::in_matrices) {
-    if (has_tiles(unit)) return ForwardInTiles<K>(unit).run();
+    if (has_tiles(unit)) return ForwardInTiles<K>(unit).run(workspace);
   }
-  unit.pool ? Forward<K, true>(unit).run() : Forward<K, false>(unit).run();
+  unit.pool ? Forward<K, true>(unit).run(workspace) : Forward<K, false>(unit).run(workspace);
 }
 
 template <class K>
-void backward_of(const Unit& unit) {
+void backward_of(const Unit& unit, Workspace& workspace) {
   if constexpr (!K::in_matrices) {
-    if (has_tiles(unit)) return BackwardInTiles<K>(unit).run();
+    if (has_tiles(unit)) return BackwardInTiles<K>(unit).run(workspace);
   }
-  unit.pool ? Backward<K, true>(unit).run() : Backward<K, false>(unit).run();
+  unit.pool ? Backward<K, true>(unit).run(workspace) : Backward<K, false>(unit).run(workspace);
 }
 
 template <class K>
-void statistics_of(const Columns& in) {
+void statistics_of(const Columns& in, Workspace& workspace) {
   using Real = typename K::Real;
   constexpr int64_t rows = 64;
   const int64_t tiles = divide_up(in.rows, rows);
   const int parts = static_cast<int>(std::min<int64_t>(in.threads, tiles));
   double* moments;
-  scratch_of_caller().lay_out([&](auto&& take) { take(moments, parts * Moments::size(in.channels)); });
+  lay_out(workspace, [&](auto&& take) { take(moments, parts * Moments::size(in.channels)); });
   for_each_part(in.threads, parts, [&](int part) {
     Moments part_moments(moments + part * Moments::size(in.channels), in.channels);
     part_moments.clear(in.channels);
     for (int64_t i = share(tiles, part, parts); i < share(tiles, part + 1, parts); i++) {
-      const int64_t first = in.rows * i / tiles, count = in.rows * (i + 1) / tiles - first;
+      const int64_t first = share_of_many(in.rows, i, tiles);
+      const int64_t count = share_of_many(in.rows, i + 1, tiles) - first;
       const auto* tile = static_cast<const typename K::Stored*>(in.data) + first * in.stride;
       for (int64_t c = 0; c < in.channels; c += kLanes<Real>) {
         const int64_t left = in.channels - c;
@@ -61,10 +62,10 @@ void statistics_of(const Columns& in) {
 }
 
 template <class K>
-void complete_of(const Unit& unit, const Columns& out) {
+void complete_of(const Unit& unit, const Columns& out, Workspace& workspace) {
   using Real = typename K::Real;
   Real* coefficients;
-  scratch_of_caller().lay_out([&](auto&& take) { take(coefficients, Completion<K>::size(unit.out_channels)); });
+  lay_out(workspace, [&](auto&& take) { take(coefficients, Completion<K>::size(unit.out_channels)); });
   const Completion<K> complete(unit, coefficients);
   for_each_part(unit.threads, unit.threads, [&](int part) {
     for (int64_t row = share(out.rows, part, unit.threads); row < share(out.rows, part + 1, unit.threads); row++) {
@@ -78,14 +79,14 @@ void complete_of(const Unit& unit, const Columns& out) {
 
 // The inner loop alone, on operands that stay in the first-level cache.
 template <class K>
-double peak_of(int threads, double seconds) {
+double peak_of(int threads, double seconds, Workspace& workspace) {
   using Real = typename K::Real;
   constexpr int vectors = K::in_matrices ? 2 : std::min(kMaxVectors, 3);
   constexpr int rows = K::in_matrices ? 2 * kMatrixSide : kMaxRows<vectors>;
   constexpr int segment_length = K::in_matrices ? kBlock<K> : 64, segment_count = K::in_matrices ? 8 : 1;
   constexpr int length = segment_length * segment_count;
   double* rates;
-  scratch_of_caller().lay_out([&](auto&& take) { take(rates, threads); });
+  lay_out(workspace, [&](auto&& take) { take(rates, threads); });
   for_each_part(threads, threads, [&](int part) {
     alignas(64) typename K::Packed blocks[(rows + 1) * kBlock<K> + segment_length] = {};
     alignas(64) Real columns[length * vectors * kLanes<Real>] = {}, out[rows * vectors * kLanes<Real>];

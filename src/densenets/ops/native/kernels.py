@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
 from collections.abc import Sequence
 
@@ -12,9 +13,8 @@ from torch import Tensor
 
 from densenets.errors import InputError
 from densenets.ops.kernels import Completion, Moments, Unit, UnitParameters, accumulation_type
-from densenets.ops.native import library
-
-DATA_TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
+from densenets.ops.native import interface, library
+from densenets.ops.native.tensors import Rows, array, arrays, check_apart, data_type, matrix
 
 
 class NativeKernels:
@@ -42,31 +42,36 @@ class NativeKernels:
     def expect(self, *buffers: Tensor) -> None:
         """Ask for large pages under fresh memory: the system clears it on first use several times faster."""
         for buffer in buffers:
-            size = buffer.numel() * buffer.element_size()
-            self._functions.densenets_expect(buffer.data_ptr(), size)
+            address = array(buffer, buffer.dtype, tuple(buffer.shape))
+            self._functions.densenets_expect(address, buffer.numel() * buffer.element_size())
 
     def statistics(self, x: Tensor) -> Moments:
         """Of the columns of P x C."""
-        moments = _empty_moments(x, x.shape[1])
+        number, (pixels, channels) = data_type(x.dtype), x.shape
+        rows, moments = matrix(x, x.dtype, (pixels, channels)), _empty_moments(x, channels)
         self._functions.densenets_statistics(
             self._index,
-            DATA_TYPES[x.dtype],
+            number,
             torch.get_num_threads(),
-            x.data_ptr(),
-            *x.shape,
-            _row_step(x),
-            moments.mean.data_ptr(),
-            moments.variance.data_ptr(),
+            rows.address,
+            pixels,
+            channels,
+            rows.stride,
+            *arrays(moments, moments.mean.dtype, (channels,)),
         )
         return moments
 
     def forward(self, unit: Unit, out: Tensor, *, statistics: bool) -> Moments | None:
         """Write the unit's result, Q x M, and return its moments if asked to."""
-        call = _call(unit)
-        moments = _empty_moments(out, out.shape[1]) if statistics else None
-        call.output, call.output_stride = out.data_ptr(), _row_step(out)
+        call, x = _call(unit)
+        channels = unit.weight.shape[0]
+        rows = matrix(out, unit.x.dtype, (unit.out_pixels, channels))
+        check_apart(rows, x)
+        call.output, call.output_stride = rows.address, rows.stride
+        moments = _empty_moments(out, channels) if statistics else None
         if moments is not None:
-            call.output_mean, call.output_variance = moments.mean.data_ptr(), moments.variance.data_ptr()
+            found = arrays(moments, moments.mean.dtype, (channels,))
+            call.output_mean, call.output_variance = found
         self._functions.densenets_forward(self._index, ctypes.byref(call))
         return moments
 
@@ -81,36 +86,37 @@ class NativeKernels:
         sums: Tensor | None,
     ) -> UnitParameters:
         """Send the gradient of the result through the unit; see `Kernels`."""
-        call = _call(unit)
+        call, x = _call(unit)
         gradients = UnitParameters(
             torch.empty_like(unit.scale), torch.empty_like(unit.shift), torch.empty_like(unit.weight)
         )
-        _set_gradient(call, gradient, completion)
-        call.input_gradient, call.input_gradient_stride = x_gradient.data_ptr(), _row_step(x_gradient)
+        shape = (unit.out_pixels, unit.weight.shape[0])
+        read = _set_gradient(call, gradient, completion, unit.x.dtype, shape)
+        self._set_results(call, unit, x_gradient, gradients, (x, *read))
         call.accumulate = accumulate
-        call.weight_gradient = gradients.weight.data_ptr()
-        call.scale_gradient, call.shift_gradient = gradients.scale.data_ptr(), gradients.shift.data_ptr()
+        call.weight_gradient = array(gradients.weight, unit.weight.dtype, unit.weight.shape)
         if sums is not None:
-            call.sum_1, call.sum_2 = sums[0].data_ptr(), sums[1].data_ptr()
+            call.sum_1, call.sum_2 = _two_rows(sums, unit.scale.dtype, x.shape[1])
         self._functions.densenets_backward(self._index, ctypes.byref(call))
         return gradients
 
-    def block_forward(self, block: library.Block) -> None:
+    def block_forward(self, block: interface.Block) -> None:
         """Run all layers of a block; see `native.block`."""
         self._functions.densenets_block_forward(self._index, ctypes.byref(block))
 
-    def block_backward(self, block: library.Block) -> None:
+    def block_backward(self, block: interface.Block) -> None:
         """Send the gradient of a block's output through its layers; see `native.block`."""
         self._functions.densenets_block_backward(self._index, ctypes.byref(block))
 
     def complete(self, gradient: Tensor, completion: Completion, out: Tensor) -> None:
         """Write the completed gradient, Q x M."""
-        call = library.Unit(data_type=DATA_TYPES[out.dtype], threads=torch.get_num_threads())
-        call.out_channels = out.shape[1]
-        _set_gradient(call, gradient, completion)
-        self._functions.densenets_complete(
-            self._index, ctypes.byref(call), out.shape[0], out.data_ptr(), _row_step(out)
-        )
+        pixels, channels = out.shape
+        call = interface.Unit(data_type=data_type(out.dtype), threads=torch.get_num_threads())
+        call.out_channels = channels
+        made, *read = _set_gradient(call, gradient, completion, out.dtype, (pixels, channels))
+        rows = matrix(out, out.dtype, (pixels, channels))
+        check_apart(rows, *read, *([] if made == rows else [made]))  # in its own place it may be completed
+        self._functions.densenets_complete(self._index, ctypes.byref(call), pixels, rows.address, rows.stride)
 
     def stem_forward(self, unit: Unit, out: Tensor, winners: Tensor) -> None:
         """BN-ReLU-max pooling in the place of a unit's product: its maxima, and which tap each came from.
@@ -120,27 +126,43 @@ class NativeKernels:
             out: Q x C.
             winners: Q x C of uint8.
         """
-        call = _call(unit)
-        call.output, call.output_stride = out.data_ptr(), _row_step(out)
-        self._functions.densenets_stem_forward(self._index, ctypes.byref(call), winners.data_ptr())
+        call, x = _call(unit)
+        shape = (_maxima(unit), x.shape[1])
+        rows = matrix(out, unit.x.dtype, shape)
+        check_apart(rows, x)
+        call.output, call.output_stride = rows.address, rows.stride
+        taps = array(winners, torch.uint8, shape)
+        self._functions.densenets_stem_forward(self._index, ctypes.byref(call), taps)
 
     def stem_backward(
         self, unit: Unit, gradient: Tensor, winners: Tensor, x_gradient: Tensor, *, batch_statistics: bool
     ) -> UnitParameters:
         """Write the gradient of a stem's input, complete, P x C; return those of its parameters."""
-        call = _call(unit)
+        call, x = _call(unit)
         found = UnitParameters(torch.empty_like(unit.scale), torch.empty_like(unit.shift), unit.weight)
-        _set_gradient(call, gradient, None)
-        call.result_count = unit.x.shape[0] if batch_statistics else 0
-        call.input_gradient, call.input_gradient_stride = x_gradient.data_ptr(), _row_step(x_gradient)
-        call.scale_gradient, call.shift_gradient = found.scale.data_ptr(), found.shift.data_ptr()
-        self._functions.densenets_stem_backward(self._index, ctypes.byref(call), winners.data_ptr())
+        shape = (_maxima(unit), x.shape[1])
+        read = _set_gradient(call, gradient, None, unit.x.dtype, shape)
+        self._set_results(call, unit, x_gradient, found, (x, *read))
+        call.result_count = x.shape[0] if batch_statistics else 0
+        taps = array(winners, torch.uint8, shape)
+        self._functions.densenets_stem_backward(self._index, ctypes.byref(call), taps)
         return found
+
+    @staticmethod
+    def _set_results(
+        call: interface.Unit, unit: Unit, x_gradient: Tensor, found: UnitParameters, read: Sequence[Rows]
+    ) -> None:
+        """Where a backward pass writes the gradients of its input, of scale and shift."""
+        rows = matrix(x_gradient, unit.x.dtype, read[0].shape)
+        check_apart(rows, *read)
+        call.input_gradient, call.input_gradient_stride = rows.address, rows.stride
+        call.scale_gradient, call.shift_gradient = arrays(found[:2], unit.scale.dtype, (rows.shape[1],))
 
     def peak(self, dtype: torch.dtype, threads: int, seconds: float) -> float:
         """Floating-point operations per second of a loop of multiply-adds alone, in GFLOP/s."""
-        peak: float = self._functions.densenets_peak(self._index, DATA_TYPES[dtype], threads, seconds)
-        return peak / 1e9
+        rate = ctypes.c_double()
+        self._functions.densenets_peak(self._index, data_type(dtype), threads, seconds, ctypes.byref(rate))
+        return rate.value / 1e9
 
 
 @functools.cache
@@ -156,12 +178,17 @@ def _library_with_threads() -> library.Library:
     return loaded
 
 
-def _call(unit: Unit) -> library.Unit:
-    x, moments = unit.x, unit.moments
-    real = accumulation_type(x.dtype)
+def _call(unit: Unit) -> tuple[interface.Unit, Rows]:
+    """What every call of a unit says, and where its input lies."""
+    x, real = unit.x, accumulation_type(unit.x.dtype)
     out_channels, in_channels, *kernel = unit.weight.shape
-    call = library.Unit(
-        data_type=DATA_TYPES[x.dtype],
+    if unit.pool and min(unit.sides) < 2:
+        raise RuntimeError("a bug of densenets: the native kernels were to pool a side of one pixel")
+    number = data_type(x.dtype)
+    rows = matrix(x, x.dtype, (unit.batch * math.prod(unit.sides), in_channels))
+    mean, variance, scale, shift = arrays((*unit.moments, unit.scale, unit.shift), real, (in_channels,))
+    call = interface.Unit(
+        data_type=number,
         threads=torch.get_num_threads(),
         batch=unit.batch,
         sides=three_sides(unit.sides),
@@ -169,41 +196,49 @@ def _call(unit: Unit) -> library.Unit:
         pool=unit.pool,
         out_channels=out_channels,
         in_channels=in_channels,
-        input=x.data_ptr(),
-        input_stride=_row_step(x),
-        mean=_address(moments.mean, real),
-        variance=_address(moments.variance, real),
-        scale=_address(unit.scale, real),
-        shift=_address(unit.shift, real),
-        weight=_address(unit.weight, real),
+        input=rows.address,
+        input_stride=rows.stride,
+        mean=mean,
+        variance=variance,
+        scale=scale,
+        shift=shift,
+        weight=array(unit.weight, real, unit.weight.shape),
         epsilon=unit.epsilon,
     )
     if unit.keep is not None:
-        call.keep, call.keep_scale = unit.keep.data_ptr(), unit.keep_scale
-    return call
+        call.keep = array(unit.keep, torch.uint8, (unit.out_pixels, out_channels))
+        call.keep_scale = unit.keep_scale
+    return call, rows
 
 
-def _address(values: Tensor, dtype: torch.dtype) -> int:
-    """Of the first element; the library wants this type, without gaps."""
-    assert values.dtype == dtype
-    assert values.is_contiguous()
-    return values.data_ptr()
+def _two_rows(sums: Tensor, dtype: torch.dtype, length: int) -> tuple[int, int]:
+    rows = matrix(sums, dtype, (2, length))
+    return rows.address, rows.address + rows.stride * rows.size
 
 
-def _set_gradient(call: library.Unit, gradient: Tensor, completion: Completion | None) -> None:
-    call.output_gradient, call.output_gradient_stride = gradient.data_ptr(), _row_step(gradient)
+def _set_gradient(
+    call: interface.Unit,
+    gradient: Tensor,
+    completion: Completion | None,
+    dtype: torch.dtype,
+    shape: tuple[int, int],
+) -> list[Rows]:
+    """The gradient of a result, and what completes it; returns where they are."""
+    rows = matrix(gradient, dtype, shape)
+    call.output_gradient, call.output_gradient_stride = rows.address, rows.stride
     if completion is None:
-        return
-    call.result, call.result_stride = completion.result.data_ptr(), _row_step(completion.result)
-    call.result_mean = completion.mean.data_ptr()
-    call.result_sum_1, call.result_sum_2 = completion.sums[0].data_ptr(), completion.sums[1].data_ptr()
-    call.result_count = completion.pixels
+        return [rows]
+    result = matrix(completion.result, dtype, shape)
+    real, channels = accumulation_type(dtype), shape[1:]
+    call.result, call.result_stride = result.address, result.stride
+    call.result_mean, call.result_count = array(completion.mean, real, channels), completion.pixels
+    call.result_sum_1, call.result_sum_2 = _two_rows(completion.sums, real, *channels)
+    return [rows, result]
 
 
-def _row_step(matrix: Tensor) -> int:
-    """Elements from a row to the next; columns must lie side by side."""
-    assert matrix.stride(1) == 1 or matrix.shape[1] == 1
-    return matrix.stride(0)
+def _maxima(unit: Unit) -> int:
+    """Pixels behind a stem: windows two apart."""
+    return unit.batch * math.prod((side + 1) // 2 for side in unit.sides)
 
 
 def three_sides(sides: Sequence[int]) -> tuple[int, ...]:

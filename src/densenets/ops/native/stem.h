@@ -49,13 +49,13 @@ using Bytes = typename BytesOf<Real>::type;
 
 // unit.output: the maxima; `winners`: for each, the number of its tap.
 template <class K>
-void stem_forward(const Unit& unit, uint8_t* winners) {
+void stem_forward(const Unit& unit, uint8_t* winners, Workspace& workspace) {
   using Real = typename K::Real;
   constexpr int64_t lanes = kLanes<Real>;
   const StemShape shape(unit);
   const int64_t channels = unit.in_channels;
   Real* coefficients;
-  scratch_of_caller().lay_out([&](auto&& take) { take(coefficients, Affine<Real>::size(channels)); });
+  lay_out(workspace, [&](auto&& take) { take(coefficients, Affine<Real>::size(channels)); });
   const Affine<Real> affine(unit, coefficients);
   const auto* input = static_cast<const typename K::Stored*>(unit.input);
   auto* output = static_cast<typename K::Stored*>(unit.output);
@@ -132,14 +132,14 @@ void stem_gradients(const Unit& unit, const Affine<typename K::Real>& affine, co
 
 // Gradients of scale and shift, then that of the input, complete, in the data type of the features.
 template <class K>
-void stem_backward(const Unit& unit, const uint8_t* winners) {
+void stem_backward(const Unit& unit, const uint8_t* winners, Workspace& workspace) {
   using Real = typename K::Real;
   constexpr int64_t lanes = kLanes<Real>;
   const StemShape shape(unit);
   const int64_t channels = unit.in_channels, padded = round_up(channels, kChannelStep);
   Real *coefficients, *slope, *offset;
   double* sums;
-  scratch_of_caller().lay_out([&](auto&& take) {
+  lay_out(workspace, [&](auto&& take) {
     take(coefficients, Affine<Real>::size(channels));
     take(slope, padded);
     take(offset, padded);

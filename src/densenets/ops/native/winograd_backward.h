@@ -86,17 +86,18 @@ class BackwardInTiles {
         activation_block_(divide_up(most_.count(), K::pair) * kBlock<K>),
         activation_point_(point_step<Packed>(kGroupBlocks * activation_block_)) {}
 
-  void run() {
+  void run(Workspace& workspace) {
     const int parts = parts_of(unit_, geometry_);
     Real *coefficients, *completion;
     gradients_ = {nullptr, nullptr, kPoints * unit_.taps[0] * out_ * columns_, in_};
-    scratch_of_caller().lay_out([&](auto&& take) {
+    lay_out(workspace, [&](auto&& take) {
       take(weight_, kPoints * weight_point_);
       take(coefficients, Affine<Real>::size(in_));
       take(completion, Completion<K>::size(out_));
       take(gradients_.weight, parts * gradients_.weight_size);
       take(gradients_.channels, 2 * parts * in_);
     });
+    slices_ = slices_for(workspace, parts, [&](auto&& take) { Arrays().list(*this, take); });
     const Affine<Real> affine(unit_, coefficients);
     const Completion<Plain<K>> complete(unit_, completion);
     pack_in_parallel(unit_, sums_, [&](int64_t begin, int64_t end) {
@@ -123,29 +124,28 @@ class BackwardInTiles {
     Real* tile;
     Real* activation_pixels;
     Packed* activations;  // the same at all points
-  };
 
-  void lay_out(Arrays& arrays) const {
-    const int64_t halo = geometry_.largest_halo(), own = geometry_.largest_box();
-    scratch_of_part().lay_out([&](auto&& take) {
-      take(arrays.rows, halo);
-      take(arrays.next_rows, halo);
-      take(arrays.own_rows, own);
-      take(arrays.places, own);
-      take(arrays.segments, unit_.taps[0] * sum_blocks_);
-      take(arrays.gradient_pixels, halo * plain_blocks_ * kPlain);
-      take(arrays.gradients, kPoints * block_point_);
-      take(arrays.pairs, kPoints * pair_point_);
-      take(arrays.points, kPoints * point_);
-      take(arrays.tile, own * kGroupColumns);
-      take(arrays.activation_pixels, own * kGroupBlocks * kPlain);
-      take(arrays.activations, kPoints * activation_point_);
-    });
-  }
+    template <class Take>
+    void list(const BackwardInTiles& unit, Take&& take) {
+      const int64_t halo = unit.geometry_.largest_halo(), own = unit.geometry_.largest_box();
+      take(rows, halo);
+      take(next_rows, halo);
+      take(own_rows, own);
+      take(places, own);
+      take(segments, unit.unit_.taps[0] * unit.sum_blocks_);
+      take(gradient_pixels, halo * unit.plain_blocks_ * kPlain);
+      take(gradients, kPoints * unit.block_point_);
+      take(pairs, kPoints * unit.pair_point_);
+      take(points, kPoints * unit.point_);
+      take(tile, own * kGroupColumns);
+      take(activation_pixels, own * kGroupBlocks * kPlain);
+      take(activations, kPoints * unit.activation_point_);
+    }
+  };
 
   void run_part(const Affine<Real>& affine, const Completion<Plain<K>>& complete, int part, BoxRange range) {
     Arrays arrays;
-    lay_out(arrays);
+    place(slices_.of(part), [&](auto&& take) { arrays.list(*this, take); });
     gradients_.clear(part);
     geometry_.rows(in_whole_tiles(geometry_.box(range.begin)), true, arrays.rows);
     for (int64_t i = range.begin; i < range.end; i++) {
@@ -218,6 +218,7 @@ class BackwardInTiles {
   const int64_t sums_, weight_point_, block_, block_point_, pair_point_, point_, activation_block_, activation_point_;
   Real* weight_;
   GradientSums<Real> gradients_;
+  Slices slices_;
 };
 
 }  // namespace DENSENETS_ISA

@@ -31,14 +31,15 @@ class ForwardInTiles {
         weight_point_(point_step<Real>(packed_weight_size<K>(view_))), block_(most_.halo_count() * kBlock<K>),
         block_point_(point_step<Packed>(in_blocks_ * block_)), point_(point_step<Real>(most_.count() * columns_)) {}
 
-  void run() {
+  void run(Workspace& workspace) {
     const int parts = parts_of(unit_, geometry_);
     Real* coefficients;
-    scratch_of_caller().lay_out([&](auto&& take) {
+    lay_out(workspace, [&](auto&& take) {
       take(weight_, kPoints * weight_point_);
       take(coefficients, Affine<Real>::size(in_));
       take(moments_, parts * Moments::size(out_));
     });
+    slices_ = slices_for(workspace, parts, [&](auto&& take) { Arrays().list(*this, take); });
     const Affine<Real> affine(unit_, coefficients);
     pack_in_parallel(unit_, sums_, [&](int64_t begin, int64_t end) {
       pack_tile_weight<K>(view_, groups_, static_cast<const Real*>(unit_.weight), false, begin, end, weight_,
@@ -58,21 +59,24 @@ class ForwardInTiles {
     Packed* blocks;  // the same at all points
     Real* points;    // products
     Real* tile;
+
+    template <class Take>
+    void list(const ForwardInTiles& unit, Take&& take) {
+      const int64_t halo = unit.geometry_.largest_halo(), own = unit.geometry_.largest_box();
+      take(rows, halo);
+      take(own_rows, own);
+      take(places, own);
+      take(segments, unit.unit_.taps[0] * unit.in_blocks_);
+      take(pixels, halo * unit.plain_blocks_ * kPlain);
+      take(blocks, kPoints * unit.block_point_);
+      take(points, kPoints * unit.point_);
+      take(tile, own * unit.columns_);
+    }
   };
 
   void run_part(const Affine<Real>& affine, int part, BoxRange range) {
-    const int64_t halo = geometry_.largest_halo(), own = geometry_.largest_box();
     Arrays arrays;
-    scratch_of_part().lay_out([&](auto&& take) {
-      take(arrays.rows, halo);
-      take(arrays.own_rows, own);
-      take(arrays.places, own);
-      take(arrays.segments, unit_.taps[0] * in_blocks_);
-      take(arrays.pixels, halo * plain_blocks_ * kPlain);
-      take(arrays.blocks, kPoints * block_point_);
-      take(arrays.points, kPoints * point_);
-      take(arrays.tile, own * columns_);
-    });
+    place(slices_.of(part), [&](auto&& take) { arrays.list(*this, take); });
     Moments moments(moments_ + part * Moments::size(out_), out_);
     moments.clear(out_);
     for (int64_t i = range.begin; i < range.end; i++) run_box(affine, geometry_.box(i), arrays, moments);
@@ -108,6 +112,7 @@ class ForwardInTiles {
   const int64_t sums_, weight_point_, block_, block_point_, point_;
   Real* weight_;
   double* moments_;
+  Slices slices_;
 };
 
 }  // namespace DENSENETS_ISA
