@@ -87,7 +87,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"densenets: {one_line(str(error))}", file=sys.stderr)
         return 2
     except Interrupted as stop:
-        print(f"densenets: {stop}", file=sys.stderr)
+        print(f"densenets: {one_line(str(stop))}", file=sys.stderr)
         return 128 + stop.signal_number
     except KeyboardInterrupt:
         print("densenets: interrupted", file=sys.stderr)

@@ -123,8 +123,10 @@ def images_of(checkpoint: Checkpoint, options: EvaluationOptions) -> EvaluationI
 
     Raises:
         InputError: the data is missing, its classes are not the checkpoint's, or its own images are not those
-            that its run reported.
+            that its run reported; or the network has no classes.
     """
+    if not checkpoint.classes:
+        raise InputError("the network has no classes, so nothing to evaluate: it gives features")
     fields = checkpoint.details.get("data")
     config = DataConfig.from_dict(fields) if fields else None
     if config and options.root:
@@ -149,11 +151,9 @@ def evaluate_on(
     """Evaluate a checkpoint on images that were loaded for it.
 
     Raises:
-        InputError: an image is broken, or the network has no classes.
+        InputError: an image is broken.
         NotFinite: weights or logits are NaN or infinite.
     """
-    if not checkpoint.classes:
-        raise InputError("the network has no classes, so nothing to evaluate: it gives features")
     check_weights(checkpoint.model)
     batches = evaluation_batches(
         found.images.to(ranks.device),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from densenets.data.listing import subfolders
+from densenets.data.picture_files import find_pictures
 from densenets.errors import InputError
 
 Role = Literal["training", "validation", "test"]
@@ -97,7 +98,7 @@ def folder_roles(root: Path) -> Roles:
                 f"{root} has {len(found)} {role} folders ({' and '.join(found)}); leave one of them"
             )
     for name in splits:
-        if name not in holding and any((root / name).iterdir()):
+        if name not in holding and find_pictures(root / name).pictures:
             raise InputError(
                 f"{root / name} holds pictures and no class folders; as a split it needs a folder for each "
                 "class, as a class of its own another name"

@@ -22,7 +22,7 @@ from densenets.data.load import load_data
 from densenets.data.sources import Images
 from densenets.data.splits import DataSplits
 from densenets.distributed import Ranks, joined_ranks
-from densenets.errors import InputError, Interrupted
+from densenets.errors import InputError, Interrupted, NotFinite
 from densenets.evaluation import Evaluation, evaluate
 from densenets.files import exclusive, read_json_lines
 from densenets.machine import environment, keep_freed_memory
@@ -192,7 +192,7 @@ class _Run:
         progress = self.progress
         loss, wrong, images, stops, due = self._since_last_look()
         if not math.isfinite(loss):
-            raise InputError(self._not_a_number())
+            raise InputError(self._diverged("the loss is not a number any more"))
         progress.loss += loss
         progress.wrong += wrong
         so_far = f"loss {progress.loss / progress.images:.3f}  rate {rate:.2g}"
@@ -243,11 +243,14 @@ class _Run:
     def _finish_epoch(self, log: Log) -> None:
         recipe, progress = self.recipe, self.progress
         if not self.learner.weights_are_finite():
-            raise InputError(self._not_a_number())
+            raise InputError(self._diverged("the loss is not a number any more"))
         if count := recipe.training.statistics_batches:
             recompute_statistics(self.learner.evaluated, itertools.islice(self._batches(0), count))
         watched = self.data.watched
-        evaluation = self._evaluate(self.data.of(watched))
+        try:
+            evaluation = self._evaluate(self.data.of(watched))
+        except NotFinite as error:
+            raise NotFinite(self._diverged(str(error))) from error
         self._count_seconds()
         line = {
             "kind": "epoch",
@@ -355,14 +358,14 @@ class _Run:
         self.ranks.wait()
         return result
 
-    def _not_a_number(self) -> str:
+    def _diverged(self, what: str) -> str:
         progress = self.progress
         kept = self.folder.checkpoint("last")
         good = "no epoch was finished"
         if kept.exists():
             good = f"the last good checkpoint is {kept} (a new run begins with it by --model.weights {kept})"
         return (
-            f"the loss is not a number any more (epoch {progress.epoch + 1}, step {progress.step}); "
+            f"{what} (epoch {progress.epoch + 1}, step {progress.step}); "
             f"{good}; begin a new run, in another --out, with a lower --optimizer.learning-rate, or with "
             "--optimizer.gradient-clip 1"
         )
