@@ -228,7 +228,7 @@ WRONG = {
     "train digits --data.held-out 2000": "held_out 2000 leaves nothing to train on; there are 1437 images",
     "train digits --training.device gpu": "device 'gpu' cannot be used",
     "train cifar10-quick --data.root nowhere": "cifar10 is not in nowhere, or is damaged; put it there",
-    "train finetune --data.root nowhere": "there is no folder nowhere; name it with --data.root",
+    "train finetune --data.root nowhere": "there is no folder nowhere; name one by --data.root",
     "train finetune --data.root .": "holds no class folders; each class needs a folder with its images",
     "summary densenet-bc-100": "unknown model 'densenet-bc-100'; did you mean densenet-bc-190-40",
     "summary densenet-100-0": "growth_rate 0 cannot be",

@@ -258,6 +258,14 @@ def test_a_checkpoint_is_evaluated_where_its_data_lies_now(
     assert by_root.confusion == by_data.confusion
 
 
+def test_a_network_without_classes_is_not_evaluated() -> None:
+    model = create_model("densenet-bc-10-4", generator=torch.Generator().manual_seed(0))
+    preprocessing = Preprocessing(channels=3, image_size=32, resize=32, mean=(0.0,) * 3, std=(1.0,) * 3)
+    features = Checkpoint(model, (), preprocessing, {})
+    with pytest.raises(InputError, match="has no classes"):
+        evaluate_checkpoint(features, EvaluationOptions(data="digits"), ALONE)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_logits_that_are_no_numbers_end_an_evaluation(value: float) -> None:
     logits, labels = random_case(6, 3)

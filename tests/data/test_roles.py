@@ -100,6 +100,11 @@ def test_what_looks_like_splits_and_is_not_laid_out_so_is_one_line(
         training_roles(tmp_path)
 
 
+def test_a_split_without_pictures_is_not_said_to_hold_some(tmp_path: Path) -> None:
+    lay_out(tmp_path, "train/a/0.png", "val/.DS_Store", "val/notes.txt")
+    assert folder_roles(tmp_path) == Roles(tmp_path / "train", tmp_path / "val")
+
+
 @pytest.mark.parametrize(
     ("name", "role"),
     [("Test", "test"), ("valid", "validation"), ("training_data", "training"), ("cats", None)],

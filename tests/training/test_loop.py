@@ -15,7 +15,8 @@ import torch
 from training_runs import small_recipe, weights
 
 import densenets
-from densenets.errors import InputError, Interrupted
+from densenets.checkpoint import read_checkpoint
+from densenets.errors import InputError, Interrupted, NotFinite
 from densenets.files import exclusive, read_json_lines
 from densenets.training import loop
 from densenets.training.loop import train
@@ -155,6 +156,26 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(tmp_p
     assert all(torch.isfinite(value).all() for value in weights(out).values())
     assert [x["epoch"] for x in read_json_lines(out / "metrics.jsonl") if x["kind"] == "epoch"] == [1]
     assert not (out / "evaluation.json").exists()
+
+
+def test_an_epoch_without_finite_logits_stops_with_the_same_advice(tmp_path, monkeypatch):
+    out, evaluated = tmp_path / "run", loop.evaluate
+    recipe = with_options(small_recipe(epochs=2), {"data.held_out": 300})
+
+    def overflowing(model, *args, **options):
+        if (out / "checkpoints" / "last.safetensors").exists():  # finite weights, whose logits are not
+            model.get_parameter("classifier.weight").data.fill_(3e38)
+        return evaluated(model, *args, **options)
+
+    monkeypatch.setattr(loop, "evaluate", overflowing)
+    with pytest.raises(
+        NotFinite,
+        match=r"of 300 images no finite logits.*\(epoch 2.*last good checkpoint is.*begin a new run",
+    ):
+        train(recipe, out)
+    assert all(torch.isfinite(value).all() for value in weights(out).values())
+    assert read_checkpoint(out / "checkpoints" / "last.safetensors").details["epoch"] == 1
+    assert "NaN" not in (out / "metrics.jsonl").read_text()
 
 
 def test_a_full_disk_stops_in_one_line_and_loses_nothing(tmp_path, monkeypatch):
