@@ -36,7 +36,7 @@ _TEST_IMAGES = 20
 def _made_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the documents take for granted: a checkout, pictures, weights of others, and finished runs."""
     root = tmp_path_factory.mktemp("world")
-    for name in ("Makefile", "pyproject.toml", "constraints.txt", "benchmarks", "tests"):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "setup.py", "src", "benchmarks", "tests"):
         (root / name).symlink_to(ROOT / name)
     for folder in (".venv/bin", "data"):
         (root / folder).mkdir(parents=True)

@@ -28,6 +28,7 @@ from densenets.checkpoint import checkpoint_path, read_checkpoint, read_descript
 from densenets.data.batches import Shard
 from densenets.data.config import DataConfig
 from densenets.data.images import central_crop, read_image
+from densenets.data.load import load_data
 from densenets.data.preprocessing import Preprocessing
 from densenets.distributed import Ranks
 from densenets.evaluation import Evaluation, EvaluationOptions
@@ -218,7 +219,7 @@ def _run() -> Path:
     recipe = _recipe()
     folder.path.mkdir()
     environment = {"date": "2026-01-01", "command": ["densenets", "train", "digits"], "device": "a CPU"}
-    folder.begin(recipe, environment)
+    folder.begin(recipe, environment, load_data(recipe.data).record())
     learner = _learner(recipe)
     for parameter in learner.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -282,11 +283,13 @@ def _resume(path: Path) -> None:
     """What `train --resume` does before its first step."""
     recipe, folder = _recipe(), RunFolder(path)
     folder.check(recipe, resume=True)
+    data = load_data(recipe.data)
+    folder.check_data(data)
     if saved := folder.load_state():
         progress, learner = saved
         _learner(recipe).load_state_dict(learner)
         folder.forget_metrics_after(5 * progress.epoch + progress.step, progress.epoch)
-    folder.begin(recipe, {"command": ["again"]})
+    folder.begin(recipe, {"command": ["again"]}, data.record())
 
 
 def _use_run(path: Path) -> None:

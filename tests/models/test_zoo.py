@@ -169,5 +169,5 @@ def test_every_field_can_be_changed_and_reaches_the_network():
 
 
 def test_changed_fields_are_checked():
-    with pytest.raises(InputError, match="num_classes 0 cannot be"):
-        create_model("densenet121", num_classes=0)
+    with pytest.raises(InputError, match="num_classes must be at least 0, got -1"):
+        create_model("densenet121", num_classes=-1)

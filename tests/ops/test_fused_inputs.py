@@ -83,6 +83,19 @@ def test_types_that_do_not_fit_are_refused(name: str):
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_weights_that_lie_anywhere_in_memory(training: bool):
+    # As those of a file that is mapped into memory.
+    reference, fused = pair(case_config("large stem"), "fused")
+    expected = step(reference.train(training), case_images(fused.config))
+    for parameter in fused.parameters():
+        memory = bytearray(8 * parameter.numel() + 3)
+        moved = torch.frombuffer(memory, dtype=torch.float64, offset=3).view(parameter.shape)
+        moved.copy_(parameter.detach())
+        parameter.data = moved
+    assert_equal(step(fused.train(training), case_images(fused.config)), expected, EXACT)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 def test_float16_gives_way(training: bool):
     reference, auto = pair(case_config(), "auto")
     x = case_images(auto.config).half()

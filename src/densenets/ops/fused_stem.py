@@ -19,7 +19,7 @@ from densenets.ops.differentiable import (
     needs_operations,
     norm_by_operations,
 )
-from densenets.ops.kernels import Moments, Unit, accumulation_type, as_matrix
+from densenets.ops.kernels import Moments, Unit, accumulation_type, as_matrix, ready
 from densenets.ops.native.kernels import NativeKernels
 
 
@@ -41,7 +41,7 @@ def stem_operator(
         from; the batch's mean and variance, 2 x C, or 2 x 0 in evaluation.
     """
     kernels, matrix, real = NativeKernels(), as_matrix(x), accumulation_type(x.dtype)
-    moments = Moments(*(s.to(real) for s in running)) if running else kernels.statistics(matrix)
+    moments = Moments(*(ready(s, real) for s in running)) if running else kernels.statistics(matrix)
     out, winners, noted = empty_results(x, counted=not running)
     kernels.stem_forward(_unit(x, scale, shift, moments, epsilon), as_matrix(out), as_matrix(winners))
     if not running:
@@ -132,8 +132,8 @@ def _unit(x: Tensor, scale: Tensor, shift: Tensor, moments: Moments, epsilon: fl
         batch=x.shape[0],
         sides=tuple(x.shape[2:]),
         moments=moments,
-        scale=scale.detach().to(real).contiguous(),
-        shift=shift.detach().to(real).contiguous(),
+        scale=ready(scale.detach(), real),
+        shift=ready(shift.detach(), real),
         epsilon=epsilon,
         weight=scale.new_empty((0, x.shape[1], *[3] * (x.dim() - 2)), dtype=real),
     )

@@ -151,3 +151,21 @@ def compute_type(tensor: Tensor) -> torch.dtype:
 def as_matrix(x: Tensor) -> Tensor:
     """N x C x *sides -> P x C; a view of what lies in channels-last form, a copy of anything else."""
     return x.movedim(1, -1).contiguous().view(-1, x.shape[1])
+
+
+def is_ready(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Whether kernels can read a parameter as it is: its type, without gaps, at an address for its type."""
+    return (
+        tensor.dtype == dtype
+        and tensor.is_contiguous()
+        # Weights that lie in a file may begin anywhere; what is traced has no address.
+        and (type(tensor) not in _IN_MEMORY or tensor.is_meta or tensor.data_ptr() % dtype.itemsize == 0)
+    )
+
+
+def ready(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A parameter as kernels can read it: itself, or a copy."""
+    return tensor if is_ready(tensor, dtype) else tensor.to(dtype, copy=True).contiguous()
+
+
+_IN_MEMORY = (Tensor, torch.nn.Parameter)
