@@ -37,7 +37,7 @@ from densenets.ops.differentiable import (
 )
 from densenets.ops.fused_block import block_backward, block_forward
 from densenets.ops.fused_transition import transition_backward, transition_forward
-from densenets.ops.kernels import Kernels, Moments, UnitParameters, accumulation_type, is_ready, ready
+from densenets.ops.kernels import Kernels, Moments, UnitParameters, accumulation_type, ready_list
 from densenets.ops.native.kernels import NativeKernels
 from densenets.ops.pytorch_kernels import PyTorchKernels
 
@@ -364,9 +364,7 @@ def _moments(dtype: torch.dtype, running: Sequence[Tensor]) -> list[Moments]:
 
 
 def _wide(dtype: torch.dtype, tensors: Sequence[Tensor]) -> list[Tensor]:
-    real = accumulation_type(dtype)
-    # There are hundreds, and they are almost always as they should be.
-    return [tensor if is_ready(tensor, real) else ready(tensor, real) for tensor in tensors]
+    return ready_list(tensors, accumulation_type(dtype))
 
 
 def _in_types_of(parameters: Sequence[Tensor], found: Sequence[UnitParameters]) -> list[Tensor]:

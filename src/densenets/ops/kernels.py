@@ -8,11 +8,13 @@ Shapes: P pixels of the input, Q of the output, C channels read, M channels made
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 
 class Moments(NamedTuple):
@@ -153,19 +155,24 @@ def as_matrix(x: Tensor) -> Tensor:
     return x.movedim(1, -1).contiguous().view(-1, x.shape[1])
 
 
-def is_ready(tensor: Tensor, dtype: torch.dtype) -> bool:
-    """Whether kernels can read a parameter as it is: its type, without gaps, at an address for its type."""
-    return (
-        tensor.dtype == dtype
-        and tensor.is_contiguous()
-        # Weights that lie in a file may begin anywhere; what is traced has no address.
-        and (type(tensor) not in _IN_MEMORY or tensor.is_meta or tensor.data_ptr() % dtype.itemsize == 0)
-    )
-
-
 def ready(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """A parameter as kernels can read it: itself, or a copy."""
-    return tensor if is_ready(tensor, dtype) else tensor.to(dtype, copy=True).contiguous()
+    """A parameter as kernels can read it; see `ready_list`."""
+    return ready_list([tensor], dtype)[0]
 
 
-_IN_MEMORY = (Tensor, torch.nn.Parameter)
+def ready_list(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Parameters as kernels can read them: of a type, without gaps, at addresses for it; copies of others.
+
+    Weights that lie in a file may begin anywhere. There are hundreds, and they are almost always as they
+    should be, so little is done for each.
+    """
+    # What is traced has no address.
+    if not tensors or type(tensors[0]) not in (Tensor, Parameter) or tensors[0].is_meta:
+        return [t if t.dtype == dtype and t.is_contiguous() else t.to(dtype).contiguous() for t in tensors]
+    size = dtype.itemsize
+    return [
+        t
+        if t.dtype == dtype and t.is_contiguous() and not t.data_ptr() % size
+        else t.to(dtype, copy=True).contiguous()
+        for t in tensors
+    ]
