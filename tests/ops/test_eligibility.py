@@ -10,6 +10,7 @@ import pytest
 import torch
 from network_steps import assert_equal, case_config, case_images, pair, step
 from torch import Tensor, nn
+from wrappers import Scaled
 
 from densenets.models.blocks import DenseBlock, Features
 from densenets.models.densenet import DenseNet
@@ -20,23 +21,6 @@ EXACT = 1e-10  # float64 in another order, as in test_fused.py
 pytestmark = pytest.mark.skipif(
     native_state().instruction_set is None, reason="'auto' is the reference where there are no native kernels"
 )
-
-
-class Wrapper(nn.Module):
-    """Hands attributes on, as PyTorch's wrappers for checkpointing and sharding do; doubles the result."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("inner"), name)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return 2 * self.inner(x)
 
 
 class OwnBlock(DenseBlock):
@@ -66,14 +50,14 @@ def added_module(model: DenseNet) -> None:
 
 CHANGES: dict[str, Change] = {
     "a wrapped layer": lambda model: block(model).update(
-        {"denselayer2": Wrapper(block(model)["denselayer2"])}
+        {"denselayer2": Scaled(block(model)["denselayer2"])}
     ),
-    "a wrapped block": lambda model: setattr(model.features, "denseblock1", Wrapper(block(model))),
+    "a wrapped block": lambda model: setattr(model.features, "denseblock1", Scaled(block(model))),
     "a wrapped transition": lambda model: setattr(
-        model.features, "transition1", Wrapper(model.features.get_submodule("transition1"))
+        model.features, "transition1", Scaled(model.features.get_submodule("transition1"))
     ),
     "a wrapped convolution": lambda model: setattr(
-        block(model)["denselayer1"], "conv1", Wrapper(block(model)["denselayer1"].conv1)
+        block(model)["denselayer1"], "conv1", Scaled(block(model)["denselayer1"].conv1)
     ),
     "a block of a subclass": lambda model: setattr(block(model), "__class__", OwnBlock),
     "features of a subclass": lambda model: setattr(model.features, "__class__", OwnFeatures),
@@ -139,7 +123,7 @@ REASONS: dict[str, tuple[Change, str, str]] = {
         "denseblock1",
         "a layer has other modules than it was built with",
     ),
-    "a wrapped layer": (CHANGES["a wrapped layer"], "denseblock1", "it doesn't know what a Wrapper computes"),
+    "a wrapped layer": (CHANGES["a wrapped layer"], "denseblock1", "it doesn't know what a Scaled computes"),
     "another block": (
         lambda model: setattr(model.features, "denseblock2", nn.Identity()),
         "denseblock2",

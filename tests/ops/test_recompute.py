@@ -10,6 +10,7 @@ from network_steps import assert_equal, case_config, case_images, pair, step
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrizations, prune
+from wrappers import Scaled
 
 from densenets.models.densenet import DenseNet
 
@@ -39,23 +40,6 @@ class Counting(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
         return torch.relu(x) * (1 + self.calls.clone())
-
-
-class Scaled(nn.Module):
-    """A wrapper that hands attributes on, as PyTorch's CheckpointWrapper does."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def __getattr__(self, name: str) -> object:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("inner"), name)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return 3 * self.inner(x)
 
 
 CHANGES: dict[str, Change] = {
