@@ -15,13 +15,21 @@ def check_weights(model: nn.Module) -> None:
     Raises:
         NotFinite: one is not.
     """
+    if (found := first_not_finite(model)) is not None:
+        name, value = found
+        count = int((~value.isfinite()).sum())
+        raise NotFinite(
+            f"the network's weights are broken: {count} of {value.numel()} numbers of {name} are NaN or "
+            "infinite; take another checkpoint of the run, or train it again"
+        )
+
+
+def first_not_finite(model: nn.Module) -> tuple[str, Tensor] | None:
+    """Name and values of the first weight or statistic that is not all finite numbers; None if all are."""
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not value.isfinite().all():
-            count = int((~value.isfinite()).sum())
-            raise NotFinite(
-                f"the network's weights are broken: {count} of {value.numel()} numbers of {name} are NaN or "
-                "infinite; take another checkpoint of the run, or train it again"
-            )
+            return name, value
+    return None
 
 
 def finite_rows(logits: Tensor) -> Tensor:

@@ -18,10 +18,10 @@ from densenets.data.config import DataConfig
 from densenets.data.load import (
     channel_statistics,
     load_data,
-    load_test_images,
+    load_evaluation_images,
 )
 from densenets.data.named import load_named
-from densenets.data.sources import MemoryImages, held_out_split
+from densenets.data.sources import Images, MemoryImages, held_out_split
 from densenets.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,6 +34,12 @@ def noise(count: int, *shape: int) -> np.ndarray:
 
 def folder_config(root: Path, **fields: Any) -> DataConfig:
     return DataConfig(name="folder", root=root, normalization="imagenet", image_size=12, **fields)
+
+
+def load_images(
+    data: str, config: DataConfig | None, root: Path, classes: tuple[str, ...], *, skip_broken: bool
+) -> Images:
+    return load_evaluation_images(data, config, root, classes, skip_broken=skip_broken).images
 
 
 def test_digits_are_scikit_learns(tmp_path: Path) -> None:
@@ -261,47 +267,47 @@ DIGIT_NAMES = ("one", "two", "zero")
 
 def test_a_checkpoint_is_evaluated_on_the_val_of_a_folder(picture_folder: Path) -> None:
     for data in (picture_folder, picture_folder / "val"):
-        images = load_test_images(str(data), None, Path("data"), DIGIT_NAMES, skip_broken=False)
+        images = load_images(str(data), None, Path("data"), DIGIT_NAMES, skip_broken=False)
         assert len(images) == 9
-    images = load_test_images("imagenet", None, picture_folder, DIGIT_NAMES, skip_broken=False)
+    images = load_images("imagenet", None, picture_folder, DIGIT_NAMES, skip_broken=False)
     assert len(images) == 9
 
 
 def test_a_checkpoint_is_evaluated_on_its_own_data(picture_folder: Path) -> None:
-    images = load_test_images("", folder_config(picture_folder), Path("data"), DIGIT_NAMES, skip_broken=False)
+    images = load_images("", folder_config(picture_folder), Path("data"), DIGIT_NAMES, skip_broken=False)
     assert len(images) == 9
 
 
 def test_a_checkpoint_is_evaluated_on_a_named_set(tmp_path: Path) -> None:
-    images = load_test_images("digits", None, tmp_path, tuple("0123456789"), skip_broken=False)
+    images = load_images("digits", None, tmp_path, tuple("0123456789"), skip_broken=False)
     assert len(images) == 360
 
 
 def test_broken_files_of_the_checkpoints_own_data_are_left_out_on_demand(picture_folder: Path) -> None:
     (picture_folder / "val" / "one" / "5.png").write_bytes(b"no picture")
-    images = load_test_images("", folder_config(picture_folder), Path("data"), DIGIT_NAMES, skip_broken=True)
+    images = load_images("", folder_config(picture_folder), Path("data"), DIGIT_NAMES, skip_broken=True)
     assert len(images) == 8
 
 
 def test_a_set_of_other_classes_is_refused(picture_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="digits has 10 classes, the checkpoint knows 3"):
-        load_test_images("digits", None, tmp_path, DIGIT_NAMES, skip_broken=False)
+        load_images("digits", None, tmp_path, DIGIT_NAMES, skip_broken=False)
     letters = tuple("abcdefghij")
     with pytest.raises(
         InputError, match=r"the classes of digits are not the checkpoint's: '0', '1', .* are new"
     ):
-        load_test_images("digits", None, tmp_path, letters, skip_broken=False)
+        load_images("digits", None, tmp_path, letters, skip_broken=False)
     with pytest.raises(InputError, match="'one'; did you mean once"):
-        load_test_images(str(picture_folder), None, tmp_path, ("once", "twice", "zero"), skip_broken=False)
+        load_images(str(picture_folder), None, tmp_path, ("once", "twice", "zero"), skip_broken=False)
 
 
 def test_data_that_is_neither_named_nor_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="neither a folder nor one of digits"):
-        load_test_images(str(tmp_path / "gone"), None, tmp_path, DIGIT_NAMES, skip_broken=False)
+        load_images(str(tmp_path / "gone"), None, tmp_path, DIGIT_NAMES, skip_broken=False)
     with pytest.raises(InputError, match="does not say what it was trained on"):
-        load_test_images("", None, tmp_path, DIGIT_NAMES, skip_broken=False)
+        load_images("", None, tmp_path, DIGIT_NAMES, skip_broken=False)
 
 
 def test_a_converted_network_of_numbered_classes_is_evaluated_on_a_named_set(tiny_cifar10: TinyCifar) -> None:
     numbers = tuple(str(number) for number in range(10))
-    assert len(load_test_images("cifar10", None, tiny_cifar10.root, numbers, skip_broken=False)) == 6
+    assert len(load_images("cifar10", None, tiny_cifar10.root, numbers, skip_broken=False)) == 6

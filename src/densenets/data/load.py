@@ -47,13 +47,6 @@ class EvaluationImages:
     source: str
 
 
-def load_test_images(
-    data: str, config: DataConfig | None, root: Path, classes: tuple[str, ...], *, skip_broken: bool
-) -> Images:
-    """The images of `load_evaluation_images` alone."""
-    return load_evaluation_images(data, config, root, classes, skip_broken=skip_broken).images
-
-
 def load_evaluation_images(
     data: str,
     config: DataConfig | None,

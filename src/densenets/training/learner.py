@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from densenets.data.batches import Batch, mixed_seed
 from densenets.distributed import Ranks
 from densenets.errors import InputError
+from densenets.finite import first_not_finite
 from densenets.models.network import Network, all_logits
 from densenets.ops.sync_batch_norm import synchronize
 from densenets.training.recipe import OptimizerRecipe, Recipe
@@ -151,11 +152,7 @@ class Learner:
 
     def weights_are_finite(self) -> bool:
         """Whether every weight and statistic is a number."""
-        return all(
-            bool(torch.isfinite(value).all())
-            for value in self.model.state_dict().values()
-            if value.is_floating_point()
-        )
+        return first_not_finite(self.model) is None
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on."""
