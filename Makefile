@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-KERNELS := setup.py src/densenets/ops/native/sources.py $(wildcard src/densenets/ops/native/*.cpp src/densenets/ops/native/*.h)
+KERNELS := setup.py src/densenets/ops/backends/cpp/sources.py $(wildcard src/densenets/ops/backends/cpp/csrc/*)
 
 .PHONY: help install demo test check sanitize format clean
 
@@ -41,7 +41,7 @@ check: install
 	$(BIN)/mypy
 
 sanitize: install
-	$(BIN)/python tests/ops/native/sanitize.py --short
+	$(BIN)/python tests/ops/backends/cpp/sanitize.py --short
 
 format: install
 	$(BIN)/ruff format .

@@ -16,7 +16,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CCompilerError
 
-FOLDER = "src/densenets/ops/native"
+PACKAGE = "src/densenets/ops/backends/cpp"
+FOLDER = f"{PACKAGE}/csrc"
 # No -ffast-math: NaN and infinity must come out where they come in. -g0: Python's own flags ask for debug
 # information, five times the code. GCC 12 warns of its own AVX-512 headers (its bug 105593).
 COMMON = [
@@ -44,7 +45,7 @@ class BuildKernels(build_ext):
         """Compile and link; setuptools goes on without an optional extension that fails."""
         extra = os.environ.get("DENSENETS_CXXFLAGS", "").split()
         wanted = os.environ.get("DENSENETS_INSTRUCTION_SETS", " ".join(SETS)).split()
-        fingerprint = runpy.run_path(f"{FOLDER}/sources.py")["fingerprint"](Path(FOLDER))
+        fingerprint = runpy.run_path(f"{PACKAGE}/sources.py")["fingerprint"](Path(FOLDER))
         flags = [*COMMON, f'-DDENSENETS_FINGERPRINT="{fingerprint}"', *extra]
         with ThreadPoolExecutor(_cores()) as pool:
             # The longest first.
@@ -88,7 +89,7 @@ setup(
     cmdclass={"build_ext": BuildKernels},
     ext_modules=[
         Extension(
-            "densenets.ops.native._kernels",
+            "densenets.ops.backends.cpp._kernels",
             [
                 f"{FOLDER}/{source}"
                 for source in (*PORTABLE, DISPATCH, *(f"kernels_{name}.cpp" for name in SETS))

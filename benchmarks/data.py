@@ -22,7 +22,7 @@ from sklearn.datasets import load_sample_images
 
 from densenets.data.augmentation import Augmentation
 from densenets.data.batches import Batch, BatchOrder, Shard, training_batches
-from densenets.data.config import DataConfig
+from densenets.data.data_config import DataConfig
 from densenets.data.folder import class_names, scan
 from densenets.data.load import load_data
 from densenets.data.preprocessing import Preprocessing, imagenet_preprocessing
@@ -33,8 +33,8 @@ from densenets.distributed import Ranks
 from densenets.errors import InputError
 from densenets.machine import choose_device, environment, keep_freed_memory
 from densenets.training.build import build_model
-from densenets.training.learner import Learner
 from densenets.training.recipes import named_recipe
+from densenets.training.train_step import Learner
 
 _RECIPE = "cifar10-densenet-bc-100-12"
 _PHOTOGRAPHS = 600

@@ -12,12 +12,12 @@ import argparse
 import json
 from pathlib import Path
 
-from densenets.benchmark.config import BenchmarkConfig
-from densenets.benchmark.runner import run_benchmarks
-from densenets.benchmark.variants import default_variants
+from densenets.cli.tables import print_benchmark
 from densenets.files import write_json
-from densenets.models.zoo import named_config
-from densenets.report.tables import print_benchmark
+from densenets.models.registry import named_config
+from densenets.profiling.benchmark_config import BenchmarkConfig
+from densenets.profiling.runner import run_benchmarks
+from densenets.profiling.variants import default_variants
 
 _BATCHES = {"batch-1": 1, "batch-16": 16}
 _MODEL = "densenet121"

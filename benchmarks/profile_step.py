@@ -21,13 +21,14 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from densenets.benchmark.config import BenchmarkConfig
-from densenets.benchmark.networks import make_batch, variant_network
-from densenets.benchmark.variants import named_variant
 from densenets.machine import environment, keep_freed_memory
-from densenets.ops import fused_operators, fused_stem
-from densenets.ops.kernels import Completion, Moments, Unit, UnitParameters
-from densenets.ops.native.kernels import NativeKernels
+from densenets.ops.backends.cpp.kernels import NativeKernels
+from densenets.ops.fused import operators as fused_operators
+from densenets.ops.fused import stem as fused_stem
+from densenets.ops.fused.unit import Completion, Moments, Unit, UnitParameters
+from densenets.profiling.benchmark_config import BenchmarkConfig
+from densenets.profiling.variant_networks import make_batch, variant_network
+from densenets.profiling.variants import named_variant
 
 _PEAK_SECONDS, _WARMUP = 0.2, 5
 _seconds: dict[str, float] = defaultdict(float)

@@ -15,15 +15,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from densenets.architecture.network import network_facts
-from densenets.benchmark.config import BenchmarkConfig
-from densenets.benchmark.results import line_residual
-from densenets.benchmark.runner import run_benchmarks
-from densenets.benchmark.variants import Precision, default_variants
+from densenets.cli.tables import print_benchmark, print_depths
 from densenets.files import write_json
-from densenets.models.zoo import named_config
+from densenets.models.layer_table.table import network_facts
+from densenets.models.registry import named_config
 from densenets.ops.execution import EXECUTIONS
-from densenets.report.tables import print_benchmark, print_depths
+from densenets.profiling.benchmark_config import BenchmarkConfig
+from densenets.profiling.results import line_residual
+from densenets.profiling.runner import run_benchmarks
+from densenets.profiling.variants import Precision, default_variants
 
 _CASES = ("bc-100-12", "densenet121", "densenet121-3d", "depth")
 _DEPTHS, _DEPTH_SIDES = range(40, 251, 30), (32, 32)

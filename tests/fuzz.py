@@ -91,8 +91,8 @@ def work(kind: str, seed: str, first: int, last: int, keep: Path) -> None:
     """Read the files of these numbers; prints a line when it begins, and one a file."""
     from hostile_files import KINDS, SUFFIXES, write_bad
 
-    from densenets.benchmark.memory import PeakMemory
     from densenets.errors import InputError
+    from densenets.profiling.peak_memory import PeakMemory
 
     warnings.simplefilter("error")
     folder = Path(tempfile.mkdtemp())

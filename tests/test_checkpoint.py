@@ -16,11 +16,11 @@ import densenets
 from densenets.checkpoint import checkpoint_path, read_checkpoint, save_checkpoint
 from densenets.data.preprocessing import Preprocessing, imagenet_preprocessing
 from densenets.errors import InputError
-from densenets.interop.weights import infer_config, read_weights
-from densenets.models.configs.densenet import DenseNetConfig
 from densenets.models.densenet import DenseNet
-from densenets.models.zoo import named_config
+from densenets.models.densenet_config import DenseNetConfig
+from densenets.models.registry import named_config
 from densenets.ops.execution import EXECUTIONS
+from densenets.weights.reading import infer_config, read_weights
 
 CLASSES = ("cat", "dog", "größer", "a, b", "")
 PREPROCESSING = Preprocessing(channels=3, image_size=28, resize=32, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))

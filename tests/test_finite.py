@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from densenets import cli
 from densenets.checkpoint import save_checkpoint
+from densenets.cli import main as cli
 from densenets.data.preprocessing import Preprocessing
 from densenets.errors import NotFinite
 from densenets.finite import check_weights

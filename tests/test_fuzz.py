@@ -11,8 +11,8 @@ from hostile_files import KINDS, SUFFIXES, write_bad
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from densenets.benchmark.memory import PeakMemory
 from densenets.errors import InputError
+from densenets.profiling.peak_memory import PeakMemory
 
 MEMORY = 2**29  # bytes above those that the process had before
 SECONDS = 10  # for a file; hypothesis measures it

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densenets import cli
 from densenets.checkpoint import read_checkpoint
+from densenets.cli import main as cli
 from densenets.files import read_json
 from densenets.names import one_line, printable
 from densenets.training.loop import train

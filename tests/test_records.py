@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hostile_files import KINDS
 
-from densenets.analysis.runs import read_run
-from densenets.benchmark.step import is_measured_step
+from densenets.analysis.run_facts import read_run
 from densenets.errors import InputError
+from densenets.profiling.step import is_measured_step
 from densenets.records import read_metrics, read_result, read_starts
 
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from densenets.data.config import DataConfig
+from densenets.data.data_config import DataConfig
 from densenets.data.preprocessing import Preprocessing
 from densenets.errors import InputError
-from densenets.models.configs.families import FAMILIES, config_from_dict
-from densenets.models.zoo import ZOO
+from densenets.models.families import FAMILIES, config_from_dict
+from densenets.models.registry import ZOO
 from densenets.schema import MOST_LEVELS, fits, parse_json, read
 from densenets.training.recipe import recipe_from_dict
 from densenets.training.recipes import named_recipe

@@ -10,8 +10,8 @@ import pytest
 import torch
 from mutations import odd_tensors
 
-from densenets.benchmark.memory import PeakMemory
 from densenets.errors import InputError
+from densenets.profiling.peak_memory import PeakMemory
 from densenets.torch_files import check_tensors, read_torch_file
 
 

@@ -16,9 +16,9 @@ from densenets.errors import InputError
 
 if TYPE_CHECKING:
     from densenets.checkpoint import Checkpoint, load
-    from densenets.models.configs.densenet import DenseNetConfig
     from densenets.models.create import create_model
     from densenets.models.densenet import DenseNet
+    from densenets.models.densenet_config import DenseNetConfig
 
 __version__ = "0.1.0"
 
@@ -35,7 +35,7 @@ __all__ = [
 _HOMES = {
     "Checkpoint": "densenets.checkpoint",
     "DenseNet": "densenets.models.densenet",
-    "DenseNetConfig": "densenets.models.configs.densenet",
+    "DenseNetConfig": "densenets.models.densenet_config",
     "create_model": "densenets.models.create",
     "load": "densenets.checkpoint",
 }

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from densenets.checkpoint import Checkpoint
 from densenets.data.batches import Batch, evaluation_batches
-from densenets.data.config import DataConfig
+from densenets.data.data_config import DataConfig
 from densenets.data.load import EvaluationImages, load_evaluation_images
 from densenets.distributed import Ranks
 from densenets.errors import InputError

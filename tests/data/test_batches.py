@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from densenets.data.augmentation import Augmentation, draw, light, normalize
 from densenets.data.batches import Batch, BatchOrder, Shard, evaluation_batches, seeded, training_batches
-from densenets.data.config import AugmentationStep
+from densenets.data.data_config import AugmentationStep
 from densenets.data.folder import class_names, scan
 from densenets.data.images import central_crop, read_image, ten_crops, to_pixels
 from densenets.data.preprocessing import Preprocessing

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from densenets.data.config import DATA_NAMES, DataConfig
+from densenets.data.data_config import DATA_NAMES, DataConfig
 from densenets.errors import InputError
 
 IN_MEMORY = {"name": "cifar10"}

@@ -14,7 +14,7 @@ from scipy.io import savemat
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR100, SVHN
 
-from densenets.data.config import DataConfig
+from densenets.data.data_config import DataConfig
 from densenets.data.load import (
     channel_statistics,
     load_data,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from densenets.data.config import DataConfig
+from densenets.data.data_config import DataConfig
 from densenets.data.load import load_data, load_evaluation_images
 from densenets.data.sources import FileImages, stratified_split
 from densenets.errors import InputError

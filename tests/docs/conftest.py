@@ -16,17 +16,17 @@ from small_networks import small_config
 from training_runs import small_recipe
 
 import densenets
-from densenets.benchmark import step_worker
-from densenets.benchmark.step import StepConfig
 from densenets.checkpoint import save_checkpoint
 from densenets.data import named
-from densenets.data.facts import DATA_FACTS
+from densenets.data.data_sets import DATA_FACTS
 from densenets.data.preprocessing import Preprocessing
 from densenets.data.sources import MemoryImages
-from densenets.interop.conventions import choose_classes
+from densenets.profiling import step_worker
+from densenets.profiling.step import StepConfig
 from densenets.training.loop import train
 from densenets.training.recipe import changed
 from densenets.training.recipes import named_recipe
+from densenets.weights.conventions import choose_classes
 
 _MOST_IMAGES = 20_000  # to train on, as many as the smallest scale of a reproduction needs
 _TEST_IMAGES = 20
@@ -56,8 +56,8 @@ def world(_made_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name in named._LOADERS:
         if name != "digits":
             monkeypatch.setitem(named._LOADERS, name, _loader(name))
-    monkeypatch.setattr("densenets.benchmark.step.run_job", _measured_here)
-    monkeypatch.setattr("densenets.benchmark.runner.run_job", _measured_here)
+    monkeypatch.setattr("densenets.profiling.step.run_job", _measured_here)
+    monkeypatch.setattr("densenets.profiling.runner.run_job", _measured_here)
     return folder
 
 
@@ -84,7 +84,7 @@ def _loader(name: str) -> Any:
 
 def _measured_here(module: str, job: dict[str, Any]) -> dict[str, Any]:
     """What the child process that measures a step would find; memory in use is its affair."""
-    assert module == "densenets.benchmark.step_worker", "a benchmark takes minutes; mark its command"
+    assert module == "densenets.profiling.step_worker", "a benchmark takes minutes; mark its command"
     if job["in_use"]:
         return {"in_use_bytes": 1 << 20}
     return step_worker.measure(StepConfig.from_dict(job["step"]))

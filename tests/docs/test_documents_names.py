@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from documents import DOCUMENTS, ROOT, SOURCE, anchors, blocks, links, spans
 
-from densenets import cli, cli_analyze
+from densenets.cli import analyze as cli_analyze
+from densenets.cli import main as cli
 
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w.-]*\b")
 FOREIGN = {"--nproc-per-node", "--standalone", "--field.sub"}  # torchrun's; what stands for any field

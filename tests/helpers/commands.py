@@ -15,17 +15,17 @@ from typing import Any
 
 import pytest
 
-from densenets import cli
+from densenets.cli import main as cli
 
 Command = Sequence[str]
 
 # Where the work begins that takes long: a training step, a child process that measures, a measurement here.
 _FIRST_WORK = (
-    "densenets.training.learner.Learner.step",
-    "densenets.benchmark.runner.run_job",
-    "densenets.benchmark.step.run_job",
-    "densenets.analysis.gradients.measure",
-    "densenets.benchmark.networks.variant_network",
+    "densenets.training.train_step.Learner.step",
+    "densenets.profiling.runner.run_job",
+    "densenets.profiling.step.run_job",
+    "densenets.analysis.gradients.compute.measure",
+    "densenets.profiling.variant_networks.variant_network",
 )
 
 # A shell with these programs alone; it notes what they are called with.

@@ -11,8 +11,8 @@ from small_networks import small_config
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from densenets.models.configs.densenet import DenseNetConfig
 from densenets.models.densenet import DenseNet
+from densenets.models.densenet_config import DenseNetConfig
 
 SMALL = small_config(block_layers=(2, 1, 2), num_classes=10)
 

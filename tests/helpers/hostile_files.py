@@ -20,33 +20,33 @@ from PIL import Image
 from safetensors.torch import save_file
 from small_networks import small_config
 
-from densenets.analysis.efficiency import efficiency_rows
-from densenets.analysis.overview import OverviewConfig, make_overview
-from densenets.analysis.recipe_cost import recipe_cost
-from densenets.analysis.runs import read_run
+from densenets.analysis.efficiency.compute import efficiency_rows
+from densenets.analysis.run_facts import read_run
 from densenets.checkpoint import checkpoint_path, read_checkpoint, read_description, save_checkpoint
 from densenets.data.batches import Shard
-from densenets.data.config import DataConfig
+from densenets.data.data_config import DataConfig
 from densenets.data.images import central_crop, read_image
 from densenets.data.load import load_data
 from densenets.data.preprocessing import Preprocessing
 from densenets.distributed import Ranks
 from densenets.evaluation import Evaluation, EvaluationOptions
 from densenets.files import read_json, write_json
-from densenets.interop.conventions import Pixels, read_class_names
-from densenets.interop.convert import convert
-from densenets.interop.weights import read_network
-from densenets.models.configs.base import NetworkConfig
-from densenets.models.configs.convnet import ConvLayer, ConvNetConfig
-from densenets.models.configs.fractalnet import FractalNetConfig
-from densenets.models.configs.highway import HighwayConfig
-from densenets.models.configs.resnet import ResNetConfig
+from densenets.models.baselines.convnet_config import ConvLayer, ConvNetConfig
+from densenets.models.baselines.fractalnet_config import FractalNetConfig
+from densenets.models.baselines.highway_config import HighwayConfig
+from densenets.models.baselines.resnet_config import ResNetConfig
 from densenets.models.create import build_network
-from densenets.report.page.write import write_page
-from densenets.training.learner import Learner
+from densenets.models.network_config import NetworkConfig
+from densenets.report.overview import OverviewConfig, make_overview
+from densenets.report.write import write_page
 from densenets.training.recipe import Recipe, changed, recipe_from_dict
+from densenets.training.recipe_cost import recipe_cost
 from densenets.training.recipes import named_recipe
-from densenets.training.run import Progress, RunFolder
+from densenets.training.run_folder import Progress, RunFolder
+from densenets.training.train_step import Learner
+from densenets.weights.conventions import Pixels, read_class_names
+from densenets.weights.conversion import convert
+from densenets.weights.reading import read_network
 
 CLASSES = ("a", "b", "c", "d", "e")
 PIXELS = Preprocessing(channels=3, image_size=16, resize=18, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))

@@ -11,8 +11,8 @@ from small_networks import small_config
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from densenets.models.configs.densenet import DenseNetConfig
 from densenets.models.densenet import DenseNet
+from densenets.models.densenet_config import DenseNetConfig
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from densenets.models.configs.densenet import DenseNetConfig
+from densenets.models.densenet_config import DenseNetConfig
 
 
 def small_config(**changes: Any) -> DenseNetConfig:

@@ -29,8 +29,8 @@ from units import (
     stem_gradient,
 )
 
-from densenets.ops.kernels import Completion, Kernels, Unit
-from densenets.ops.native.kernels import NativeKernels
+from densenets.ops.backends.cpp.kernels import NativeKernels
+from densenets.ops.fused.unit import Completion, Kernels, Unit
 
 # In units of the type's eps. A sum of n terms, one after the other, is some sqrt(n) / 6 roundings off, and n
 # is up to 1,640 here; in float64 both sides round. With 16 bits the sums are float32's: half an eps is the

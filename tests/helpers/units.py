@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from densenets.errors import InputError
-from densenets.ops.kernels import Completion, Kernels, Moments, Unit, accumulation_type
-from densenets.ops.native.kernels import NativeKernels
-from densenets.ops.native.library import load_library
-from densenets.ops.pytorch_kernels import PyTorchKernels
+from densenets.ops.backends.cpp.kernels import NativeKernels
+from densenets.ops.backends.cpp.library import load_library
+from densenets.ops.backends.eager import PyTorchKernels
+from densenets.ops.fused.unit import Completion, Kernels, Moments, Unit, accumulation_type
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 CHANNELS = (1, 3, 5, 17, 37, 48, 130)  # multiples of a register's lanes, just above them, less than one

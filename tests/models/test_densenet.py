@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from densenets.errors import InputError
-from densenets.models.configs.densenet import DenseNetConfig
 from densenets.models.create import create_model
 from densenets.models.densenet import DenseNet, Transition
-from densenets.models.zoo import named_config
+from densenets.models.densenet_config import DenseNetConfig
+from densenets.models.registry import named_config
 from densenets.ops.execution import EXECUTIONS
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -245,7 +245,7 @@ def leaves_in_order(model: DenseNet, x: Tensor) -> list[tuple[str, nn.Module, Te
     return calls
 
 
-# The fused executions have no modules to watch: "auto" gives way, and tests/ops/test_fused.py has the others.
+# The fused executions have no modules to watch: "auto" gives way, and test_fused.py has the others.
 @pytest.mark.parametrize("execution", ["auto", "reference", "recompute"])
 @pytest.mark.parametrize("bottleneck", [False, True])
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])

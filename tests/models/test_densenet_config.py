@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from densenets.errors import InputError
-from densenets.models.configs.densenet import DenseNetConfig
+from densenets.models.densenet_config import DenseNetConfig
 
 
 def config(**changes: Any) -> DenseNetConfig:

@@ -122,7 +122,7 @@ def test_features_are_extracted_by_torchvision(execution: Any):
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("execution", ["auto", "fused", "fused-lean"])
 def test_the_compiler_keeps_the_fused_operators(execution: Any):
-    pytest.importorskip("densenets.ops.native.library")
+    pytest.importorskip("densenets.ops.backends.cpp.library")
     model, x, expected = network("large stem", execution)
     seen: set[str] = set()
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from densenets.ops import fusion
+from densenets.ops.backends.cpp.library import native_state
 from densenets.ops.execution import NativeState
-from densenets.ops.native.library import native_state
+from densenets.ops.fused import fusion
 
 
 @pytest.fixture(params=["native", "pytorch"])

@@ -19,9 +19,9 @@ from network_steps import (
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from densenets.architecture.network import network_facts
 from densenets.models.densenet import DenseNet
-from densenets.models.zoo import named_config
+from densenets.models.layer_table.table import network_facts
+from densenets.models.registry import named_config
 from densenets.ops.execution import EXECUTIONS
 
 # torchvision

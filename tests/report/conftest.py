@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from training_runs import small_recipe
 
-from densenets.analysis.overview import Overview, OverviewConfig, make_overview
 from densenets.evaluation import EvaluationOptions
-from densenets.report.page.write import write_page
+from densenets.report.overview import Overview, OverviewConfig, make_overview
+from densenets.report.write import write_page
 from densenets.training.loop import train
 from densenets.training.recipe import changed
 

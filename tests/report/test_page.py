@@ -15,17 +15,17 @@ import torch
 from PIL import Image
 from small_networks import small_config
 
-from densenets.analysis.mistakes import Mistake
-from densenets.analysis.overview import Overview, OverviewConfig, make_overview
 from densenets.checkpoint import save_checkpoint
 from densenets.data.preprocessing import Preprocessing, imagenet_preprocessing
 from densenets.errors import InputError
 from densenets.evaluation import EvaluationOptions
 from densenets.models.create import build_network, create_model
-from densenets.models.zoo import named_config
-from densenets.report.page import content
-from densenets.report.page.connections import block_maps, node_data
-from densenets.report.page.write import page_text, write_page
+from densenets.models.registry import named_config
+from densenets.report import content
+from densenets.report.connections import block_maps, node_data
+from densenets.report.mistakes import Mistake
+from densenets.report.overview import Overview, OverviewConfig, make_overview
+from densenets.report.write import page_text, write_page
 
 SMALL = Preprocessing(channels=3, image_size=32, resize=32, mean=(0.5,) * 3, std=(0.2,) * 3)
 

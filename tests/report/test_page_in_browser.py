@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from densenets.analysis.overview import Overview
-from densenets.architecture.facts import LayerFacts
-from densenets.report.page.write import write_page
+from densenets.models.layer_table.rows import LayerFacts
+from densenets.report.overview import Overview
+from densenets.report.write import write_page
 
 DESKTOP = {"viewport": {"width": 1200, "height": 900}}
 PHONE = {

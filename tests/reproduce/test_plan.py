@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from digits_runs import digits_run
 
-from densenets import cli
-from densenets.arguments import parse
-from densenets.models.zoo import named_config
-from densenets.reproduce.config import TARGETS, DataPlace, ReproduceOptions
-from densenets.reproduce.cost import estimated_seconds, plan_rows
+from densenets.cli import main as cli
+from densenets.cli.arguments import parse
+from densenets.models.registry import named_config
+from densenets.reproduce.options import TARGETS, DataPlace, ReproduceOptions
 from densenets.reproduce.plan import PlannedRun, cost_of, flags, planned_runs, steps_of
+from densenets.reproduce.plan_cost import estimated_seconds, plan_rows
 from densenets.training.recipe import Recipe, recipe_from_dict
 from densenets.training.recipes import named_recipe
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from densenets.errors import InputError
 from densenets.reproduce import reproduce as module
-from densenets.reproduce.config import DataPlace, ReproduceOptions
+from densenets.reproduce.options import DataPlace, ReproduceOptions
 from densenets.reproduce.plan import PlannedRun
 from densenets.reproduce.reproduce import reproduce
 

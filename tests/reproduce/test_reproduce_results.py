@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from densenets.reproduce.config import ReproduceOptions
+from densenets.reproduce.options import ReproduceOptions
 from densenets.reproduce.plan import PlannedRun, planned_runs
 from densenets.reproduce.results import result_rows
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from densenets.architecture.network import network_facts
-from densenets.models.zoo import named_config
-from densenets.reproduce.config import TARGETS, DataPlace, ReproduceOptions
+from densenets.models.layer_table.table import network_facts
+from densenets.models.registry import named_config
+from densenets.reproduce.options import TARGETS, DataPlace, ReproduceOptions
 from densenets.reproduce.targets import Entry, entries, title
 
 SCALES = ("cpu", "gpu", "paper")

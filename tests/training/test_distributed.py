@@ -17,7 +17,7 @@ from densenets.data.batches import Batch, BatchOrder, Shard
 from densenets.data.load import load_data
 from densenets.distributed import Ranks
 from densenets.training.build import build_model
-from densenets.training.learner import Learner
+from densenets.training.train_step import Learner
 
 STEPS = 5
 

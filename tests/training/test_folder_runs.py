@@ -12,9 +12,9 @@ import pytest
 import torch
 from training_runs import small_recipe, weights
 
-from densenets import cli
-from densenets.analysis.runs import read_run
+from densenets.analysis.run_facts import read_run
 from densenets.checkpoint import checkpoint_path, read_checkpoint
+from densenets.cli import main as cli
 from densenets.data.batches import BatchOrder, Shard
 from densenets.data.load import load_data
 from densenets.errors import InputError
@@ -22,7 +22,7 @@ from densenets.files import read_json, read_json_lines
 from densenets.training.loop import train
 from densenets.training.recipe import Recipe, changed
 from densenets.training.recipes import named_recipe
-from densenets.training.run import RunFolder
+from densenets.training.run_folder import RunFolder
 
 
 def recipe(root: Path, **fields: Any) -> Recipe:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from densenets.data.config import DataConfig
+from densenets.data.data_config import DataConfig
 from densenets.errors import InputError
-from densenets.models.configs.densenet import DenseNetConfig
-from densenets.models.zoo import DENSENETS, ZOO, named_config
+from densenets.models.densenet_config import DenseNetConfig
+from densenets.models.registry import DENSENETS, ZOO, named_config
 from densenets.training.recipe import (
     ModelRecipe,
     OptimizerRecipe,

@@ -12,7 +12,7 @@ import torch
 from training_runs import SMALL, command, environment, run, weights
 
 from densenets.files import read_json_lines
-from densenets.training.run import RunFolder
+from densenets.training.run_folder import RunFolder
 
 # Six epochs of a tiny network, saved after every step: enough moments to be hit at.
 RUN = (*SMALL, "--training.epochs", "6", "--training.checkpoint-minutes", "0", "--training.ema-decay", "0.9")

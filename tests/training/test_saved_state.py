@@ -10,10 +10,10 @@ from densenets.data.batches import Shard
 from densenets.distributed import Ranks
 from densenets.errors import InputError
 from densenets.models.create import build_network
-from densenets.training.learner import Learner
 from densenets.training.recipe import Recipe, changed
 from densenets.training.recipes import named_recipe
-from densenets.training.run import Progress, RunFolder
+from densenets.training.run_folder import Progress, RunFolder
+from densenets.training.train_step import Learner
 
 
 def learner(optimizer: str = "sgd", ema: float = 0.9, steps: int = 1) -> Learner:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from densenets.data.config import AugmentationStep
+from densenets.data.data_config import AugmentationStep
 from densenets.data.preprocessing import Preprocessing
 
 # Principal components of ImageNet's RGB pixels (Krizhevsky et al. 2012), as the official code has them.

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from densenets.data.config import DATA_NAMES, MEMORY_DATA, DataConfig
+from densenets.data.data_config import DATA_NAMES, MEMORY_DATA, DataConfig
 from densenets.data.folder import class_names, scan, whole_images
 from densenets.data.named import load_named
 from densenets.data.preprocessing import Preprocessing, imagenet_preprocessing

@@ -29,7 +29,7 @@ def load_named(name: str, root: Path, *, download: bool) -> NamedData:
     """Load a named set into memory.
 
     Args:
-        name: one of `densenets.data.config.MEMORY_DATA`.
+        name: one of `densenets.data.data_config.MEMORY_DATA`.
         root: where torchvision's layout of the set lies.
         download: fetch what is missing, with progress and checksums.
 

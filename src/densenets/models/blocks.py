@@ -18,7 +18,7 @@ from torch.jit import is_scripting  # type: ignore[attr-defined]
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from densenets.models.configs.densenet import DenseNetConfig
+from densenets.models.densenet_config import DenseNetConfig
 from densenets.ops.dense_block import dense_block, run_features, transition
 from densenets.ops.execution import Execution
 from densenets.ops.interception import watch_class

@@ -8,19 +8,19 @@ from typing import Any
 import torch
 
 from densenets.errors import InputError
-from densenets.models.configs.base import NetworkConfig
-from densenets.models.configs.convnet import ConvNetConfig
-from densenets.models.configs.densenet import DenseNetConfig, Stem
-from densenets.models.configs.fractalnet import FractalNetConfig
-from densenets.models.configs.highway import HighwayConfig
-from densenets.models.configs.resnet import ResNetConfig
-from densenets.models.convnet import ConvNet
+from densenets.models.baselines.convnet import ConvNet
+from densenets.models.baselines.convnet_config import ConvNetConfig
+from densenets.models.baselines.fractalnet import FractalNet
+from densenets.models.baselines.fractalnet_config import FractalNetConfig
+from densenets.models.baselines.highway import HighwayNetwork
+from densenets.models.baselines.highway_config import HighwayConfig
+from densenets.models.baselines.resnet import ResNet
+from densenets.models.baselines.resnet_config import ResNetConfig
 from densenets.models.densenet import DenseNet
-from densenets.models.fractalnet import FractalNet
-from densenets.models.highway import HighwayNetwork
+from densenets.models.densenet_config import DenseNetConfig, Stem
 from densenets.models.network import Network
-from densenets.models.resnet import ResNet
-from densenets.models.zoo import named_config
+from densenets.models.network_config import NetworkConfig
+from densenets.models.registry import named_config
 from densenets.ops.execution import Execution
 
 

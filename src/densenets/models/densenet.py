@@ -23,7 +23,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from densenets.errors import InputError
 from densenets.models.blocks import KINDS, DenseBlock, DenseLayer, Features, Transition, make_features
-from densenets.models.configs.densenet import DenseNetConfig
+from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.initialization import he_normal_, linear_uniform_
 from densenets.models.network import Network, make_head
 from densenets.ops.buffers import BuffersPutBack, copies_of_buffers, holders_of_buffers

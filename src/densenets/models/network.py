@@ -18,8 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from densenets.errors import InputError
-from densenets.models.configs.base import NetworkConfig
 from densenets.models.initialization import linear_uniform_
+from densenets.models.network_config import NetworkConfig
 
 Result = TypeVar("Result")
 

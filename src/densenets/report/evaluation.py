@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from densenets.figures.plots import write_confusion
 from densenets.files import write_json
-from densenets.report.plots import write_confusion
 
 
 def write_evaluation(facts: dict[str, Any], classes: Sequence[str], folder: Path) -> None:

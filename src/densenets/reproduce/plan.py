@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from densenets.analysis.recipe_cost import RecipeCost, recipe_cost
-from densenets.data.facts import training_count
+from densenets.data.data_sets import training_count
 from densenets.files import read_json
 from densenets.records import Failure
-from densenets.reproduce.config import ReproduceOptions
+from densenets.reproduce.options import ReproduceOptions
 from densenets.reproduce.targets import Entry, entries
 from densenets.schema import read
 from densenets.training.recipe import Recipe, changed
+from densenets.training.recipe_cost import RecipeCost, recipe_cost
 
 State = Literal["new", "cut", "done", "failed"]
 

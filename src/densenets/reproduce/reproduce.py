@@ -8,19 +8,19 @@ from typing import Any
 
 from rich.console import Console
 
-from densenets.analysis.curves import reported_split
-from densenets.data.config import DataConfig
+from densenets.analysis.efficiency.figure import write_comparison
+from densenets.analysis.learning_curves import reported_split
+from densenets.data.data_config import DataConfig
 from densenets.data.load import load_data
 from densenets.errors import InputError
 from densenets.files import write_json
 from densenets.machine import choose_device, environment
-from densenets.report.comparison import write_comparison
-from densenets.report.reproduction import print_plan, print_results, write_markdown
-from densenets.reproduce.config import ReproduceOptions
-from densenets.reproduce.cost import estimated_seconds, measured_costs, plan_rows
+from densenets.reproduce.jobs import do_runs
+from densenets.reproduce.options import ReproduceOptions
 from densenets.reproduce.plan import PlannedRun, planned_runs
+from densenets.reproduce.plan_cost import estimated_seconds, measured_costs, plan_rows
 from densenets.reproduce.results import result_rows
-from densenets.reproduce.runner import do_runs
+from densenets.reproduce.tables import print_plan, print_results, write_markdown
 from densenets.reproduce.targets import title
 
 

@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from densenets.analysis.curves import error_curves
-from densenets.benchmark.step import peak_bytes, phases_per_image
+from densenets.analysis.learning_curves import error_curves
+from densenets.profiling.step import peak_bytes, phases_per_image
 from densenets.records import CurvePoint, read_metrics, read_result
 from densenets.reproduce.plan import PlannedRun, cost_of
 

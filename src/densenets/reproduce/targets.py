@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from densenets.models.zoo import DENSENETS, ZOO, kind_of
-from densenets.reproduce.config import Recipes, ReproduceOptions, Scale
-from densenets.training.peer_recipes import has_own_recipe
+from densenets.models.registry import DENSENETS, ZOO, kind_of
+from densenets.reproduce.options import Recipes, ReproduceOptions, Scale
+from densenets.training.baseline_recipes import has_own_recipe
 from densenets.training.recipe import Recipe, changed
 from densenets.training.recipes import named_recipe
 

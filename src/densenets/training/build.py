@@ -8,10 +8,10 @@ import torch
 
 from densenets.data.splits import DataSplits
 from densenets.errors import InputError
-from densenets.interop.weights import read_network
 from densenets.models.create import build_network
 from densenets.models.network import Network
 from densenets.training.recipe import Recipe
+from densenets.weights.reading import read_network
 
 
 def build_model(recipe: Recipe, data: DataSplits, device: torch.device) -> tuple[Network, list[str]]:

@@ -24,20 +24,20 @@ from densenets.data.splits import DataSplits
 from densenets.distributed import Ranks, joined_ranks
 from densenets.errors import InputError, Interrupted, NotFinite
 from densenets.evaluation import Evaluation, evaluate
+from densenets.figures.plots import write_curves
 from densenets.files import exclusive, read_json_lines
 from densenets.machine import environment, keep_freed_memory
 from densenets.models.densenet import DenseNet
 from densenets.ops.dense_block import explain_execution
 from densenets.report.evaluation import write_evaluation
-from densenets.report.plots import write_curves
 from densenets.training.build import build_model
-from densenets.training.learner import Learner, StepSums
-from densenets.training.logging import Log, SilentLog, run_log
 from densenets.training.recipe import Recipe
-from densenets.training.run import Progress, RunFolder
+from densenets.training.run_folder import Progress, RunFolder
+from densenets.training.run_log import Log, SilentLog, run_log
+from densenets.training.running_statistics import recompute_statistics
 from densenets.training.schedule import learning_rate
-from densenets.training.signals import StopRequest, stop_requests
-from densenets.training.statistics import recompute_statistics
+from densenets.training.stop_requests import StopRequest, stop_requests
+from densenets.training.train_step import Learner, StepSums
 
 _EVALUATION_BATCH = 500  # of small images, on each rank; without gradients a batch takes little memory
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from densenets.data.config import DataConfig
-from densenets.data.facts import DATA_FACTS
+from densenets.data.data_config import DataConfig
+from densenets.data.data_sets import DATA_FACTS
 from densenets.errors import InputError
 from densenets.limits import MOST_IMAGES
-from densenets.models.configs.base import NetworkConfig
-from densenets.models.configs.densenet import DenseNetConfig
-from densenets.models.zoo import named_config
+from densenets.models.densenet_config import DenseNetConfig
+from densenets.models.network_config import NetworkConfig
+from densenets.models.registry import named_config
 from densenets.ops.execution import Execution
 from densenets.schema import read
 

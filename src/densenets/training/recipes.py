@@ -1,20 +1,20 @@
 """The recipes: functions that return what a run is. Needs no PyTorch.
 
 Where a docstring says what came out, it was measured by this project, with the command and the machine
-named; the paper's figures stand in `densenets.models.zoo`.
+named; the paper's figures stand in `densenets.models.registry`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from densenets.data.config import AugmentationStep, DataConfig
+from densenets.data.data_config import AugmentationStep, DataConfig
 from densenets.errors import UnknownName, unknown_name
-from densenets.models.configs.base import NetworkConfig
-from densenets.models.configs.densenet import DenseNetConfig
-from densenets.models.configs.fractalnet import FractalNetConfig
-from densenets.models.zoo import DENSENETS, PEERS, ZOO, named_config
-from densenets.training.peer_recipes import has_own_recipe, own_recipe
+from densenets.models.baselines.fractalnet_config import FractalNetConfig
+from densenets.models.densenet_config import DenseNetConfig
+from densenets.models.network_config import NetworkConfig
+from densenets.models.registry import DENSENETS, PEERS, ZOO, named_config
+from densenets.training.baseline_recipes import has_own_recipe, own_recipe
 from densenets.training.recipe import (
     ModelRecipe,
     OptimizerRecipe,

@@ -1,0 +1,1 @@
+"""Finished runs side by side: error against cost."""

@@ -1,0 +1,1 @@
+"""Signal and gradient by depth."""

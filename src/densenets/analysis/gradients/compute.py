@@ -1,0 +1,351 @@
+"""Signal and gradient by depth: what every convolution makes and is told, at initialisation and in training.
+
+A network learns as far as a signal reaches the classifier and a gradient reaches the image. Both are measured
+at every convolution along the path, before training and after some steps of it. The steps are those of
+`densenets train`: the same recipe, batches and learner.
+
+Batch normalisation and the scale of initial weights decide as much about the gradient as shortcuts and dense
+connections do. So the same networks are looked at in several settings: as their papers build them, and
+without any batch normalisation, from weights that are drawn alike in all of them; see `SETTINGS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from densenets.analysis.gradients.layer_flow import (
+    SETTINGS,
+    LayerFlow,
+    Setting,
+    finite,
+    first_to_last,
+    measure,
+    put_into,
+)
+from densenets.data.augmentation import Augmentation, normalize
+from densenets.data.batches import Batch, BatchOrder, Shard, seeded, training_batches
+from densenets.data.data_config import MEMORY_DATA
+from densenets.data.data_sets import training_count
+from densenets.data.load import load_data
+from densenets.data.sources import MemoryImages
+from densenets.data.splits import DataSplits
+from densenets.distributed import Ranks
+from densenets.errors import InputError, unknown_name
+from densenets.machine import choose_device, keep_freed_memory
+from densenets.models.network import Network
+from densenets.models.registry import named_config
+from densenets.training.build import build_model
+from densenets.training.recipe import Recipe, changed
+from densenets.training.recipes import named_recipe
+from densenets.training.schedule import learning_rate
+from densenets.training.train_step import Learner
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientsConfig:
+    """What is measured.
+
+    Attributes:
+        models: names of the zoo.
+        data: one of `densenets.data.data_config.MEMORY_DATA`.
+        root: where it lies.
+        settings: how the networks are built, of `SETTINGS`.
+        steps: of training, after which is measured, ascending; 0 is the initialisation.
+        batch_size: images of a training step, and images that are measured with.
+        learning_rate: the highest of the schedule; 0 for the recipe's own.
+        seed: of initial weights, order of images, augmentation and dropout, and of the images measured with.
+        device: auto, cpu, cuda, ...
+
+    Raises:
+        InputError: a name is unknown, a network is too large for the images, or a number cannot be.
+    """
+
+    models: tuple[str, ...]
+    data: str = "digits"
+    root: Path = Path("data")
+    settings: tuple[Setting, ...] = ("xavier", "paper")
+    steps: tuple[int, ...] = (0, 30, 100)
+    batch_size: int = 64
+    learning_rate: float = 0.0
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.data not in MEMORY_DATA:
+            raise unknown_name("data set", self.data, MEMORY_DATA)
+        for setting in self.settings:
+            if setting not in SETTINGS:
+                raise unknown_name("setting", setting, SETTINGS)
+        for name in ("models", "settings"):
+            values: tuple[str, ...] = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise InputError(f"{name} '{' '.join(values)}' cannot be: at least one, each once")
+        if not self.steps or list(self.steps) != sorted(set(self.steps)) or self.steps[0] < 0:
+            raise InputError(f"steps {self.steps} cannot be: ascending numbers of at least 0 are needed")
+        if self.batch_size < 2 or min(self.learning_rate, self.seed) < 0:
+            raise InputError("batch_size is at least 2, learning_rate and seed at least 0")
+        for model in self.models:
+            self._check(self.recipe(model))
+
+    def recipe(self, model: str) -> Recipe:
+        """What trains a network: DenseNet's protocol for the data, the demo's on digits.
+
+        Raises:
+            InputError: no network has the name, or none for such images.
+        """
+        named_config(model)
+        if self.data == "digits":
+            # The demo's dropout is its own network's; no network has any here that its name does not say.
+            fields = {"model.name": model, "model.dropout": 0.0, "training.ema_decay": 0.0}
+            recipe = changed(named_recipe("digits"), fields)
+        else:
+            recipe = named_recipe(f"{self.data}-{model}")
+        ours = {
+            "data.root": self.root,
+            "training.batch_size": self.batch_size,
+            "training.seed": self.seed,
+            "optimizer.learning_rate": self.learning_rate or recipe.optimizer.learning_rate,
+        }
+        return changed(recipe, ours)
+
+    def _check(self, recipe: Recipe) -> None:
+        """Check that the network reads the images, and that training is as long as we want to look."""
+        recipe.network  # noqa: B018 - raises
+        count = training_count(recipe.data)
+        assert count is not None
+        steps = _order(recipe, count).steps * recipe.training.epochs
+        if self.steps[-1] > steps:
+            raise InputError(f"steps {self.steps} cannot be: recipe {recipe.name} ends after {steps}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """A network after some steps of training.
+
+    Attributes:
+        step: how many.
+        loss: mean cross-entropy of the images measured with, in nats; None if it is no number.
+        layers: the convolutions along the path, from the image to the classifier.
+    """
+
+    step: int
+    loss: float | None
+    layers: tuple[LayerFlow, ...]
+
+    @property
+    def signal_ratio(self) -> float | None:
+        """The signal of the first tenth of the layers by that of the last."""
+        return first_to_last([layer.signal for layer in self.layers])
+
+    @property
+    def gradient_ratio(self) -> float | None:
+        """The gradient of the first tenth of the layers by that of the last."""
+        return first_to_last([layer.gradient for layer in self.layers])
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkFlow:
+    """One network in one setting.
+
+    Attributes:
+        model: its name.
+        setting: of `SETTINGS`.
+        depth: as its paper counts it, the classifier included.
+        moments: in order.
+        training_losses: of every step, mean over its images, in nats; None from where it is no number.
+        note: what went wrong, if anything did.
+    """
+
+    model: str
+    setting: Setting
+    depth: int
+    moments: tuple[Moment, ...]
+    training_losses: tuple[float | None, ...]
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientFlow:
+    """All that was measured.
+
+    Attributes:
+        data: the images.
+        steps: of training, after which was measured.
+        batch_size: images of a training step.
+        learning_rate: the highest of the schedule.
+        seed: of everything random.
+        networks: setting by setting, in the order of the models.
+    """
+
+    data: str
+    steps: tuple[int, ...]
+    batch_size: int
+    learning_rate: float
+    seed: int
+    networks: tuple[NetworkFlow, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON can hold it, with what the settings are and a summary."""
+        settings = {network.setting: SETTINGS[network.setting] for network in self.networks}
+        return {**dataclasses.asdict(self), "meaning": settings, "summary": self.summary()}
+
+    def summary(self) -> list[dict[str, Any]]:
+        """A row a setting, network and moment: losses and ratios.
+
+        The training loss is the mean over the steps since the moment before, at most the last ten of them.
+        """
+        return [
+            {
+                "setting": network.setting,
+                "model": network.model,
+                "step": moment.step,
+                "loss": moment.loss,
+                "training_loss": _recent(network.training_losses[last : moment.step]),
+                "signal_ratio": moment.signal_ratio,
+                "gradient_ratio": moment.gradient_ratio,
+            }
+            for network in self.networks
+            for last, moment in zip((0, *self.steps), network.moments, strict=False)
+        ]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a setting, network, moment and layer, for a table."""
+        return [
+            {
+                "setting": network.setting,
+                "model": network.model,
+                "step": moment.step,
+                "number": number,
+                **dataclasses.asdict(layer),
+            }
+            for network in self.networks
+            for moment in network.moments
+            for number, layer in enumerate(moment.layers, start=1)
+        ]
+
+
+def gradient_flow(config: GradientsConfig, announce: Callable[[str], None]) -> GradientFlow:
+    """Train each network in each setting, and measure it on the way.
+
+    A loss that is no number ends a network's training; what is measured then is None, with a note.
+
+    Args:
+        config: what is measured.
+        announce: told of each moment of a network before its steps; `measurements` says how many there are.
+
+    Raises:
+        InputError: the data is missing, or the device cannot be used.
+    """
+    device = choose_device(config.device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    recipe = config.recipe(config.models[0])
+    data = load_data(recipe.data)
+    data = dataclasses.replace(data, training=data.training.to(device))
+    # Training seeds PyTorch's own generator, which is the caller's.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        networks = tuple(
+            _network_flow(config, model, setting, data, device, announce)
+            for setting, model in product(config.settings, config.models)
+        )
+    return GradientFlow(
+        data=config.data,
+        steps=config.steps,
+        batch_size=config.batch_size,
+        learning_rate=recipe.optimizer.learning_rate,
+        seed=config.seed,
+        networks=networks,
+    )
+
+
+def measurements(config: GradientsConfig) -> int:
+    """How many moments of how many networks `gradient_flow` measures, all together."""
+    return len(config.settings) * len(config.models) * len(config.steps)
+
+
+def _network_flow(
+    config: GradientsConfig,
+    model: str,
+    setting: Setting,
+    data: DataSplits,
+    device: torch.device,
+    announce: Callable[[str], None],
+) -> NetworkFlow:
+    recipe = config.recipe(model)
+    network, _ = build_model(recipe, data, device)
+    put_into(network, setting, torch.Generator().manual_seed(config.seed))
+    batch = _measured_images(config, data, device)
+    training = _training(network, recipe, data, device)
+    moments: list[Moment] = []
+    losses: list[float | None] = []
+    for step in config.steps:
+        announce(f"{model}, setting {setting}, step {step}")
+        while len(losses) < step and None not in losses:
+            losses.append(next(training))
+        loss, layers = measure(network, batch)
+        moments.append(Moment(step=step, loss=loss, layers=layers))
+    return NetworkFlow(
+        model=model,
+        setting=setting,
+        depth=network.config.depth,
+        moments=tuple(moments),
+        training_losses=tuple(losses),
+        note=f"its loss is no number at step {len(losses)}, where training ended" if None in losses else "",
+    )
+
+
+def _training(
+    network: Network, recipe: Recipe, data: DataSplits, device: torch.device
+) -> Iterator[float | None]:
+    """Train a network step by step as `densenets train` does; the mean loss of each step's images."""
+    learner = Learner(network.train(), recipe, Ranks(Shard(), device))
+    order = _order(recipe, len(data.training))
+    for epoch in range(recipe.training.epochs):
+        batches = training_batches(
+            data.training,
+            order,
+            epoch,
+            0,
+            preprocessing=data.preprocessing,
+            augmentation=Augmentation(recipe.data.augmentation, recipe.data.padding),
+            device=device,
+            workers=0,
+        )
+        for step, batch in enumerate(batches):
+            done = epoch * order.steps + step
+            rate = learning_rate(
+                recipe.schedule,
+                recipe.optimizer.learning_rate,
+                done,
+                order.steps,
+                recipe.training.epochs,
+            )
+            seen = learner.step(batch, rate, epoch, step)
+            yield finite(seen.loss.double() / seen.images)
+
+
+def _order(recipe: Recipe, count: int) -> BatchOrder:
+    training = recipe.training
+    return BatchOrder(count=count, batch_size=training.batch_size, seed=training.seed, shard=Shard())
+
+
+def _measured_images(config: GradientsConfig, data: DataSplits, device: torch.device) -> Batch:
+    """Training images without augmentation, the same for all networks."""
+    assert isinstance(data.training, MemoryImages)
+    drawn = torch.randperm(len(data.training), generator=seeded(config.seed))[: config.batch_size]
+    images = data.training.subset(drawn.to(device))
+    return Batch(normalize(images.pixels, data.preprocessing), images.labels, len(drawn))
+
+
+def _recent(losses: Sequence[float | None]) -> float | None:
+    """The mean of the last ten losses at most; None if there is none, or one is no number."""
+    known = [loss for loss in losses[-10:] if loss is not None]
+    return math.fsum(known) / len(known) if known and None not in losses else None

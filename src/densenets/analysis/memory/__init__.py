@@ -1,0 +1,1 @@
+"""Training memory against depth and batch."""

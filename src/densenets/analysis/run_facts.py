@@ -1,0 +1,123 @@
+"""A run's folder as plain data: what it followed, what came out, what a step of it costs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from densenets.analysis.learning_curves import watched_split
+from densenets.checkpoint import Description, read_description
+from densenets.errors import InputError
+from densenets.files import read_json, write_json
+from densenets.models.registry import kind_of
+from densenets.ops.execution import Execution
+from densenets.profiling.step import StepConfig, is_measured_step, measured_step
+from densenets.records import read_metrics, read_result, read_starts
+from densenets.training.recipe import Recipe, recipe_from_dict
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """A run of `densenets train`.
+
+    Attributes:
+        folder: of the run.
+        recipe: that it followed.
+        description: of the checkpoint that it reports.
+        evaluation: what stands in evaluation.json; None before the run has come to its end.
+        metrics: the lines of metrics.jsonl.
+        starts: of each start, versions, device, date and command.
+    """
+
+    folder: Path
+    recipe: Recipe
+    description: Description
+    evaluation: Mapping[str, Any] | None
+    metrics: tuple[dict[str, Any], ...]
+    starts: tuple[dict[str, Any], ...]
+
+    @property
+    def watched(self) -> str:
+        """Of which images, validation or test, the error stands beside that of training by epoch."""
+        data = self.recipe.data
+        # An older version wrote of a named set's test images as of validation images.
+        if data.in_memory and not data.held_out:
+            return "test"
+        return watched_split(self.metrics)
+
+    @property
+    def reported(self) -> str:
+        """What the images are that the result is an error of: test or validation."""
+        return str((self.evaluation or {}).get("split", "test"))
+
+    @property
+    def step(self) -> StepConfig:
+        """A training step of it."""
+        config = self.description.config
+        sides = (self.description.preprocessing.image_size,) * config.spatial_dims
+        return StepConfig.of_training(self.recipe, config, sides)
+
+    @property
+    def network(self) -> str:
+        """Its name, or of weights that say themselves what they are, the family and the depth."""
+        config, named = self.description.config, self.recipe.model.config
+        same = dataclasses.replace(named, num_classes=config.num_classes, in_channels=config.in_channels)
+        return self.recipe.model.name if same == config else f"{config.title} of depth {config.depth}"
+
+    @property
+    def kind(self) -> str:
+        """What a figure's legend calls it."""
+        name = self.recipe.model.name
+        return kind_of(name) if self.network == name else self.description.config.title
+
+    def cost(self, execution: Execution, *, measure: bool, announce: Callable[[str], None]) -> dict[str, Any]:
+        """What `measured_step` finds of the run's step, measured once and then kept in the folder.
+
+        Args:
+            execution: of the dense blocks.
+            measure: measure it if the folder does not hold it; otherwise the result is empty.
+            announce: told of a measurement before it is made.
+        """
+        file = self.folder / f"step-cost-{execution}.json"
+        kept = read_json(file) if file.exists() else None
+        if is_measured_step(kept):  # not of another version
+            return kept
+        if not measure:
+            return {}
+        announce(f"a training step of {self.folder}, {execution}")
+        cost = measured_step(dataclasses.replace(self.step, execution=execution))
+        if "failed" not in cost:
+            write_json(file, cost)
+        return cost
+
+
+def read_run(folder: Path) -> RunFacts:
+    """Read a run's folder, finished or not.
+
+    Raises:
+        InputError: it is no run's folder, or has no checkpoint yet.
+    """
+    if not (folder / "recipe.json").exists():
+        raise InputError(f"{folder} is no run's folder (it has no recipe.json); name runs of densenets train")
+    recipe, description = _read_recipe(folder / "recipe.json"), read_description(folder)
+    return RunFacts(
+        folder=folder,
+        recipe=recipe,
+        description=description,
+        evaluation=read_result(folder / "evaluation.json", description.classes),
+        metrics=tuple(read_metrics(folder / "metrics.jsonl")),
+        starts=tuple(read_starts(folder / "environment.json")),
+    )
+
+
+def _read_recipe(file: Path) -> Recipe:
+    fields = read_json(file)
+    try:
+        recipe = recipe_from_dict(fields)
+        _ = recipe.model.config  # the name is one of the zoo
+    except InputError as error:
+        raise InputError(f"{file} is no recipe of this version ({error})") from error
+    return recipe

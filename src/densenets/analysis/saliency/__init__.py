@@ -1,0 +1,1 @@
+"""Where in a picture a DenseNet finds evidence for a class."""

@@ -1,0 +1,222 @@
+"""`densenets analyze ANALYSIS ...`: one short function an analysis; heavy imports inside it.
+
+Each makes plain data, writes it to the folder of --out, draws it, and prints a table or JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from densenets.cli.analysis_options import (
+    CostOptions,
+    EfficiencyOptions,
+    GradientsOptions,
+    MemoryOptions,
+    OutputOptions,
+    ReuseOptions,
+    SaliencyOptions,
+    StepOptions,
+)
+from densenets.cli.arguments import parse, read_bytes, read_shape
+from densenets.errors import InputError, unknown_name
+from densenets.files import json_text, write_csv, write_json
+from densenets.models.registry import named_config
+from densenets.profiling.step import StepConfig
+
+_HELP = """usage: densenets analyze ANALYSIS [...]
+
+  reuse CHECKPOINT            which earlier layers each layer reads: the paper's heat map (Fig. 5)
+  gradients MODEL ...         signal and gradient by depth, at initialisation and along training
+  memory MODEL                training memory against depth and batch, measured beside predicted
+  cost MODEL ...              multiply-adds, and the time of forward pass, backward pass, optimiser
+  efficiency RUN ...          error against what finished runs cost (Figs. 3 and 4)
+  saliency CHECKPOINT IMAGE ...  where in a picture each dense block looks: Grad-CAM
+
+densenets analyze ANALYSIS --help shows an analysis' options.
+"""
+
+
+def analyze(arguments: list[str]) -> None:
+    """Run one analysis.
+
+    Raises:
+        InputError: no analysis has the name, or what it is asked cannot be.
+    """
+    name, *rest = arguments or ["--help"]
+    if name in ("-h", "--help"):
+        print(_HELP, end="")
+    elif name in _ANALYSES:
+        _ANALYSES[name](rest)
+    else:
+        raise unknown_name("analysis", name, _ANALYSES)
+
+
+def _reuse(arguments: list[str]) -> None:
+    options = parse(ReuseOptions, arguments, "analyze reuse")
+    from densenets.analysis.reuse.compute import feature_reuse
+    from densenets.analysis.reuse.figure import write_reuse
+    from densenets.analysis.tables import print_reuse
+    from densenets.checkpoint import read_checkpoint
+
+    model = read_checkpoint(options.checkpoint).model
+    reuse = feature_reuse(model, options.normalization, with_scale=options.with_scale)
+    data = {"checkpoint": str(options.checkpoint), **reuse.to_dict()}
+    write_reuse(reuse, f"feature reuse, {options.checkpoint}", options.out / "reuse")
+    _finish("reuse", options, data, reuse.rows(), print_reuse)
+
+
+def _gradients(arguments: list[str]) -> None:
+    options = parse(GradientsOptions, arguments, "analyze gradients")
+    from densenets.analysis.gradients.compute import GradientsConfig, gradient_flow, measurements
+    from densenets.analysis.gradients.figure import write_gradients
+    from densenets.analysis.tables import print_gradients
+    from densenets.progress import announcements
+
+    config = GradientsConfig(
+        models=options.models,
+        data=options.data,
+        root=options.root,
+        settings=options.settings,
+        steps=options.steps,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+        device=options.device,
+    )
+    with announcements(measurements(config)) as announce:
+        flow = gradient_flow(config, announce)
+    write_gradients(flow, options.out / "gradients")
+    _finish("gradients", options, flow.to_dict(), flow.rows(), print_gradients)
+
+
+def _memory(arguments: list[str]) -> None:
+    options = parse(MemoryOptions, arguments, "analyze memory")
+    from densenets.analysis.memory.compute import MemoryConfig, measurements, memory_growth
+    from densenets.analysis.memory.figure import write_memory
+    from densenets.analysis.tables import print_memory
+    from densenets.progress import announcements
+
+    config = MemoryConfig(
+        model=options.model,
+        step=_step(options, options.model),
+        scales=options.scales,
+        batches=options.batch_sizes,
+        executions=options.executions,
+        memory=read_bytes(options.memory),
+    )
+    with announcements(measurements(config)) as announce:
+        growth = memory_growth(config, announce)
+    write_memory(growth, options.out / "memory")
+    _finish("memory", options, growth.to_dict(), growth.rows(), print_memory)
+
+
+def _cost(arguments: list[str]) -> None:
+    options = parse(CostOptions, arguments, "analyze cost")
+    from densenets.analysis.cost.compute import CostConfig, compared_to_last, rival, step_costs
+    from densenets.analysis.cost.figure import write_cost
+    from densenets.analysis.tables import print_cost
+    from densenets.progress import announcements
+
+    if not options.models:
+        raise InputError("name at least one network, such as densenet-bc-100-12")
+    models = options.models if len(options.models) > 1 else (*options.models, rival(options.models[0]))
+    config = CostConfig(models=models, executions=options.executions, step=_step(options, models[0]))
+    with announcements(len(config.steps())) as announce:
+        rows = step_costs(config, announce)
+    write_cost(rows, options.out / "cost")
+    data = {"sides": list(config.step.sides), "rows": rows, "compared_to_last": compared_to_last(rows)}
+    _finish("cost", options, data, rows, print_cost)
+
+
+def _efficiency(arguments: list[str]) -> None:
+    options = parse(EfficiencyOptions, arguments, "analyze efficiency")
+    from densenets.analysis.efficiency.compute import efficiency_rows
+    from densenets.analysis.efficiency.figure import RUN_AXES, write_comparison
+    from densenets.analysis.tables import print_efficiency
+    from densenets.progress import announcements
+
+    if not options.runs:
+        raise InputError("name at least one run's folder, such as runs/demo")
+    with announcements(len(options.runs)) as announce:
+        rows = efficiency_rows(options.runs, measure=options.measure, announce=announce)
+    title = f"{len(options.runs)} finished runs"
+    write_comparison(rows, title, options.out / "efficiency", RUN_AXES, watched="watched images")
+    flat = [{name: value for name, value in row.items() if name != "curves"} for row in rows]
+    _finish("efficiency", options, {"rows": rows}, flat, print_efficiency)
+
+
+def _saliency(arguments: list[str]) -> None:
+    options = parse(SaliencyOptions, arguments, "analyze saliency")
+    from densenets.analysis.saliency.compute import saliency
+    from densenets.analysis.saliency.figure import write_saliency
+    from densenets.analysis.tables import print_saliency
+    from densenets.checkpoint import read_checkpoint
+    from densenets.machine import choose_device
+    from densenets.prediction import find_images
+    from densenets.progress import announcements
+
+    if not options.images:
+        raise InputError("name at least one picture, or a folder of pictures")
+    paths, device = find_images(options.images), choose_device(options.device)
+    found = saliency(read_checkpoint(options.checkpoint), paths, class_name=options.class_name, device=device)
+    with announcements(len(paths)) as announce:
+        images = []
+        for path in paths:
+            announce(path.name)
+            images.append(next(found))
+    write_saliency(images, options.out / "saliency")
+    data = {"checkpoint": str(options.checkpoint), "images": [image.to_dict() for image in images]}
+    rows = [row for image in images for row in image.rows()]
+    _finish("saliency", options, data, rows, print_saliency)
+
+
+_ANALYSES: dict[str, Callable[[list[str]], None]] = {
+    "reuse": _reuse,
+    "gradients": _gradients,
+    "memory": _memory,
+    "cost": _cost,
+    "efficiency": _efficiency,
+    "saliency": _saliency,
+}
+
+
+def _step(options: StepOptions, model: str) -> StepConfig:
+    """A network's training step on images such as 3x64x64, or without a shape on its own images."""
+    network = named_config(model)
+    sides = (network.default_size,) * network.spatial_dims
+    if options.input:
+        channels, *given = read_shape(options.input)
+        sides = tuple(given)
+        network = dataclasses.replace(network, in_channels=channels, spatial_dims=len(sides))
+    return StepConfig(
+        network=network,
+        batch=options.batch,
+        sides=sides,
+        precision=options.precision,
+        channels_last=options.channels_last,
+        device=options.device,
+    )
+
+
+def _finish(
+    name: str,
+    options: OutputOptions,
+    data: dict[str, Any],
+    rows: Sequence[dict[str, Any]],
+    table: Callable[[dict[str, Any]], None],
+) -> None:
+    """Write an analysis as JSON, with where and when it was made, and its rows as CSV; then print it."""
+    import torch
+
+    from densenets.machine import environment
+
+    report = {**environment(torch.device("cpu")), **data}
+    write_json(options.out / f"{name}.json", report)
+    write_csv(options.out / f"{name}.csv", rows)
+    if options.json:
+        print(json_text(report))
+        return
+    table(data)
+    print(f"{options.out} holds {', '.join(f'{name}.{suffix}' for suffix in ('json', 'csv', 'png', 'svg'))}")

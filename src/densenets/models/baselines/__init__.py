@@ -1,0 +1,1 @@
+"""The networks that DenseNet is compared with, each beside its config."""

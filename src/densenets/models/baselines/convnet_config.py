@@ -1,0 +1,156 @@
+"""The facts of stacks of convolutions without batch normalisation. Needs no PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal, Self, get_args
+
+from densenets.errors import InputError
+from densenets.limits import MOST_CHANNELS, MOST_PIXELS, MOST_VALUES
+from densenets.models.network_config import NetworkConfig
+
+Pooling = Literal["none", "max", "average"]
+
+MOST_CONVOLUTIONS = 256
+MOST_KERNEL = 255  # pixels of a kernel's side, and of a stride
+
+POOL_KERNEL, POOL_STRIDE = 3, 2  # overlapping pooling; windows may reach beyond the border
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvLayer:
+    """A convolution with ReLU, and what follows it.
+
+    Attributes:
+        channels: that it makes.
+        kernel: pixels of a side.
+        stride: 2 halves the sides.
+        padded: whether zeros around the maps keep their sides (divided by the stride).
+        pooling: 3x3/2 behind it, in Caffe's form: sides are rounded up.
+        dropout: probability behind the pooling.
+        companion: whether a companion classifier reads the convolution's result, before ReLU.
+    """
+
+    channels: int
+    kernel: int
+    stride: int = 1
+    padded: bool = True
+    pooling: Pooling = "none"
+    dropout: float = 0.0
+    companion: bool = False
+
+    def convolved(self, side: int) -> int:
+        """Pixels along a side behind the convolution."""
+        padding = 2 * (self.kernel // 2) if self.padded else 0
+        return (side + padding - self.kernel) // self.stride + 1
+
+    def smallest(self, side: int) -> int:
+        """The fewest pixels along a side that leave so many behind the layer, and one before its pooling."""
+        convolved = side if self.pooling == "none" else POOL_STRIDE * side
+        padding = 2 * (self.kernel // 2) if self.padded else 0
+        return max(1, (convolved - 1) * self.stride + self.kernel - padding)
+
+    def pooled(self, side: int) -> int:
+        """Pixels along a side behind the pooling, for one of so many before it."""
+        return side if self.pooling == "none" else -((POOL_KERNEL - side) // POOL_STRIDE) + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvNetConfig(NetworkConfig):
+    """Convolutions, the last of which makes a map a class, and their mean over the image.
+
+    Network in Network (Lin et al. 2014, arXiv 1312.4400), All-CNN (Springenberg et al. 2015, arXiv
+    1412.6806), Deeply Supervised Net (Lee et al. 2015, arXiv 1409.5185).
+
+    Attributes:
+        layers: all but the last, which is a 1x1 convolution to the classes.
+        last_relu: whether a ReLU follows the last convolution.
+        input_dropout: probability on the image.
+        weight_deviation: standard deviation of the initial weights, normally distributed; 0 for He's.
+        image_size: side in pixels; companion classifiers read whole maps, and so are made for one size.
+
+    Raises:
+        InputError: a field is out of its range.
+    """
+
+    layers: tuple[ConvLayer, ...]
+    last_relu: bool
+    input_dropout: float = 0.0
+    weight_deviation: float = 0.0
+    image_size: int = 32
+
+    family: ClassVar[str] = "convnet"
+    title: ClassVar[str] = "network of convolutions"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_at_least_1("image_size", most=MOST_PIXELS)
+        if not self.layers:
+            raise InputError("layers () cannot be: at least 1 is needed")
+        self._check_at_most(MOST_CONVOLUTIONS, layers=len(self.layers))
+        for number, layer in enumerate(self.layers, start=1):
+            if min(layer.channels, layer.kernel, layer.stride) < 1:
+                raise InputError(f"layer {number}: channels, kernel and stride are at least 1")
+            if layer.channels > MOST_CHANNELS or max(layer.kernel, layer.stride) > MOST_KERNEL:
+                raise InputError(
+                    f"layer {number}: channels are at most {MOST_CHANNELS}, kernel and stride {MOST_KERNEL}"
+                )
+            if layer.pooling not in get_args(Pooling):
+                raise InputError(
+                    f"layer {number}: pooling '{layer.pooling}' is unknown; known: none, max, average"
+                )
+            self._check_probabilities(dropout=layer.dropout)
+        self._check_probabilities(input_dropout=self.input_dropout)
+        if not 0 <= self.weight_deviation < math.inf:
+            raise InputError(f"weight_deviation {self.weight_deviation} cannot be: at least 0 is needed")
+        for number, values in self.companions():
+            self._check_at_most(MOST_VALUES, **{f"layer {number}: what its companion reads,": values})
+
+    @property
+    def depth(self) -> int:
+        """Convolutions, the last one counted."""
+        return len(self.layers) + 1
+
+    @property
+    def num_features(self) -> int:
+        """Channels that the last convolution reads."""
+        return self.layers[-1].channels
+
+    @cached_property  # every forward pass asks
+    def smallest_size(self) -> int:
+        """The smallest image side, in pixels, that leaves the last maps a pixel."""
+        needed = 1  # pixels behind a layer, from the last one to the image
+        for layer in reversed(self.layers):
+            needed = layer.smallest(needed)
+        return needed
+
+    def sides(self, side: int) -> list[tuple[int, int]]:
+        """Pixels along a side behind each layer's convolution and behind its pooling."""
+        sides = []
+        for layer in self.layers:
+            convolved = layer.convolved(side)
+            side = layer.pooled(convolved)
+            sides.append((convolved, side))
+        return sides
+
+    def companions(self) -> list[tuple[int, int]]:
+        """The layers that have a companion classifier, numbered from 1, and the values that it reads."""
+        return [
+            (number, layer.channels * convolved**2)
+            for number, (layer, (convolved, _)) in enumerate(
+                zip(self.layers, self.sides(self.image_size), strict=True), start=1
+            )
+            if layer.companion
+        ]
+
+    def for_images(self, num_classes: int, in_channels: int, size: int) -> Self:
+        """The same network for images of `size` pixels a side and so many classes and channels.
+
+        Raises:
+            InputError: the images are too small for it.
+        """
+        config = super().for_images(num_classes, in_channels, size)
+        return dataclasses.replace(config, image_size=size)

@@ -1,1 +1,0 @@
-"""The facts of every network, each family's in a frozen config. Needs no PyTorch."""

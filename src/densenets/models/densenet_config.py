@@ -1,0 +1,153 @@
+"""The facts of a DenseNet, and the channel arithmetic that follows from them. Needs no PyTorch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from densenets.errors import InputError
+from densenets.models.network_config import NetworkConfig
+
+Stem = Literal["cifar", "imagenet"]
+
+BOTTLENECK_WIDTH = 4  # a bottleneck's 1x1 convolution makes 4k channels (paper, section 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseNetConfig(NetworkConfig):
+    """A DenseNet (Huang et al. 2017, section 3).
+
+    Attributes:
+        block_layers: dense layers in each block, L per block.
+        growth_rate: k, the channels that each layer adds.
+        bottleneck: "-B": a 1x1 convolution to 4k channels before each 3x3.
+        compression: theta in (0, 1]: a transition keeps floor(theta * channels); "-C" below 1.
+        stem: "cifar" is a 3x3 convolution; "imagenet" a 7x7/2 one, BN-ReLU and a 3x3/2 max pool.
+        stem_channels: channels that the stem hands to the first block.
+        dropout: probability, after every convolution but the first (0.2 without augmentation).
+        spatial_dims: 1 for signals, 2 for images, 3 for volumes.
+
+    Raises:
+        InputError: a field is out of its range, or the network would run out of channels.
+    """
+
+    block_layers: tuple[int, ...]
+    growth_rate: int
+    bottleneck: bool
+    compression: float
+    stem: Stem
+    stem_channels: int
+    dropout: float = 0.0
+
+    family: ClassVar[str] = "densenet"
+    title: ClassVar[str] = "DenseNet"
+    known_dims: ClassVar[tuple[int, ...]] = (1, 2, 3)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.block_layers or any(layers < 1 for layers in self.block_layers):
+            raise InputError(
+                f"block_layers {self.block_layers} cannot be: every block needs at least 1 layer"
+            )
+        self._check_stages("block_layers")
+        self._check_depth()
+        self._check_at_least_1("growth_rate", "stem_channels")
+        if not 0 < self.compression <= 1:
+            raise InputError(
+                f"compression {self.compression} cannot be: a share in (0, 1] is needed, "
+                "0.5 in -C and -BC, 1 without"
+            )
+        self._check_probabilities(dropout=self.dropout)
+        self._check_known(stem=Stem)
+        for block in self.blocks():
+            if block.handed_on < 1:
+                raise InputError(
+                    f"compression {self.compression} leaves no channel after block {block.number} "
+                    f"({block.out_channels} channels); raise it, or growth_rate"
+                )
+
+    @property
+    def bottleneck_channels(self) -> int:
+        """Channels between the 1x1 and the 3x3 of a bottleneck layer, 4k."""
+        return BOTTLENECK_WIDTH * self.growth_rate
+
+    @property
+    def depth(self) -> int:
+        """L as the paper counts it: stem, layers' convolutions, transitions and classifier."""
+        convolutions = 2 if self.bottleneck else 1
+        return convolutions * sum(self.block_layers) + len(self.block_layers) + 1
+
+    def blocks(self) -> list[BlockChannels]:
+        """The channels of every block and of the transition behind it, in order."""
+        blocks: list[BlockChannels] = []
+        channels = self.stem_channels
+        for number, layers in enumerate(self.block_layers, start=1):
+            out_channels = channels + layers * self.growth_rate
+            is_last = number == len(self.block_layers)
+            handed_on = out_channels if is_last else math.floor(out_channels * self.compression)
+            blocks.append(
+                BlockChannels(
+                    number=number,
+                    layers=layers,
+                    in_channels=channels,
+                    growth_rate=self.growth_rate,
+                    handed_on=handed_on,
+                )
+            )
+            channels = handed_on
+        return blocks
+
+    @property
+    def num_features(self) -> int:
+        """Channels that the classifier reads."""
+        return self.blocks()[-1].out_channels
+
+    def stem_size(self, size: int) -> int:
+        """Pixels along one side after the stem, for an image of `size` pixels along that side."""
+        return math.ceil(math.ceil(size / 2) / 2) if self.stem == "imagenet" else size
+
+    @property
+    def default_size(self) -> int:
+        """The image side, in pixels, that the network was made for."""
+        return 224 if self.stem == "imagenet" else 32
+
+    @property
+    def smallest_size(self) -> int:
+        """The smallest image side, in pixels, that leaves the last block a pixel."""
+        last_stem_size = 2 ** (len(self.block_layers) - 1)
+        return last_stem_size if self.stem == "cifar" else 4 * (last_stem_size - 1) + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockChannels:
+    """The channel arithmetic of one dense block (paper, section 3).
+
+    Attributes:
+        number: from 1.
+        layers: L, dense layers in the block.
+        in_channels: C0, channels that the block is given.
+        growth_rate: k, channels that each layer adds.
+        handed_on: channels after the transition, or of the block if none follows.
+    """
+
+    number: int
+    layers: int
+    in_channels: int
+    growth_rate: int
+    handed_on: int
+
+    @property
+    def reads(self) -> list[int]:
+        """Channels that each layer reads: layer l (from 1) reads C0 + (l - 1) k."""
+        return [self.in_channels + layer * self.growth_rate for layer in range(self.layers)]
+
+    @property
+    def out_channels(self) -> int:
+        """Channels that the transition reads, C0 + L k."""
+        return self.in_channels + self.layers * self.growth_rate
+
+    @property
+    def connections(self) -> int:
+        """Direct connections, L (L + 1) / 2, the one to the transition counted."""
+        return self.layers * (self.layers + 1) // 2

@@ -1,0 +1,127 @@
+"""Finding and loading the library. Needs no PyTorch, so that `densenets summary` can ask it too."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from densenets.errors import InputError, unknown_name
+from densenets.ops.backends.cpp.interface import (
+    INTERFACE_VERSION,
+    declare,
+    declare_origin,
+    layout_here,
+    layout_of,
+)
+from densenets.ops.backends.cpp.sources import fingerprint
+from densenets.ops.execution import NativeState
+
+INSTRUCTION_SET_VARIABLE = "DENSENETS_INSTRUCTION_SET"
+_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Library:
+    """The loaded library.
+
+    Attributes:
+        functions: the C functions of interface.h.
+        instruction_sets: those that this machine runs, the best last.
+    """
+
+    functions: ctypes.CDLL
+    instruction_sets: tuple[str, ...]
+
+    def chosen(self) -> int:
+        """Index of the instruction set to run: the best, or the one that the environment asks for.
+
+        Raises:
+            InputError: DENSENETS_INSTRUCTION_SET is not one that this machine runs.
+        """
+        asked = os.environ.get(INSTRUCTION_SET_VARIABLE)
+        if not asked:
+            return len(self.instruction_sets) - 1
+        if asked not in self.instruction_sets:
+            raise unknown_name(INSTRUCTION_SET_VARIABLE, asked, self.instruction_sets)
+        return self.instruction_sets.index(asked)
+
+
+def load_library() -> Library:
+    """The library that was built with this package.
+
+    Raises:
+        InputError: it was not built, cannot be loaded, or was built from other sources; it says which.
+    """
+    found = _find_library()
+    if isinstance(found, str):
+        raise InputError(found)
+    return found
+
+
+@functools.cache
+def _find_library() -> Library | str:
+    """The library, or why there is none, which stays so as long as the process runs."""
+    path = _FOLDER / f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}"
+    if not path.is_file():
+        return "the native kernels were not built when densenets was installed (no C++ compiler?)"
+    try:
+        functions = ctypes.CDLL(os.fspath(path))
+    except OSError as error:
+        return f"the native kernels cannot be loaded: {error}"
+    if (difference := _difference(functions)) is not None:
+        return (
+            f"the native kernels were built from other sources than this code ({difference}); "
+            "build them again with 'make install', or 'pip install' densenets anew"
+        )
+    declare(functions)
+    names = [
+        functions.densenets_instruction_set_name(index).decode()
+        for index in range(functions.densenets_instruction_sets())
+    ]
+    return Library(functions, tuple(names))
+
+
+def _difference(functions: ctypes.CDLL) -> str | None:
+    """What shows that a library was built from other sources than this code; None where nothing does.
+
+    Sizes and places are compared wherever the package is, the sources where they are beside it.
+    """
+    try:
+        declare_origin(functions)
+    except AttributeError:
+        return "it does not say which"
+    version = functions.densenets_interface_version()
+    if version != INTERFACE_VERSION:
+        return f"its interface is {version}, here {INTERFACE_VERSION}"
+    theirs, ours = layout_of(functions), layout_here()
+    if theirs != ours:
+        return f"{next(iter(set(theirs) ^ set(ours)))[0]} lies elsewhere"
+    sources = fingerprint(Path(__file__).parent / "csrc")
+    if sources is not None and functions.densenets_fingerprint().decode() != sources:
+        return "their contents differ"
+    return None
+
+
+def release_memory() -> int:
+    """Give back the memory that the native kernels keep for their next calls; returns how many bytes.
+
+    It is given back by itself, by and by, where calls need less than half of it.
+    """
+    released: int = load_library().functions.densenets_release_memory()
+    return released
+
+
+def native_state() -> NativeState:
+    """Whether the native kernels can run here.
+
+    Raises:
+        InputError: the environment asks for an instruction set that there is not.
+    """
+    found = _find_library()
+    if isinstance(found, str):
+        return NativeState(None, found)
+    return NativeState(found.instruction_sets[found.chosen()])

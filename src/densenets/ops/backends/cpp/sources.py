@@ -1,0 +1,17 @@
+"""What the library is built from. `setup.py` runs this file by itself: it imports nothing of the package."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+
+def fingerprint(folder: Path) -> str | None:
+    """SHA-256 of the C++ sources and headers of a folder, names and contents; None where it has none."""
+    files = sorted(path for path in folder.glob("*") if path.suffix in (".cpp", ".h"))
+    digest = hashlib.sha256()
+    for path in files:
+        content = path.read_bytes()
+        digest.update(f"{path.name} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest() if files else None

@@ -1,0 +1,162 @@
+"""Gradients of the fused operators in PyTorch's own operations, where theirs do not do.
+
+An operator's backward pass is an operator, which cannot be differentiated again nor be given a batch of
+gradients at once. For a backward pass that is recorded (`create_graph=True`) or batched (`is_grads_batched`,
+vectorised jacobians) its forward pass runs again in the operations of the reference, and autograd
+differentiates these. Nothing more is kept for it: a block's result holds its input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch._C._functorch import is_batchedtensor, is_legacy_batchedtensor
+from torch.nn import functional
+
+from densenets.ops.fused.unit import accumulation_type
+from densenets.ops.sync_batch_norm import global_batch_norm
+
+_CONVOLUTION = {3: functional.conv1d, 4: functional.conv2d, 5: functional.conv3d}
+_AVERAGE_POOL = {3: functional.avg_pool1d, 4: functional.avg_pool2d, 5: functional.avg_pool3d}
+_MAX_POOL = {3: functional.max_pool1d, 4: functional.max_pool2d, 5: functional.max_pool3d}
+
+
+def needs_operations(*gradients: Tensor | None) -> bool:
+    """Whether a backward pass with these gradients is recorded, or batched, so that operators do not do."""
+    if torch.is_grad_enabled():
+        return True
+    return any(
+        is_batchedtensor(gradient) or is_legacy_batchedtensor(gradient)
+        for gradient in gradients
+        if gradient is not None
+    )
+
+
+def gradients_by_operations(
+    forward: Callable[..., Sequence[Tensor]],
+    inputs: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+) -> list[Tensor | None]:
+    """Gradients of those inputs that require them, from gradients of some of the results of `forward`.
+
+    Args:
+        forward: inputs -> results, in differentiable operations.
+        inputs: as autograd knows them, so that what is found can be differentiated again.
+        gradients: of each result; None for one that nobody has used.
+    """
+    with torch.enable_grad():
+        # Aliases part what the inputs have in common: a block's input comes out of its own node.
+        aliases = [tensor.view_as(tensor) if tensor.requires_grad else tensor for tensor in inputs]
+        results = forward(*aliases)
+    wanted = [alias for alias in aliases if alias.requires_grad]
+    used = [
+        (result, gradient)
+        for result, gradient in zip(results, gradients, strict=True)
+        if gradient is not None and result.requires_grad
+    ]
+    if not wanted or not used:
+        return [None] * len(inputs)
+    found = iter(
+        torch.autograd.grad(
+            [result for result, _ in used],
+            wanted,
+            [gradient for _, gradient in used],
+            create_graph=torch.is_grad_enabled(),
+            allow_unused=True,
+        )
+    )
+    return [next(found) if tensor.requires_grad else None for tensor in inputs]
+
+
+def unit_by_operations(
+    x: Tensor,
+    parameters: Sequence[Tensor],
+    running: Sequence[Tensor],
+    epsilon: float,
+    *,
+    keep: Tensor | None = None,
+    keep_scale: float = 1.0,
+    synchronized: bool = False,
+) -> Tensor:
+    """BN-ReLU-convolution and dropout on N x C x *sides.
+
+    Args:
+        x: maps.
+        parameters: scale, shift and weight.
+        running: mean and variance; nothing to normalise by those of the batch.
+        epsilon: what is added to the variance.
+        keep: dropout's mask, pixels x channels made; None without dropout.
+        keep_scale: what a kept value is multiplied by.
+        synchronized: the batch is that of all ranks.
+    """
+    scale, shift, weight = parameters
+    activated = functional.relu(norm_by_operations(x, scale, shift, running, epsilon, synchronized))
+    made = _CONVOLUTION[x.dim()](activated, weight.to(x.dtype), padding=weight.shape[-1] // 2)
+    if keep is None:
+        return made
+    mask = keep.view(len(x), *x.shape[2:], -1).movedim(-1, 1)
+    return made * mask * keep_scale
+
+
+def norm_by_operations(
+    x: Tensor, scale: Tensor, shift: Tensor, running: Sequence[Tensor], epsilon: float, synchronized: bool
+) -> Tensor:
+    """Batch normalisation of N x C x *sides, by the batch's own statistics where `running` is empty."""
+    real = accumulation_type(x.dtype)
+    scale, shift = scale.to(real), shift.to(real)
+    if running:
+        mean, variance = (statistic.to(real) for statistic in running)
+        return functional.batch_norm(x, mean, variance, scale, shift, eps=epsilon)
+    if synchronized:
+        return global_batch_norm(x, scale, shift, epsilon)[0]
+    return functional.batch_norm(x, None, None, scale, shift, training=True, eps=epsilon)
+
+
+def average_pool(x: Tensor) -> Tensor:
+    """Average of 2 pixels along each side: N x C x *sides -> N x C x *sides / 2."""
+    return _AVERAGE_POOL[x.dim()](x, 2)
+
+
+def max_pool(x: Tensor) -> Tensor:
+    """Maximum of windows 3 wide, 2 apart: N x C x *sides -> N x C x *sides / 2."""
+    return _MAX_POOL[x.dim()](x, 3, 2, 1)
+
+
+def block_by_operations(
+    x: Tensor,
+    parameters: Sequence[Tensor],
+    running: Sequence[Tensor],
+    keep: Sequence[Tensor],
+    epsilons: Sequence[float],
+    drop: float,
+    units: int,
+    synchronized: bool,
+    reduces: bool,
+    pools: bool,
+) -> tuple[Tensor, ...]:
+    """A dense block on N x C0 x *sides, by the arguments of `densenets::dense_block`: features, reduced."""
+
+    def unit(index: int, x: Tensor) -> Tensor:
+        return unit_by_operations(
+            x,
+            parameters[3 * index : 3 * index + 3],
+            running[2 * index : 2 * index + 2],
+            epsilons[index],
+            keep=keep[index] if keep and index < len(keep) else None,
+            keep_scale=1 / (1 - drop),
+            synchronized=synchronized,
+        )
+
+    features = x
+    layers = (len(parameters) // 3 - reduces) // units
+    for layer in range(layers):
+        made = features
+        for index in range(layer * units, (layer + 1) * units):
+            made = unit(index, made)
+        features = torch.cat([features, made], dim=1)
+    if not reduces:
+        return (features,)
+    reduced = unit(layers * units, features)
+    return features, average_pool(reduced) if pools else reduced

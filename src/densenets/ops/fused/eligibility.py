@@ -1,0 +1,307 @@
+"""What may be fused: modules that are exactly what `DenseNet` builds, on inputs that they would take.
+
+Everything is compared with what is known, so that what nobody thought of runs its modules. Each function
+returns a reason, as the end of a sentence, or None where modules are eligible. What PyTorch's own modules
+would refuse is not eligible either: with "auto" it is they who refuse it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
+
+from densenets.ops.fused.unit import accumulation_type, compute_type
+from densenets.ops.interception import intercepted_reason, is_intercepted
+from densenets.ops.layers import (
+    BOTTLENECK_LAYER,
+    PLAIN_LAYER,
+    TRANSITION,
+    Kinds,
+    UnitModules,
+)
+from densenets.ops.sync_batch_norm import SyncBatchNorm
+
+# By the dimensions of what they read.
+_NORMS = {3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
+_CONVOLUTIONS = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
+_TRANSITION_POOLS: dict[int, _AvgPoolNd] = {3: nn.AvgPool1d(2), 4: nn.AvgPool2d(2), 5: nn.AvgPool3d(2)}
+_STEM_POOLS: dict[int, _MaxPoolNd] = {
+    3: nn.MaxPool1d(3, 2, 1),
+    4: nn.MaxPool2d(3, 2, 1),
+    5: nn.MaxPool3d(3, 2, 1),
+}
+_UNITS = {
+    dims: ((_NORMS[dims], SyncBatchNorm), (nn.ReLU,), (_CONVOLUTIONS[dims],), (nn.Dropout,))
+    for dims in _NORMS
+}
+# Settings of a convolution by dimensions and side of its kernel.
+_PLAIN_CONVOLUTIONS = {
+    (dims, side): ((side,) * (dims - 2), (side // 2,) * (dims - 2), (1,) * (dims - 2), (1,) * (dims - 2))
+    for dims in _NORMS
+    for side in (1, 3)
+}
+_TENSORS = (Parameter, Tensor)
+
+
+class Eligible(NamedTuple):
+    """The units of modules that may be fused, or why they may not.
+
+    Attributes:
+        chains: of a block, the units of each layer.
+        transition: the unit of the transition, if one was asked for.
+        reason: why not; None where they may.
+    """
+
+    chains: list[list[UnitModules]]
+    transition: UnitModules | None
+    reason: str | None
+
+
+class _Maps(NamedTuple):
+    """What a unit reads: dimensions, device and type of x, and how many channels."""
+
+    dims: int
+    device: torch.device
+    dtype: torch.dtype
+    channels: int
+
+
+def eligible_block(
+    x: Tensor, block: nn.Module, kinds: Kinds, transition: nn.Module | None = None
+) -> Eligible:
+    """Whether a dense block that reads x, N x C0 x *sides, may be fused, one with its transition or alone."""
+    chains: list[list[UnitModules]] = []
+    if found := _input_reason(x) or _exact(block, kinds.block):
+        return Eligible([], None, found)
+    maps = _maps(x)
+    for layer in block._modules.values():
+        if found := _exact(layer, kinds.layer):
+            return Eligible([], None, found)
+        assert layer is not None
+        if is_intercepted(layer):
+            return Eligible([], None, intercepted_reason(layer))
+        chain = layer_units(layer)
+        if found := _chain_reason(maps, chain):
+            return Eligible([], None, found)
+        chains.append(chain)
+        maps = maps._replace(channels=maps.channels + chain[-1].conv.out_channels)
+    if not chains:
+        return Eligible([], None, "it has no layers")
+    if any(len(chain) != len(chains[0]) for chain in chains) or (
+        len({chain[0].conv.out_channels for chain in chains if len(chain) == 2}) > 1
+    ):
+        return Eligible([], None, "its layers have bottlenecks of different widths")
+    if found := _mode_reason(x, [unit for chain in chains for unit in chain]):
+        return Eligible([], None, found)
+    if transition is None:
+        return Eligible(chains, None, None)
+    unit, found = _transition(maps, x, transition, kinds)
+    if found is None and unit is not None:
+        norm, first = unit.norm, chains[0][0].norm
+        if norm.training != first.training or type(norm) is not type(first):
+            found = "the transition is not in the mode of its block"
+    return Eligible(chains, unit, found)
+
+
+def eligible_transition(x: Tensor, transition: nn.Module, kinds: Kinds) -> Eligible:
+    """Whether a transition that reads x, N x C x *sides, may be fused."""
+    if found := _input_reason(x):
+        return Eligible([], None, found)
+    unit, found = _transition(_maps(x), x, transition, kinds)
+    return Eligible([], unit, found)
+
+
+def stem_reason(x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module) -> str | None:
+    """Against the three modules behind the first convolution, which made x, N x C x *sides."""
+    if found := _input_reason(x):
+        return found
+    if type(norm) is not _NORMS.get(x.dim()) or type(relu) is not nn.ReLU:
+        return "it has another normalisation or activation in its stem"
+    if not _alike(pool, _STEM_POOLS.get(x.dim())):
+        return "it has another pooling in its stem"
+    for module in (norm, relu, pool):
+        if is_intercepted(module):
+            return intercepted_reason(module)
+    assert isinstance(norm, _BatchNorm)
+    return _norm_reason(_maps(x), norm) or _batch_reason(x, norm)
+
+
+def remade_result(images: Tensor, conv: nn.Module) -> Tensor | None:
+    """A tensor like what the first convolution makes of N x C x *sides, without memory of its own.
+
+    None where it is another convolution than those that `DenseNet` makes, or one that somebody watches.
+    """
+    ones = (1,) * (images.dim() - 2)
+    if _input_reason(images) or type(conv) is not _CONVOLUTIONS.get(images.dim()) or is_intercepted(conv):
+        return None
+    assert isinstance(conv, _ConvNd)
+    weight = conv._parameters.get("weight")
+    plain = conv.dilation == ones and conv.groups == 1 and conv.bias is None and conv.padding_mode == "zeros"
+    if not plain or isinstance(conv.padding, str) or weight is None or type(weight) not in _TENSORS:
+        return None
+    if weight.device != images.device or weight.shape[1:] != (images.shape[1], *conv.kernel_size):
+        return None
+    shapes = zip(images.shape[2:], conv.kernel_size, conv.stride, conv.padding, strict=True)
+    sides = [(side + 2 * padding - kernel) // stride + 1 for side, kernel, stride, padding in shapes]
+    if min(sides) < 1:
+        return None
+    return images.new_empty(1).expand(len(images), weight.shape[0], *sides)
+
+
+def is_plain(module: nn.Module | None) -> bool:
+    """Whether a module is one of PyTorch's whose values do not depend on the memory format, and unwatched."""
+    return type(module) in _PLAIN_MODULES and module is not None and not is_intercepted(module)
+
+
+_PLAIN_MODULES = {
+    *_NORMS.values(),
+    *_CONVOLUTIONS.values(),
+    *(type(pool) for pool in _TRANSITION_POOLS.values()),
+    *(type(pool) for pool in _STEM_POOLS.values()),
+    nn.ReLU,
+}
+
+
+def _exact(module: nn.Module | None, kind: type[nn.Module]) -> str | None:
+    return None if type(module) is kind else f"it doesn't know what a {type(module).__name__} computes"
+
+
+def layer_units(layer: nn.Module) -> list[UnitModules]:
+    """The units of a layer of the exact type; none where it has other modules than it was built with."""
+    modules = layer._modules
+    names = BOTTLENECK_LAYER if layer.bottleneck else PLAIN_LAYER
+    if tuple(modules) != names:
+        return []
+    found = list(modules.values())
+    units = [UnitModules(*found[:4])]  # type: ignore[arg-type]  # what they are is checked next
+    if layer.bottleneck:
+        units.append(UnitModules(*found[4:]))  # type: ignore[arg-type]
+    return units
+
+
+def _transition(
+    maps: _Maps, x: Tensor, transition: nn.Module, kinds: Kinds
+) -> tuple[UnitModules | None, str | None]:
+    """The unit of a transition that reads such maps, of the sides of x; and why not."""
+    if found := _exact(transition, kinds.transition):
+        return None, found
+    modules = transition._modules
+    if tuple(modules) != TRANSITION:
+        return None, "a transition has other modules than it was built with"
+    norm, relu, conv, dropout, pool = modules.values()
+    unit = UnitModules(norm, relu, conv, dropout)  # type: ignore[arg-type]  # what they are is checked next
+    if not _alike(pool, _TRANSITION_POOLS.get(maps.dims)):
+        return None, "it has another pooling in a transition"
+    assert pool is not None
+    if min(x.shape[2:]) < 2:
+        return None, "its maps are too small to be pooled"
+    if is_intercepted(pool):
+        return None, intercepted_reason(pool)
+    return unit, _chain_reason(maps, [unit]) or _mode_reason(x, [unit])
+
+
+def _input_reason(x: Tensor) -> str | None:
+    if type(x) not in _TENSORS:
+        return f"its input is a {type(x).__name__}, whose own functions would not be called"
+    if x.layout != torch.strided:
+        return f"its input is {x.layout}"
+    return None if x.dim() in _UNITS else f"it knows no maps of {x.dim()} dimensions"
+
+
+def _maps(x: Tensor) -> _Maps:
+    return _Maps(x.dim(), x.device, compute_type(x), x.shape[1])
+
+
+def _chain_reason(maps: _Maps, chain: Sequence[UnitModules]) -> str | None:
+    """Against units that follow one another; the first one reads the maps."""
+    if not chain:
+        return "a layer has other modules than it was built with"
+    for unit in chain:
+        for module, known in zip(unit, _UNITS[maps.dims], strict=True):
+            if type(module) not in known:
+                return f"it has a {type(module).__name__} where it cannot have one"
+            if is_intercepted(module):
+                return intercepted_reason(module)
+        if found := _norm_reason(maps, unit.norm) or _convolution_reason(maps, unit.conv):
+            return found
+        maps = maps._replace(channels=unit.conv.out_channels)
+    return None
+
+
+def _norm_reason(maps: _Maps, norm: _BatchNorm) -> str | None:
+    parameters, buffers = norm._parameters, norm._buffers
+    scale, mean = parameters.get("weight"), buffers.get("running_mean")
+    tensors = (scale, parameters.get("bias"), mean, buffers.get("running_var"))
+    if (
+        not (norm.affine and norm.track_running_stats and norm.momentum is not None)
+        or scale is None
+        or mean is None
+        or buffers.get("num_batches_tracked") is None
+    ):
+        return "it needs batch normalisation with scale, shift and running statistics"
+    for tensor in tensors:
+        if type(tensor) not in _TENSORS:
+            return f"a batch normalisation has a {type(tensor).__name__} in the place of a plain tensor"
+        assert tensor is not None
+        if tensor.shape != (maps.channels,):
+            return f"a batch normalisation of {norm.num_features} channels reads {maps.channels}"
+        if tensor.device != maps.device:
+            return f"its input is on {maps.device}, its weights on {tensor.device}"
+    if scale.dtype not in (maps.dtype, accumulation_type(maps.dtype)):
+        return f"it computes in {maps.dtype}, a batch normalisation in {scale.dtype}"
+    return None
+
+
+def _convolution_reason(maps: _Maps, conv: _ConvNd) -> str | None:
+    weight = conv._parameters.get("weight")
+    if type(weight) not in _TENSORS or weight is None:
+        return f"a convolution has a {type(weight).__name__} in the place of a plain tensor"
+    settings = (conv.kernel_size, conv.padding, conv.stride, conv.dilation)
+    plain = (
+        settings == _PLAIN_CONVOLUTIONS.get((maps.dims, conv.kernel_size[0]))
+        and conv.groups == 1
+        and conv._parameters.get("bias") is None
+        and conv.padding_mode == "zeros"
+        and weight.shape == (conv.out_channels, maps.channels, *conv.kernel_size)
+    )
+    if not plain:
+        return "it needs convolutions with kernels of 1 or 3, zero padding and no stride, groups or bias"
+    if weight.dtype != maps.dtype and compute_type(weight) != maps.dtype:
+        return f"it computes in {maps.dtype}, a convolution in {weight.dtype}"
+    if weight.device != maps.device:
+        return f"its input is on {maps.device}, its weights on {weight.device}"
+    return None
+
+
+def _mode_reason(x: Tensor, units: Sequence[UnitModules]) -> str | None:
+    """Against units that run as one: in the same mode, and with the same dropout."""
+    first = units[0].norm
+    if any(norm.training != first.training or type(norm) is not type(first) for norm, *_ in units):
+        return "some of its batch normalisations are in training and others in evaluation"
+    drops = {unit.drop for unit in units}
+    if len(drops) > 1 or max(drops) >= 1:
+        return "it needs the same probability of dropout everywhere, and below 1"
+    return _batch_reason(x, first)
+
+
+def _batch_reason(x: Tensor, norm: _BatchNorm) -> str | None:
+    if x.numel() == 0:
+        return "there is nothing in an empty batch"
+    if norm.training and not isinstance(norm, SyncBatchNorm) and x.numel() == x.shape[1]:
+        return "a batch of a single pixel has no variance to normalise by"
+    return None
+
+
+def _alike(pool: nn.Module | None, known: _AvgPoolNd | _MaxPoolNd | None) -> bool:
+    return (
+        known is not None
+        and type(pool) is type(known)
+        and all(getattr(pool, name) == getattr(known, name) for name in known.__constants__)
+    )

@@ -1,0 +1,163 @@
+"""The whole stem of an ImageNet network with next to nothing kept: convolution, BN, ReLU and max pooling.
+
+The backward pass makes the convolution's result again from the images, which are there anyway. It is the
+largest map of the network, and one more convolution is about a hundredth of a training step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import relu
+
+from densenets.ops.fused.differentiable import (
+    gradients_by_operations,
+    max_pool,
+    needs_operations,
+    norm_by_operations,
+)
+from densenets.ops.fused.stem import empty_results, stem_backward_operator, stem_operator
+
+
+@torch.library.custom_op("densenets::lean_stem", mutates_args=())
+def lean_stem_operator(
+    images: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    running: Sequence[Tensor],
+    epsilon: float,
+    stride: Sequence[int],
+    padding: Sequence[int],
+) -> tuple[Tensor, Tensor]:
+    """Convolution, then BN-ReLU-max pooling, 3 wide, 2 apart, on N x channels x *sides.
+
+    Args:
+        images: what the convolution reads.
+        weight: C x channels x *kernel.
+        scale: C; gamma.
+        shift: C; beta.
+        running: mean and variance in evaluation; empty in training.
+        epsilon: what is added to the variance.
+        stride: of the convolution.
+        padding: of the convolution.
+
+    Returns:
+        Maxima, in channels-last form; the batch's mean and variance, 2 x C, or 2 x 0 in evaluation.
+    """
+    x = _convolved(images, weight, stride, padding)
+    maxima, _, moments = stem_operator(x, scale, shift, running, epsilon)
+    return maxima, moments
+
+
+@lean_stem_operator.register_fake
+def _(
+    images: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    running: Sequence[Tensor],
+    epsilon: float,
+    stride: Sequence[int],
+    padding: Sequence[int],
+) -> tuple[Tensor, Tensor]:
+    maxima, _, moments = empty_results(_convolved(images, weight, stride, padding), counted=not running)
+    return maxima, moments
+
+
+@torch.library.custom_op("densenets::lean_stem_backward", mutates_args=())
+def lean_stem_backward_operator(
+    gradient: Tensor,
+    images: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    moments: Tensor,
+    epsilon: float,
+    training: bool,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    of_images: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of images (empty unless asked for), weight, scale and shift."""
+    x = _convolved(images, weight, stride, padding)
+    _, winners, _ = stem_operator(x, scale, shift, list(moments), epsilon)
+    x_gradient, *found = stem_backward_operator(
+        gradient, x, winners, scale, shift, moments, epsilon, training
+    )
+    dims = len(stride)
+    image_gradient, weight_gradient, _ = torch.ops.aten.convolution_backward(
+        x_gradient,
+        images,
+        weight,
+        bias_sizes=None,
+        stride=stride,
+        padding=padding,
+        dilation=[1] * dims,
+        transposed=False,
+        output_padding=[0] * dims,
+        groups=1,
+        output_mask=[of_images, True, False],
+    )
+    if of_images:
+        image_gradient = torch.empty_like(images).copy_(image_gradient)  # in the layout of the images
+    return (image_gradient if of_images else images.new_empty(0), weight_gradient.contiguous(), *found)
+
+
+@lean_stem_backward_operator.register_fake
+def _(
+    gradient: Tensor,
+    images: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    moments: Tensor,
+    epsilon: float,
+    training: bool,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    of_images: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    image_gradient = torch.empty_like(images) if of_images else images.new_empty(0)
+    return image_gradient, weight.new_empty(weight.shape), torch.empty_like(scale), torch.empty_like(shift)
+
+
+def _convolved(images: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]) -> Tensor:
+    dims = len(stride)
+    result: Tensor = torch.ops.aten.convolution(
+        images, weight, None, stride, padding, [1] * dims, False, [0] * dims, 1
+    )
+    return result
+
+
+def _set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    images, weight, scale, shift, running, ctx.epsilon, ctx.stride, ctx.padding = inputs
+    ctx.training, ctx.running = not running, len(running)
+    ctx.save_for_backward(images, weight, scale, shift, *(running or [output[1]]))
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[Any, ...]:
+    images, weight, scale, shift, *moments = ctx.saved_tensors
+    found: Sequence[Tensor | None] = (None, None, None, None)
+    if gradient is not None and needs_operations(gradient):
+        statistics = [] if ctx.training else moments
+
+        def forward(images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, ...]:
+            x = _convolved(images, weight, ctx.stride, ctx.padding)
+            return (max_pool(relu(norm_by_operations(x, scale, shift, statistics, ctx.epsilon, False))),)
+
+        found = gradients_by_operations(forward, [images, weight, scale, shift], [gradient])
+    elif gradient is not None:
+        of_images = ctx.needs_input_grad[0]
+        used = moments[0] if ctx.training else torch.stack(moments)
+        settings = (ctx.epsilon, ctx.training, ctx.stride, ctx.padding, of_images)
+        found = lean_stem_backward_operator(gradient, images, weight, scale, shift, used, *settings)
+        found = found if of_images else (None, *found[1:])
+    return (*found, [None] * ctx.running, None, None, None)
+
+
+lean_stem_operator.register_autograd(_backward, setup_context=_set_up)

@@ -1,0 +1,157 @@
+"""What is measured: frozen, and checked once. Needs no PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from densenets.errors import InputError
+from densenets.models.network_config import NetworkConfig
+from densenets.models.registry import named_config
+from densenets.profiling.variants import (
+    Precision,
+    default_variants,
+    named_variant,
+    refusal,
+)
+from densenets.schema import read
+
+Mode = Literal["train", "inference"]
+
+_FEWEST_STEPS = 5  # below that a median says little
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """A network, the batch that it is run on, and the ways to run it that are compared.
+
+    Attributes:
+        model: a name of the zoo, or densenet[-b|-c|-bc]-DEPTH-GROWTH.
+        batch: images of a step.
+        sides: of an image, in pixels; their number is the network's spatial dimensions.
+        in_channels: of an image.
+        mode: "train" measures whole training steps, "inference" forward passes in evaluation mode.
+        variants: names of `named_variant`, measured in this order.
+        steps: that are measured, at least 5 unless only memory is wanted.
+        warmup: steps before them, which are not timed (their memory counts).
+        rounds: how often all variants are measured, one after the other, so that a machine that is faster
+            now and slower then is so for all of them; the steps of all rounds count together.
+        threads: that PyTorch computes with; 0 for its own choice.
+        keep_freed_memory: whether processes keep what they free (`machine.keep_freed_memory`), all alike.
+        only_memory: whether times are left out, for which few steps are enough.
+
+    Raises:
+        InputError: a field is out of its range, or the network has no such variant.
+    """
+
+    model: str
+    batch: int
+    sides: tuple[int, ...]
+    in_channels: int = 3
+    mode: Mode = "train"
+    variants: tuple[str, ...]
+    steps: int = 7
+    warmup: int = 5
+    rounds: int = 1
+    threads: int = 0
+    keep_freed_memory: bool = False
+    only_memory: bool = False
+
+    def __post_init__(self) -> None:
+        fewest = 1 if self.only_memory else _FEWEST_STEPS
+        for field, least in (("batch", 1), ("steps", fewest), ("warmup", 0), ("rounds", 1), ("threads", 0)):
+            if getattr(self, field) < least:
+                raise InputError(f"{field} {getattr(self, field)} cannot be: at least {least} is needed")
+        if self.mode not in ("train", "inference"):
+            raise InputError(f"mode '{self.mode}' is unknown; known: train, inference")
+        self.network.check_input((self.in_channels, *self.sides))
+        if not self.variants:
+            raise InputError("variants () cannot be: at least 1 is needed")
+        for name in self.variants:
+            if reason := refusal(self.network, named_variant(name)):
+                raise InputError(f"variant '{name}' cannot be: {reason}")
+        if len(set(self.variants)) < len(self.variants):
+            raise InputError(f"variants {' '.join(self.variants)} cannot be: one is named twice")
+
+    @property
+    def network(self) -> NetworkConfig:
+        """The network of the model's name for these images."""
+        return dataclasses.replace(
+            named_config(self.model), in_channels=self.in_channels, spatial_dims=len(self.sides)
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON can hold them."""
+        fields = dataclasses.asdict(self)
+        return {**fields, "sides": list(self.sides), "variants": list(self.variants)}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> BenchmarkConfig:
+        """The config that `to_dict` was made from."""
+        return read(cls, fields, "not a benchmark")
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """Time and memory of a network on this machine, beside torchvision's."""
+
+    model: str
+    """A name of the zoo."""
+    input: str = ""
+    """Channels and sides, such as 3x64x64, or 1x64x64x64 for volumes; by default the network's own."""
+    batch: int = 16
+    """Images of a step."""
+    mode: Mode = "train"
+    """Whole training steps, or forward passes in evaluation mode."""
+    precision: Literal["both", "float32", "bfloat16"] = "both"
+    """bfloat16 is float32 under autocast; its variants end in -bf16."""
+    compile: bool = False
+    """Measure torchvision's network under torch.compile too, which can take minutes."""
+    variants: tuple[str, ...] = ()
+    """Measure these alone, such as torchvision recompute-bf16."""
+    steps: int = 7
+    """Steps that are measured, at least 5."""
+    warmup: int = 5
+    """Steps before them; PyTorch's own convolutions have settled after about four."""
+    rounds: int = 1
+    """Measure all variants so often, in turn, against a machine that is faster now and slower then."""
+    threads: int = 0
+    """That PyTorch computes with; 0 for its own choice."""
+    keep_freed_memory: bool = False
+    """Let all variants keep the memory that they free, as our training does."""
+    json: bool = False
+    """Print JSON."""
+    out: Path | None = None
+    """File for the JSON."""
+
+    def to_config(self, shape: list[int]) -> BenchmarkConfig:
+        """What is to be measured, for images of `shape` (channels, *sides).
+
+        Raises:
+            InputError: the options contradict each other or cannot be.
+        """
+        channels, *sides = shape
+        if self.variants and (self.compile or self.precision != "both"):
+            raise InputError(
+                "--variants names all that is measured; leave --compile and --precision out, "
+                "and name torchvision-compile or variants that end in -bf16"
+            )
+        network = dataclasses.replace(named_config(self.model), in_channels=channels, spatial_dims=len(sides))
+        precisions: tuple[Precision, ...] = (
+            ("float32", "bfloat16") if self.precision == "both" else (self.precision,)
+        )
+        return BenchmarkConfig(
+            model=self.model,
+            batch=self.batch,
+            sides=tuple(sides),
+            in_channels=channels,
+            mode=self.mode,
+            variants=self.variants or default_variants(network, precisions, compiled=self.compile),
+            steps=self.steps,
+            warmup=self.warmup,
+            rounds=self.rounds,
+            threads=self.threads,
+            keep_freed_memory=self.keep_freed_memory,
+        )

@@ -1,0 +1,111 @@
+"""Measure cases: one process after the other, each variant in its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import torch
+
+from densenets.machine import environment
+from densenets.profiling.benchmark_config import BenchmarkConfig
+from densenets.profiling.results import Row, compared, step_flops, timing
+from densenets.profiling.variants import named_variant, torchvision_refusal
+from densenets.progress import progress_bar
+from densenets.subprocess_jobs import run_job
+
+
+def run_benchmarks(cases: Mapping[str, BenchmarkConfig]) -> dict[str, Any]:
+    """Measure each variant of each case, in processes of its own: time and peak memory, then memory in use.
+
+    A variant that fails has a row with "failed", the reason in one line, and "stderr", the end of what its
+    process printed; the others are measured all the same.
+
+    Args:
+        cases: name -> what is measured; all with the same number of threads.
+
+    Returns:
+        device, versions, date and command; threads and peaks of the machine; and cases, each with its
+        config, flops of a step, notes and rows, as JSON can hold them.
+    """
+    (threads,) = {config.threads for config in cases.values()}
+    report = environment(torch.device("cpu"))
+    count = sum(len(config.variants) * (config.rounds + 1) for config in cases.values())
+    with progress_bar() as bar:
+        task = bar.add_task("the machine", total=1 + count)
+
+        def child(job: dict[str, Any], description: str) -> dict[str, Any]:
+            bar.update(task, description=description)
+            result = _child(job)
+            bar.advance(task)
+            return result
+
+        # A process that failed says so in the report; the peaks are then unknown.
+        machine = child({"threads": threads, "precisions": _timed_precisions(cases)}, "the machine")
+        report |= {"peaks": {}} | machine
+        measured: dict[str, Any] = {}
+        for name, config in cases.items():
+            timed: dict[str, list[Row]] = {variant: [] for variant in config.variants}
+            for _, variant in product(range(config.rounds), config.variants):
+                job = {"config": config.to_dict(), "variant": variant, "in_use": False}
+                timed[variant].append(child(job, f"{name}: {variant}"))
+            rows = []
+            for variant in config.variants:
+                row = in_use = _pooled(timed[variant])
+                if "failed" in row:
+                    bar.advance(task)  # What failed is not tried again.
+                else:
+                    job = {"config": config.to_dict(), "variant": variant, "in_use": True}
+                    in_use = child(job, f"{name}: {variant}, memory in use")
+                rows.append(_row(config, variant, row, in_use, report["peaks"]))
+            measured[name] = _case(config, rows)
+    return report | {"cases": measured}
+
+
+def _timed_precisions(cases: Mapping[str, BenchmarkConfig]) -> list[str]:
+    timed = [config for config in cases.values() if not config.only_memory]
+    return sorted({named_variant(name).precision for config in timed for name in config.variants})
+
+
+def _pooled(rounds: Sequence[Row]) -> Row:
+    """The steps of all rounds together; a round that failed is the variant's failure."""
+    for row in rounds:
+        if "failed" in row:
+            return row
+    return {
+        **rounds[0],
+        "seconds": [seconds for row in rounds for seconds in row["seconds"]],
+        "warmup_seconds": [seconds for row in rounds for seconds in row["warmup_seconds"]],
+        "peak_bytes": max(row["peak_bytes"] for row in rounds),
+    }
+
+
+def _row(config: BenchmarkConfig, name: str, measured: Row, in_use: Row, peaks: Row) -> Row:
+    variant = named_variant(name)
+    row = {"variant": name, "base": variant.base, "precision": variant.precision, **measured}
+    if "failed" in row:
+        return row
+    # Time and peak stand although the second process failed.
+    row["in_use_bytes"] = in_use.get("in_use_bytes")
+    if "failed" in in_use:
+        row["in_use_failed"] = in_use
+    if config.only_memory:
+        return row
+    peak = peaks.get(variant.precision, {}).get("gigaflops")
+    return row | timing(row["seconds"], step_flops(config), peak)
+
+
+def _case(config: BenchmarkConfig, rows: list[Row]) -> Row:
+    refusal = torchvision_refusal(config.network)
+    return {
+        **config.to_dict(),
+        "step_flops": step_flops(config),
+        "notes": [f"{refusal}: compared with our reference"] if refusal else [],
+        "rows": compared(rows),
+    }
+
+
+def _child(job: dict[str, Any]) -> dict[str, Any]:
+    """What the worker found, or why it failed and the end of its standard error."""
+    return run_job("densenets.profiling.worker", job)

@@ -1,0 +1,121 @@
+"""The page's charts, by Bokeh. Their colours are the page's CSS variables, so they follow light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from bokeh.embed import components
+from bokeh.models import ColumnDataSource, HoverTool, Range1d
+from bokeh.plotting import figure
+from bokeh.resources import Resources
+
+from densenets.analysis.learning_curves import watched_value
+from densenets.figures.series_style import COLOURS
+from densenets.models.layer_table.rows import NetworkFacts
+
+_HEIGHT, _SQUARE = 300, 540  # pixels
+_BLUE, _ORANGE, _GREEN, _PINK, *_ = COLOURS
+_STORED = (
+    ("stored_reference", "reference", _ORANGE, "solid"),
+    ("stored_recompute", "recompute", _PINK, "dashed"),
+    ("stored_fused", "fused", _BLUE, "solid"),
+    ("stored_fused_lean", "fused-lean", _GREEN, "dotted"),
+)
+
+
+def bokeh_script() -> str:
+    """Bokeh's own JavaScript, whole."""
+    return "\n".join(Resources(mode="inline", minified=True, components=["bokeh"]).js_raw)
+
+
+def embedded(charts: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+    """The script that draws charts, and for each the element that it is drawn in."""
+    if not charts:
+        return "", {}
+    script, divs = components(dict(charts), wrap_script=False)
+    return script, divs
+
+
+def curve_charts(metrics: Sequence[Mapping[str, Any]], watched: str) -> dict[str, Any]:
+    """Error and loss by epoch; none before the first epoch has ended."""
+    epochs = [line for line in metrics if line["kind"] == "epoch"]
+    if not epochs:
+        return {}
+    return {
+        "error": _curve(epochs, "top1_error", "top-1 error (%)", watched),
+        "loss": _curve(epochs, "loss", "loss (nats)", watched),
+    }
+
+
+def curve_legend(watched: str) -> list[tuple[str, str, str]]:
+    """Name, colour and kind of line of what the curves show; the page tells it, in its own colours."""
+    return [("training", _ORANGE, "dashed"), (watched, _BLUE, "solid")]
+
+
+def stored_legend() -> list[tuple[str, str, str]]:
+    """The same of the executions."""
+    return [(name, colour, dash) for _, name, colour, dash in _STORED]
+
+
+def _curve(epochs: Sequence[Mapping[str, Any]], quantity: str, label: str, watched: str) -> Any:
+    chart = _chart("epoch", label)
+    training = [line[f"train_{quantity}"] for line in epochs]
+    seen = [watched_value(line, quantity) for line in epochs]
+    for values, (name, colour, dash) in zip((training, seen), curve_legend(watched), strict=True):
+        source = ColumnDataSource({"epoch": [line["epoch"] for line in epochs], "value": values})
+        line = chart.line("epoch", "value", source=source, color=colour, line_dash=dash, line_width=2)
+        if len(epochs) <= 40:
+            chart.scatter("epoch", "value", source=source, color=colour, size=5)
+        tips = [("epoch", "@epoch"), (f"{name} {label}", "@value{0.000}")]
+        chart.add_tools(HoverTool(renderers=[line], tooltips=tips, mode="vline"))
+    chart.y_range.start = 0
+    return chart
+
+
+def stored_chart(facts: NetworkFacts) -> dict[str, Any]:
+    """Activations that training has stored behind every layer, in each execution; none of other networks."""
+    if not facts.knows_stored_bytes:
+        return {}
+    chart = _chart("layer, from the image to the classifier", "activations stored so far (MiB an image)")
+    names = [layer.name for layer in facts.layers]
+    for quantity, name, colour, dash in _STORED:
+        stored = np.cumsum([getattr(layer, quantity) for layer in facts.layers]) / 2**20
+        source = ColumnDataSource({"place": list(range(1, len(names) + 1)), "stored": stored, "name": names})
+        line = chart.line("place", "stored", source=source, color=colour, line_dash=dash, line_width=2)
+        tips = [("layer", "@name"), (name, "@stored{0.00} MiB")]
+        chart.add_tools(HoverTool(renderers=[line], tooltips=tips))
+    return {"stored": chart}
+
+
+def confusion_chart(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> dict[str, Any]:
+    """The confusion matrix of many classes as an image, rows in percent of their class."""
+    counts = np.array(confusion, dtype=float)
+    shares = 100 * counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    count = len(classes)
+    chart = _chart("predicted class, by number", "true class, by number")
+    chart.update(sizing_mode="scale_width", width=_SQUARE, height=_SQUARE, max_width=_SQUARE)
+    chart.grid.visible = False
+    # An image's first row is the lowest.
+    pixels = np.round(shares).astype(np.uint8)
+    chart.image([pixels], x=0, y=0, dw=count, dh=count, palette="Viridis256", level="image")
+    chart.update(x_range=Range1d(start=0, end=count), y_range=Range1d(start=count, end=0))
+    chart.add_tools(
+        HoverTool(tooltips=[("predicted, true", "$x{0}, $y{0}"), ("percent of the true class", "@image")])
+    )
+    return {"confusion": chart}
+
+
+def _chart(x: str, y: str) -> Any:
+    chart = figure(
+        height=_HEIGHT,
+        sizing_mode="stretch_width",
+        toolbar_location=None,
+        tools="",
+        x_axis_label=x,
+        y_axis_label=y,
+        output_backend="svg",
+    )
+    chart.axis.axis_label_text_font_style = "normal"
+    return chart

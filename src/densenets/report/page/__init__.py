@@ -1,1 +1,0 @@
-"""The report as one page that opens in a browser, with nothing outside of it."""

@@ -1,0 +1,37 @@
+"""What a recipe costs by arithmetic alone. Needs no PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from densenets.data.data_sets import DATA_FACTS, training_count
+from densenets.models.layer_table.rows import TRAINING_COST
+from densenets.models.layer_table.table import network_facts
+from densenets.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class RecipeCost:
+    """A network for its data, and its whole training.
+
+    Attributes:
+        parameters: of the network.
+        multiply_adds: of a test-time forward pass of one image.
+        training_multiply_adds: of all training steps.
+    """
+
+    parameters: int
+    multiply_adds: int
+    training_multiply_adds: int
+
+
+def recipe_cost(recipe: Recipe) -> RecipeCost | None:
+    """The cost of a recipe; None where the size of its data set is not known before it is read."""
+    images = training_count(recipe.data)
+    if images is None:
+        return None
+    side = DATA_FACTS[recipe.data.name].side
+    facts = network_facts(recipe.name, recipe.network, (side, side))
+    forward = facts.total("multiply_adds")
+    passes = TRAINING_COST * images * recipe.training.epochs
+    return RecipeCost(facts.total("parameters"), forward, passes * forward)

@@ -1,0 +1,84 @@
+"""What a run tells while it runs: a progress bar, metrics.jsonl, TensorBoard's curves."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.progress import Progress
+
+from densenets.names import printable
+from densenets.progress import progress_bar
+from densenets.training.run_folder import RunFolder
+
+
+class Log(Protocol):
+    """Where a run's loop reports to."""
+
+    def step(self, done: int, text: str) -> None:
+        """`done` steps of the run are done; `text` goes beside the bar."""
+
+    def metrics(self, line: dict[str, Any]) -> None:
+        """A line for metrics.jsonl and the curves."""
+
+    def message(self, text: str) -> None:
+        """A line for people."""
+
+
+class SilentLog:
+    """The log of every rank but the first."""
+
+    def step(self, done: int, text: str) -> None:
+        """Say nothing."""
+
+    def metrics(self, line: dict[str, Any]) -> None:
+        """Write nothing."""
+
+    def message(self, text: str) -> None:
+        """Say nothing."""
+
+
+class RunLog:
+    """The log of the first rank."""
+
+    def __init__(self, folder: RunFolder, bar: Progress, curves: Any, total: int) -> None:
+        self._folder, self._bar, self._curves = folder, bar, curves
+        self._task = bar.add_task("", total=total)
+
+    def step(self, done: int, text: str) -> None:
+        """Move the bar."""
+        self._bar.update(self._task, completed=done, description=text)
+
+    def metrics(self, line: dict[str, Any]) -> None:
+        """Add a line to metrics.jsonl, and its numbers to the curves."""
+        self._folder.add_metrics(line)
+        if self._curves is not None:
+            for name, value in line.items():
+                if isinstance(value, float):
+                    self._curves.add_scalar(name, value, line["run_step"])
+
+    def message(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._bar.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def run_log(folder: RunFolder, total: int, done: int, *, tensorboard: bool) -> Iterator[RunLog]:
+    """The log of a run of `total` steps, of which `done` were done before this start."""
+    curves = _curves(folder.path / "tensorboard", done) if tensorboard else None
+    bar = progress_bar(estimate_over=30)
+    try:
+        with bar:
+            yield RunLog(folder, bar, curves, total)
+    finally:
+        if curves is not None:
+            curves.close()
+
+
+def _curves(path: Path, done: int) -> Any:
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    # Points of an interrupted start that lie beyond the saved state are dropped.
+    return SummaryWriter(str(path), purge_step=done)

@@ -1,0 +1,247 @@
+"""A network that learns: model, optimiser and averaged weights, and the step that moves them."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from densenets.data.batches import Batch, mixed_seed
+from densenets.distributed import Ranks
+from densenets.errors import InputError
+from densenets.finite import first_not_finite
+from densenets.models.network import Network, all_logits
+from densenets.ops.sync_batch_norm import synchronize
+from densenets.training.recipe import OptimizerRecipe, Recipe
+from densenets.training.running_statistics import smallest_maps
+from densenets.training.saved_state import check_weights, checked_moments
+
+_MIXUP_STREAM, _DROPOUT_STREAM, _PATHS_STREAM = 1, 2, 3  # keep a step's random streams apart
+
+
+@dataclass(frozen=True)
+class StepSums:
+    """What this rank saw in a step, still on the device: read them rarely.
+
+    Attributes:
+        loss: sum over this rank's images.
+        wrong: images whose class was not the first guess (with mixup, the class of the larger part).
+        images: this rank's.
+    """
+
+    loss: Tensor
+    wrong: Tensor
+    images: int
+
+
+class Learner:
+    """The state that training changes.
+
+    Args:
+        model: on its device already.
+        recipe: optimiser, losses, precision.
+        ranks: this process's place; several are wrapped in DistributedDataParallel.
+    """
+
+    def __init__(self, model: Network, recipe: Recipe, ranks: Ranks) -> None:
+        self.recipe, self.ranks = recipe, ranks
+        training = recipe.training
+        if training.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+        self._is_synchronized = synchronized = ranks.is_many and training.sync_batch_norm
+        if synchronized:
+            synchronize(model)
+        self.model = model
+        self.optimizer = build_optimizer(model, recipe.optimizer)
+        self.averaged = (
+            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(training.ema_decay), use_buffers=True)
+            if training.ema_decay
+            else None
+        )
+        self._parallel = (
+            DistributedDataParallel(
+                model,
+                device_ids=[ranks.device] if ranks.device.type == "cuda" else None,
+                broadcast_buffers=not synchronized,
+                find_unused_parameters=model.config.skips_layers,
+            )
+            if ranks.is_many
+            else None
+        )
+        wrapped: nn.Module = self._parallel or model
+        self._forward = torch.compile(wrapped) if training.compile else wrapped
+        self._precision = getattr(torch, training.precision)
+
+    @property
+    def evaluated(self) -> Network:
+        """The network whose errors are reported: the averaged one, if there is one."""
+        if self.averaged is None:
+            return self.model
+        averaged = self.averaged.module
+        assert isinstance(averaged, Network)
+        return averaged
+
+    def check_single_images(self, image_size: int) -> None:
+        """Check that the network can be trained with one image of a size on some process.
+
+        Raises:
+            InputError: some batch normalisation would see one value a channel, of which there is no variance.
+        """
+        config, world_size = self.model.config, self.ranks.shard.world_size
+        image = torch.zeros(
+            1, config.in_channels, *[image_size] * config.spatial_dims, device=self.ranks.device
+        )
+        if self._is_synchronized or smallest_maps(self.model, image) > 1:
+            return
+        fewer = (
+            f"start at most {self.recipe.training.batch_size // 2} process(es), or of a new run "
+            if world_size > 1
+            else ""
+        )
+        raise InputError(
+            "a step has one image on a process and maps of one pixel, from which batch normalisation cannot "
+            f"learn; {fewer}raise --training.batch-size to {2 * world_size} or more, or --data.image-size"
+        )
+
+    def step(self, batch: Batch, rate: float, epoch: int, step: int) -> StepSums:
+        """Move the weights by the gradient of a batch's mean loss over all ranks.
+
+        Args:
+            batch: this rank's share of the step.
+            rate: the learning rate.
+            epoch: with `step`, where in the run this is; the step's random draws follow from it.
+            step: of the epoch.
+        """
+        torch.manual_seed(self._seed(epoch, step, _DROPOUT_STREAM, self.ranks.shard.rank))
+        self.model.paths.seed(self._seed(epoch, step, _PATHS_STREAM))
+        companion_weight = self.companion_weight(epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        share = self._mixup_share(epoch, step)
+        # As many on every rank, or they would wait for each other's statistics for ever.
+        smallest_share = batch.global_count // self.ranks.shard.world_size
+        parts = max(1, min(self.recipe.training.accumulation, smallest_share // 2))
+        images = batch.images.tensor_split(parts)
+        labels = batch.labels.tensor_split(parts)
+        results = [
+            self._backward(x, y, batch.global_count, share, companion_weight, is_last=part == parts)
+            for part, (x, y) in enumerate(zip(images, labels, strict=True), start=1)
+        ]
+        if self.model.config.skips_layers:
+            self._give_skipped_weights_no_gradient()
+        if self.recipe.optimizer.gradient_clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.gradient_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.averaged:
+            self.averaged.update_parameters(self.model)
+        losses, wrongs = zip(*results, strict=True)
+        return StepSums(sum(losses, torch.zeros(())), sum(wrongs, torch.zeros(())), len(batch.labels))
+
+    def companion_weight(self, epoch: int) -> float:
+        """Of companion classifiers' losses: it decays linearly over the epochs (Lee et al. 2015, eq. 3)."""
+        training = self.recipe.training
+        return training.companion_weight * (1 - epoch / training.epochs)
+
+    def weights_are_finite(self) -> bool:
+        """Whether every weight and statistic is a number."""
+        return first_not_finite(self.model) is None
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a run needs to go on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`.
+
+        Raises:
+            InputError: it is the state of another network or optimiser, or of none.
+        """
+        ours = self.state_dict()
+        for name in ("model", "averaged"):
+            check_weights(name, ours[name], state.get(name))
+        parameters = list(self.model.parameters())
+        moments = checked_moments(self.recipe.optimizer.name, parameters, state.get("optimizer"))
+        self.model.load_state_dict(state["model"])
+        # Rates and decays are the recipe's, which is the same as the run's.
+        self.optimizer.load_state_dict({**ours["optimizer"], "state": moments})
+        if self.averaged:
+            self.averaged.load_state_dict(state["averaged"])
+
+    def _backward(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        global_count: int,
+        share: float,
+        companion_weight: float,
+        *,
+        is_last: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Add a part's gradient; returns the part's (summed loss, wrong first guesses)."""
+        if self.recipe.training.channels_last:
+            images = images.to(memory_format=torch.channels_last)
+        mixed = images if share == 1 else images.lerp(images.flip(0), 1 - share)
+        # Only the last part's backward pass exchanges gradients between the ranks.
+        waiting = self._parallel is not None and not is_last
+        device = self.ranks.device.type
+        with self._parallel.no_sync() if waiting and self._parallel else contextlib.nullcontext():
+            with torch.autocast(device, self._precision, self._precision != torch.float32):
+                logits, *companions = all_logits(self._forward(mixed))
+                loss = self._mixed_loss(logits.float(), labels, share)
+                for companion in companions:
+                    loss = loss + companion_weight * self._mixed_loss(companion.float(), labels, share)
+            # DistributedDataParallel takes the mean over ranks; this makes it that over images.
+            (loss * (self.ranks.shard.world_size / global_count)).backward()
+        return loss.detach(), (logits.detach().argmax(dim=1) != labels).sum()
+
+    def _mixed_loss(self, logits: Tensor, labels: Tensor, share: float) -> Tensor:
+        loss = self._loss(logits, labels) * share
+        return loss if share == 1 else loss + self._loss(logits, labels.flip(0)) * (1 - share)
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        smoothing = self.recipe.training.label_smoothing
+        return cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+
+    def _give_skipped_weights_no_gradient(self) -> None:
+        """A gradient of 0 instead of none, so that momentum and weight decay act on all, as in the papers."""
+        for parameter in self.model.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+
+    def _mixup_share(self, epoch: int, step: int) -> float:
+        """The share of each image in its mixture (Zhang et al. 2018); at least half, 1 without mixup."""
+        alpha = self.recipe.training.mixup
+        if not alpha:
+            return 1.0
+        share = np.random.default_rng(self._seed(epoch, step, _MIXUP_STREAM)).beta(alpha, alpha)
+        return float(max(share, 1 - share))
+
+    def _seed(self, *numbers: int) -> int:
+        return mixed_seed(self.recipe.training.seed, *numbers)
+
+
+def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
+    """The optimiser of a recipe over all of a model's parameters."""
+    if recipe.name == "adamw":
+        return torch.optim.AdamW(
+            model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+    )

@@ -1,0 +1,194 @@
+"""What weights of other programs do not say: names of the classes, and how pixels were normalised.
+
+Keys cannot tell either: one module was trained with different constants by different people. What a user
+gives is taken, what is known of a named set is taken from it, and a note says what was taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from densenets.data.data_config import MEMORY_DATA
+from densenets.data.data_sets import DATA_FACTS
+from densenets.data.folder import class_names
+from densenets.data.preprocessing import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Preprocessing,
+    imagenet_preprocessing,
+)
+from densenets.data.roles import training_folder
+from densenets.errors import InputError, unknown_name
+from densenets.files import read_text
+from densenets.models.densenet_config import DenseNetConfig
+
+_CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
+_CIFAR100 = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
+castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
+elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster
+man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck
+pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
+skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
+tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+# Mean and deviation of each channel of the training images, of pixels in 0 ... 1, as programs round them.
+# Absent are digits and svhn: of the latter most programs, and the paper, take other constants than these.
+_PIXELS = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "fashion-mnist": ((0.2860,), (0.3530,)),
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pixels:
+    """How the network's input is made of pixels, as far as a user says it.
+
+    Attributes:
+        mean: per channel, of pixels in 0 ... 1; () if that is not said.
+        std: per channel, of pixels in 0 ... 1; () if that is not said.
+        image_size: side of the input in pixels; 0 if that is not said.
+    """
+
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    image_size: int = 0
+
+    def __post_init__(self) -> None:
+        if bool(self.mean) != bool(self.std):
+            raise InputError("mean and std go together; give both, or neither")
+        # Written so that what is no number is refused too.
+        if not all(0 <= value <= 1 for value in self.mean) or not all(0 < value <= 1 for value in self.std):
+            raise InputError(
+                f"mean {self.mean} and std {self.std} cannot be: they are of pixels in 0 ... 1; "
+                "divide those of pixels in 0 ... 255 by 255"
+            )
+        if self.image_size < 0:
+            raise InputError(f"image_size {self.image_size} cannot be: a number of pixels, or 0")
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """The names of classes, in the order of the logits.
+
+    Args:
+        path: a text file of one name a line, or the folder of class folders that was trained on.
+
+    Raises:
+        InputError: there is neither, a line is empty, or two are alike.
+    """
+    if path.is_dir():
+        return class_names(training_folder(path))
+    if not path.exists():
+        raise InputError(f"there is no file or folder {path}")
+    names = tuple(line.strip() for line in read_text(path).rstrip().splitlines())
+    known: set[str] = set()
+    for number, name in enumerate(names, start=1):
+        if not name or name in known:
+            fault = f"names {name:.100} again" if name else "is empty"
+            raise InputError(f"line {number} of {path} {fault}; one class name a line is needed")
+        known.add(name)
+    return names
+
+
+def choose_classes(config: DenseNetConfig, data: str, given: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """The names of a network's classes, and a note of where they come from.
+
+    Args:
+        config: the network.
+        data: the named set that it was trained on; "" if that is not said.
+        given: the names that the user gave; they go before those of the set.
+
+    Raises:
+        InputError: the network has another number of classes, or no set has this name.
+    """
+    names, source = given, "as given"
+    if data:
+        _check_known(data)
+    if not names and data:
+        names, source = _class_names_of(data), f"those of {data}"
+    if not names:
+        names, source = tuple(str(label) for label in range(config.num_classes)), "their numbers"
+    if len(names) != config.num_classes:
+        raise InputError(
+            f"{len(names)} class names ({source}) do not fit: the network has {config.num_classes} classes"
+        )
+    return names, f"names of the classes: {source} ({names[0]}, ...)"
+
+
+def choose_preprocessing(config: DenseNetConfig, data: str, pixels: Pixels) -> tuple[Preprocessing, str]:
+    """From a picture to a network's input, and a note of where the constants come from.
+
+    With neither constants nor a named set, a network for ImageNet's large images gets ImageNet's constants,
+    which nearly all programs share. For CIFAR's there are several in use, and to take one for another costs
+    about half a percent of error, so these have to be said.
+
+    Args:
+        config: the network.
+        data: the named set that it was trained on; "" if that is not said.
+        pixels: what the user says of the constants and the size; it goes before what the set has.
+
+    Raises:
+        InputError: the constants are not known, or do not fit the network.
+    """
+    channels = config.in_channels
+    if config.spatial_dims != 2 or channels not in (1, 3):
+        raise InputError(
+            f"the network reads {config.spatial_dims} dimensions and {channels} channels; "
+            "a checkpoint is of pictures, 2 dimensions of 1 or 3 channels"
+        )
+    if data:
+        _check_known(data)
+        if DATA_FACTS[data].channels != channels:
+            raise InputError(
+                f"{data} has images of {DATA_FACTS[data].channels} channels, the network reads {channels}"
+            )
+    mean, std, source = _constants(config, data, pixels)
+    size = pixels.image_size or (DATA_FACTS[data].side if data else config.default_size)
+    config.check_input((channels, size, size))
+    whole = data in MEMORY_DATA or (not data and config.stem == "cifar")
+    resize = size if whole else imagenet_preprocessing(channels, size, scale_only=True).resize
+    preprocessing = Preprocessing(channels=channels, image_size=size, resize=resize, mean=mean, std=std)
+    return preprocessing, (
+        f"pixels in 0 ... 1 are normalised by mean {_numbers(mean)} and std {_numbers(std)}: {source}"
+    )
+
+
+def _constants(
+    config: DenseNetConfig, data: str, pixels: Pixels
+) -> tuple[tuple[float, ...], tuple[float, ...], str]:
+    if pixels.mean:
+        return pixels.mean, pixels.std, "as given"
+    if data in _PIXELS:
+        source = "of its training images; if yours were trained with others, give --mean and --std"
+        return *_PIXELS[data], source if data == "imagenet" else f"{data}'s, {source}"
+    if not data and config.stem == "imagenet" and config.in_channels == 3:
+        return IMAGENET_MEAN, IMAGENET_STD, "ImageNet's, since no others were given"
+    named = " or ".join(name for name in _PIXELS if DATA_FACTS[name].channels == config.in_channels)
+    raise InputError(
+        "how pixels were normalised does not stand in the weights; give --mean and --std of pixels in 0 ... 1"
+        + ("" if data else f", or name the --data for its own ({named})")
+    )
+
+
+def _check_known(data: str) -> None:
+    if data not in DATA_FACTS:
+        raise unknown_name("data set", data, DATA_FACTS)
+
+
+def _class_names_of(data: str) -> tuple[str, ...]:
+    if data == "fashion-mnist":
+        from torchvision.datasets import FashionMNIST
+
+        return tuple(FashionMNIST.classes)
+    if data == "imagenet":
+        from torchvision.models import DenseNet121_Weights
+
+        return tuple(DenseNet121_Weights.IMAGENET1K_V1.meta["categories"])
+    return tuple({"cifar10": _CIFAR10, "cifar100": _CIFAR100}.get(data, "0 1 2 3 4 5 6 7 8 9").split())
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:g}" for value in values)

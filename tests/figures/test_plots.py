@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from densenets.figures.plots import write_confusion, write_curves
+from densenets.report.evaluation import write_evaluation
+
+CONFUSION = [[999, 1, 0], [1, 2, 1], [0, 0, 0]]
+CLASSES = ("ant", "bee", "cow")
+
+
+def metrics(epochs: int) -> list[dict[str, Any]]:
+    """The lines of a run: one for a step and one for the end of each epoch."""
+    lines: list[dict[str, Any]] = []
+    for epoch in range(1, epochs + 1):
+        lines.append({"kind": "step", "run_step": 10 * epoch - 5, "epoch": epoch - 1, "loss": 2.0})
+        line: dict[str, Any] = {"kind": "epoch", "run_step": 10 * epoch, "epoch": epoch}
+        for split in ("train", "validation"):
+            line |= {f"{split}_loss": 2 / epoch, f"{split}_top1_error": 90 / epoch}
+        lines.append(line)
+    return lines
+
+
+def texts(svg: Path) -> list[str]:
+    """Every piece of text in a picture."""
+    root = ElementTree.parse(svg).getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    return ["".join(node.itertext()).strip() for node in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def assert_sane(png: Path) -> None:
+    with Image.open(png) as image:
+        image.load()
+        assert image.format == "PNG"
+        assert 400 <= min(image.size) <= max(image.size) <= 2500
+        assert len(image.convert("L").getcolors(256) or []) > 2  # not one empty field
+
+
+def test_a_confusion_matrix_is_a_png_and_an_svg(tmp_path: Path) -> None:
+    write_confusion(CONFUSION, CLASSES, tmp_path / "confusion")
+    assert_sane(tmp_path / "confusion.png")
+    assert len(texts(tmp_path / "confusion.svg")) > 3
+
+
+def test_cells_are_percent_of_the_true_class(tmp_path: Path) -> None:
+    write_confusion(CONFUSION, CLASSES, tmp_path / "confusion")
+    shown = texts(tmp_path / "confusion.svg")
+    assert [shown.count(name) for name in CLASSES] == [2, 2, 2]  # on both axes
+    # 999 and 1 of 1000; 1, 2 and 1 of 4; a class without images has none.
+    assert [shown.count(cell) for cell in ("<1", "25", "50")] == [1, 2, 1]
+
+
+def test_the_same_data_gives_the_same_bytes(tmp_path: Path) -> None:
+    for stem in ("first", "second"):
+        write_confusion(CONFUSION, CLASSES, tmp_path / stem)
+        write_curves(metrics(3), "a run", "test", tmp_path / f"{stem}-curves")
+    for ending in (".svg", ".png", "-curves.svg", "-curves.png"):
+        assert (tmp_path / f"first{ending}").read_bytes() == (tmp_path / f"second{ending}").read_bytes()
+
+
+@pytest.mark.parametrize("count", [1, 2, 30, 31, 100])
+def test_any_number_of_classes_can_be_drawn(tmp_path: Path, count: int) -> None:
+    classes = [f"class {n}" for n in range(count)]
+    diagonal = [[int(i == j) for j in range(count)] for i in range(count)]
+    write_confusion(diagonal, classes, tmp_path / "confusion")
+    assert_sane(tmp_path / "confusion.png")
+    # More names than 30 could not be read.
+    assert ("class 0" in texts(tmp_path / "confusion.svg")) is (count <= 30)
+
+
+@pytest.mark.parametrize("name", ["under_$5_$10", "a & b <c>", "_hidden", "50%", "a\\b", "{x}^2"])
+def test_class_names_are_no_markup(tmp_path: Path, name: str) -> None:
+    write_confusion([[1, 0], [0, 1]], (name, "other"), tmp_path / "confusion")
+    assert texts(tmp_path / "confusion.svg").count(name) == 2
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 3, 300])
+def test_the_curves_of_any_run_can_be_drawn(tmp_path: Path, epochs: int) -> None:
+    write_curves(metrics(epochs), "a run", "test", tmp_path / "curves")
+    assert_sane(tmp_path / "curves.png")
+    shown = texts(tmp_path / "curves.svg")
+    assert {"a run", "top-1 error (%)", "loss (nats)", "epoch", "training", "test"} <= set(shown)
+
+
+def test_a_stem_may_hold_a_dot(tmp_path: Path) -> None:
+    write_curves(metrics(2), "a run", "test", tmp_path / "rate-0.1")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rate-0.1.png", "rate-0.1.svg"]
+
+
+def test_an_evaluation_is_written_with_its_picture(tmp_path: Path) -> None:
+    facts = {"top1_error": 1.5, "confusion": CONFUSION}
+    write_evaluation(facts, CLASSES, tmp_path / "out")
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["confusion.png", "confusion.svg", "evaluation.json"]
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == facts

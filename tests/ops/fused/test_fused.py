@@ -1,0 +1,49 @@
+"""A network, fused, computes what the reference does; in one, two and three dimensions."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from densenets.models.densenet import DenseNet
+from densenets.models.densenet_config import DenseNetConfig
+from densenets.ops.execution import Execution
+
+
+def steps(model: DenseNet, x: Tensor, execution: Execution) -> list[Tensor]:
+    """Logits, gradients and running statistics after a forward and a backward pass."""
+    model = copy.deepcopy(model)
+    model.execution = execution
+    x = x.clone().requires_grad_()
+    logits = model(x)
+    logits.square().sum().backward()
+    gradients = [parameter.grad for parameter in model.parameters()]
+    return [logits.detach(), x.grad, *gradients, *[buffer.double() for buffer in model.buffers()]]
+
+
+@pytest.mark.usefixtures("native", "fresh_memory_is_nan")
+@pytest.mark.parametrize("execution", ["fused", "fused-lean"])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("bottleneck", [True, False])
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_a_network_computes_what_the_reference_does(
+    dims: int, bottleneck: bool, training: bool, execution: Execution
+):
+    torch.manual_seed(0)
+    config = DenseNetConfig(
+        block_layers=(3, 2),
+        growth_rate=5,
+        bottleneck=bottleneck,
+        compression=0.5,
+        stem="cifar",
+        stem_channels=7,
+        spatial_dims=dims,
+        num_classes=4,
+    )
+    model = DenseNet(config, "reference").double().train(training)
+    x = torch.randn(3, 3, *[9] * dims, dtype=torch.float64)
+    for ours, theirs in zip(steps(model, x, execution), steps(model, x, "reference"), strict=True):
+        assert (ours - theirs).norm() <= 1e-11 * theirs.norm() + 1e-12

@@ -1,0 +1,100 @@
+"""What can be measured, and the one line that says why something cannot."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from densenets.errors import InputError
+from densenets.models.registry import named_config
+from densenets.ops.execution import EXECUTIONS
+from densenets.profiling.benchmark_config import BenchmarkConfig, BenchmarkOptions
+from densenets.profiling.variants import default_variants, named_variant, torchvision_refusal
+
+
+def config(**changes: Any) -> BenchmarkConfig:
+    fields = {"model": "densenet-bc-40-12", "batch": 2, "sides": (8, 8), "variants": ("reference",)}
+    return BenchmarkConfig(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "densenet-bc-41-12"}, "depth 41 cannot be"),
+        ({"batch": 0}, "batch 0 cannot be: at least 1"),
+        ({"steps": 4}, "steps 4 cannot be: at least 5"),
+        ({"steps": 0, "only_memory": True}, "steps 0 cannot be: at least 1"),
+        ({"warmup": -1}, "warmup -1 cannot be"),
+        ({"threads": -1}, "threads -1 cannot be"),
+        ({"mode": "test"}, "mode 'test' is unknown; known: train, inference"),
+        ({"sides": (3, 8)}, "input 3x3x8 is too small"),
+        ({"sides": (8,) * 4}, "spatial_dims 4 cannot be"),
+        ({"in_channels": 0}, "in_channels 0 cannot be"),
+        ({"variants": ()}, "variants () cannot be"),
+        ({"variants": ("recompute", "recompute")}, "one is named twice"),
+        ({"variants": ("recomputed",)}, "unknown variant 'recomputed'; did you mean recompute"),
+        ({"variants": ("auto",)}, "unknown variant 'auto'"),
+        ({"variants": ("torchvision",), "sides": (8, 8, 8)}, "'torchvision' cannot be: .* not 3"),
+        ({"variants": ("torchvision-bf16",), "model": "densenet-40-12"}, "always has a bottleneck"),
+        ({"variants": ("torchvision",), "model": "densenet-b-40-12"}, "has compression 0.5, not 1"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(changes: dict[str, Any], message: str) -> None:
+    message = message.replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(InputError, match=message):
+        config(**changes)
+
+
+def test_few_steps_are_enough_for_memory() -> None:
+    assert config(steps=1, only_memory=True).steps == 1
+
+
+def test_the_sides_make_the_network() -> None:
+    network = config(sides=(8, 8, 8), in_channels=1).network
+    assert (network.spatial_dims, network.in_channels) == (3, 1)
+
+
+def test_a_config_survives_json() -> None:
+    whole = config(mode="inference", variants=("torchvision", "recompute-bf16"), threads=1)
+    assert BenchmarkConfig.from_dict(json.loads(json.dumps(whole.to_dict()))) == whole
+
+
+def test_a_name_says_all_about_its_variant() -> None:
+    variant = named_variant("torchvision-channels-last-bf16")
+    assert (variant.base, variant.precision) == ("torchvision-channels-last", "bfloat16")
+    assert variant.name == "torchvision-channels-last-bf16"
+    assert variant.is_torchvision
+    assert variant.channels_last
+    assert not variant.compiled
+    assert named_variant("recompute").execution == "recompute"
+
+
+def test_all_executions_are_measured_beside_torchvision() -> None:
+    names = default_variants(named_config("densenet121"), ("float32", "bfloat16"), compiled=False)
+    assert {name for name in EXECUTIONS if name != "auto"} <= set(names)
+    assert {"torchvision", "torchvision-memory-efficient-bf16"} <= set(names)
+    assert not any("compile" in name or "auto" in name for name in names)
+    compiled = default_variants(named_config("densenet121"), ("float32",), compiled=True)
+    assert set(compiled) - set(names) == {"torchvision-compile"}
+
+
+def test_without_torchvision_ours_are_measured() -> None:
+    network = named_config("densenet-40-12")
+    assert "bottleneck" in torchvision_refusal(network)
+    names = default_variants(network, ("float32",), compiled=True)
+    assert names == tuple(name for name in EXECUTIONS if name != "auto")
+
+
+def test_options_measure_both_precisions_unless_told_otherwise() -> None:
+    both = BenchmarkOptions("densenet121").to_config([3, 64, 64]).variants
+    one = BenchmarkOptions("densenet121", precision="bfloat16").to_config([3, 64, 64]).variants
+    assert both[-len(one) :] == one
+    assert all(name.endswith("-bf16") for name in one)
+
+
+def test_variants_are_named_alone() -> None:
+    options = BenchmarkOptions("densenet121", variants=("reference",), compile=True)
+    with pytest.raises(InputError, match="leave --compile and --precision out"):
+        options.to_config([3, 64, 64])

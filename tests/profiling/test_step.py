@@ -1,0 +1,103 @@
+"""The measured step: its phases, its memory, and what it is measured on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from small_networks import small_config
+from training_runs import small_recipe
+
+from densenets.errors import InputError
+from densenets.models.registry import named_config
+from densenets.profiling.step import (
+    StepConfig,
+    measured_memory,
+    measured_step,
+    peak_bytes,
+    phases_per_image,
+    step_seconds,
+)
+from densenets.profiling.step_worker import Step, measure
+from densenets.training.recipes import named_recipe
+
+
+def small_step(batch: int = 32) -> StepConfig:
+    return dataclasses.replace(StepConfig.of_recipe(small_recipe()), batch=batch)
+
+
+def named_step(network: str, *, channels_last: bool = False) -> StepConfig:
+    return StepConfig(network=named_config(network), batch=2, sides=(32, 32), channels_last=channels_last)
+
+
+def test_a_config_survives_json_whatever_its_network() -> None:
+    for name in ("densenet121", "resnet20", "highway-19", "fractalnet-10-9", "nin"):
+        config = StepConfig(network=named_config(name), batch=3, sides=(64, 64), device="cpu")
+        assert StepConfig.from_dict(config.to_dict()) == config
+
+
+def test_what_cannot_be_is_said_in_one_line() -> None:
+    with pytest.raises(InputError, match="batch 0 cannot be"):
+        StepConfig(network=small_config(), batch=0, sides=(8, 8))
+    with pytest.raises(InputError, match="images of 3 sides cannot be: the network has 2"):
+        StepConfig(network=small_config(), batch=1, sides=(8, 8, 8))
+    with pytest.raises(InputError, match="too small"):
+        StepConfig(network=small_config(), batch=1, sides=(1, 1))
+    with pytest.raises(InputError, match="no known size"):
+        StepConfig.of_recipe(named_recipe("finetune"))
+
+
+def test_a_process_reports_phases_and_memory() -> None:
+    result = measured_step(small_step())
+    assert "failed" not in result, result
+    assert {"device", "torch", "date"} <= set(result)
+    assert result["batch"] == 32
+    assert result["steps"] == 7
+    for phase in ("forward", "backward", "optimizer"):
+        assert result[f"{phase}_seconds"] > 0
+    assert 0 < result["memory_bytes"] < 2**30
+    assert result["in_use_bytes"] is None or 0 < result["in_use_bytes"] < 2**30
+    # Milliseconds an image are the same time as seconds a step.
+    phases = phases_per_image(result)
+    seconds = step_seconds(result)
+    assert phases["step_ms"] is not None
+    assert seconds is not None
+    assert phases["step_ms"] * 32 / 1000 == pytest.approx(seconds)
+
+
+def test_without_a_step_nothing_is_known_of_it() -> None:
+    failed = {"failed": "no luck"}
+    assert step_seconds(failed) is None
+    assert peak_bytes(failed) is None
+    assert set(phases_per_image(failed).values()) == {None}
+    assert peak_bytes({"memory_bytes": 9, "in_use_bytes": None}) == 9
+    assert peak_bytes({"memory_bytes": 9, "in_use_bytes": 5}) == 5
+
+
+def test_larger_batches_need_more_memory() -> None:
+    small, large = (measured_memory(small_step(batch))["in_use_bytes"] for batch in (64, 1024))
+    if small is None:
+        pytest.skip("this system does not tell what is in use")
+    # The weights, their gradients and the workspaces stay as they are.
+    assert large > 2 * small
+
+
+def test_the_network_is_that_of_the_data() -> None:
+    step = Step(named_step("resnet8", channels_last=True), torch.device("cpu"))
+    assert step.model.config.num_classes == 10
+    assert step.model.state_dict()["conv1.weight"].is_contiguous(memory_format=torch.channels_last)
+    assert StepConfig.of_recipe(small_recipe()).network.in_channels == 1
+
+
+def test_a_step_moves_the_weights_and_companions_are_trained_too() -> None:
+    step = Step(named_step("dsn"), torch.device("cpu"))
+    before = {key: value.clone() for key, value in step.model.state_dict().items()}
+    assert all(seconds > 0 for seconds in step())
+    after = step.model.state_dict()
+    assert not torch.equal(after["companions.conv1.weight"], before["companions.conv1.weight"])
+
+
+def test_steps_that_differ_by_chance_are_averaged_over_more_of_them() -> None:
+    assert measure(named_step("stochastic-depth-8"))["steps"] == 20
+    assert measure(named_step("resnet8"))["steps"] == 7
