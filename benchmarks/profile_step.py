@@ -1,9 +1,10 @@
-"""Where a training step of the fused execution goes: its units, and everything else.
+"""Where a training step of the fused execution goes: its blocks and transitions, and everything else.
 
-    python benchmarks/profile_step.py [MODEL] [--batch N] [--input 3x32x32] [--bf16] [--steps N]
+    python benchmarks/profile_step.py [MODEL] [--batch N] [--input 3x32x32] [--bf16] [--steps N] [--by-unit]
 
-Every call of a native kernel is timed on its way, so the shares add up to the step. Prints JSON with device
-and versions, and a table on standard error: time in a step (medians), and of the products the share of the
+Every call of a C++ kernel is timed on its way, so the shares add up to the step. A block is one call; with
+--by-unit its layers are run unit by unit, to part 1x1 and 3x3 convolutions. Prints JSON with device and
+versions, and a table on standard error: time in a step (medians), and of the products the share of the
 machine's FMA peak, counting 36 multiplications for a tile of a 3x3 convolution although 16 are made.
 """
 
@@ -14,6 +15,7 @@ import json
 import statistics
 import time
 from collections import defaultdict
+from dataclasses import replace
 
 import torch
 from rich.console import Console
@@ -22,10 +24,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from densenets.machine import environment, keep_freed_memory
-from densenets.ops.backends.cpp.kernels import NativeKernels
-from densenets.ops.fused import operators as fused_operators
-from densenets.ops.fused import stem as fused_stem
-from densenets.ops.fused.unit import Completion, Moments, Unit, UnitParameters
+from densenets.ops.backends import records
+from densenets.ops.backends.cpp.kernels import CppKernels
+from densenets.ops.backends.records import CPP, EAGER
+from densenets.ops.fused.plan import BlockPlan, BlockResult, BlockTensors
+from densenets.ops.fused.unit import BatchNormGradCorrection, Moments, Unit, UnitParameters
 from densenets.profiling.benchmark_config import BenchmarkConfig
 from densenets.profiling.variant_networks import make_batch, variant_network
 from densenets.profiling.variants import named_variant
@@ -35,33 +38,43 @@ _seconds: dict[str, float] = defaultdict(float)
 _flops: dict[str, float] = defaultdict(float)
 
 
-class TimedKernels(NativeKernels):
-    """The native kernels with a stopwatch."""
+class TimedKernels(CppKernels):
+    """The C++ kernels with a stopwatch."""
+
+    def block_forward(self, result: BlockResult, tensors: BlockTensors, plan: BlockPlan) -> None:
+        with _Stopwatch("layers of blocks forward", 2 * _block_multiply_adds(result, tensors)):
+            super().block_forward(result, tensors, plan)
+
+    def block_backward(
+        self, result: BlockResult, tensors: BlockTensors, plan: BlockPlan, gradients: Tensor, sums: Tensor
+    ) -> list[UnitParameters]:
+        with _Stopwatch("layers of blocks backward", 4 * _block_multiply_adds(result, tensors)):
+            return super().block_backward(result, tensors, plan, gradients, sums)
 
     def statistics(self, x: Tensor) -> Moments:
-        with _Stopwatch("statistics, completion"):
+        with _Stopwatch("statistics, correction"):
             return super().statistics(x)
 
     def forward(self, unit: Unit, out: Tensor, *, statistics: bool) -> Moments | None:
-        with _Stopwatch(f"{_kind(unit)} forward", 2 * _multiply_adds(unit)):
+        with _Stopwatch(f"{_label(unit)} forward", 2 * _multiply_adds(unit)):
             return super().forward(unit, out, statistics=statistics)
 
     def backward(
         self,
         unit: Unit,
         gradient: Tensor,
-        completion: Completion | None,
+        correction: BatchNormGradCorrection | None,
         x_gradient: Tensor,
         *,
         accumulate: bool,
         sums: Tensor | None,
     ) -> UnitParameters:
-        with _Stopwatch(f"{_kind(unit)} backward", 4 * _multiply_adds(unit)):
-            return super().backward(unit, gradient, completion, x_gradient, accumulate=accumulate, sums=sums)
+        with _Stopwatch(f"{_label(unit)} backward", 4 * _multiply_adds(unit)):
+            return super().backward(unit, gradient, correction, x_gradient, accumulate=accumulate, sums=sums)
 
-    def complete(self, gradient: Tensor, completion: Completion, out: Tensor) -> None:
-        with _Stopwatch("statistics, completion"):
-            super().complete(gradient, completion, out)
+    def apply_correction(self, gradient: Tensor, correction: BatchNormGradCorrection, out: Tensor) -> None:
+        with _Stopwatch("statistics, correction"):
+            super().apply_correction(gradient, correction, out)
 
     def stem_forward(self, unit: Unit, out: Tensor, winners: Tensor) -> None:
         with _Stopwatch("stem"):
@@ -95,6 +108,7 @@ def main() -> None:
     parser.add_argument("--input", default="3x32x32", help="channels and sides")
     parser.add_argument("--bf16", action="store_true", help="under bfloat16 autocast")
     parser.add_argument("--steps", type=int, default=9)
+    parser.add_argument("--by-unit", action="store_true", help="run blocks unit by unit")
     arguments = parser.parse_args()
     keep_freed_memory()
     channels, *sides = map(int, arguments.input.split("x"))
@@ -105,14 +119,15 @@ def main() -> None:
         sides=tuple(sides),
         variants=("fused-bf16" if arguments.bf16 else "fused",),
     )
-    report = profile(config, arguments.steps)
+    report = profile(config, arguments.steps, by_unit=arguments.by_unit)
     _print(report)
     print(json.dumps(report, indent=2))
 
 
-def profile(config: BenchmarkConfig, steps: int) -> dict[str, object]:
-    """Medians over the steps of what each kind of unit takes, and of the whole step."""
-    fused_operators.NativeKernels = fused_stem.NativeKernels = TimedKernels  # type: ignore[misc]
+def profile(config: BenchmarkConfig, steps: int, *, by_unit: bool) -> dict[str, object]:
+    """Medians over the steps of what each part takes, and of the whole step."""
+    timed = replace(CPP, load=TimedKernels, runs_block=not by_unit)
+    records.BACKENDS = (timed, EAGER)
     (name,) = config.variants
     variant = named_variant(name)
     network, (images, labels) = variant_network(config, variant), make_batch(config, variant)
@@ -131,7 +146,7 @@ def profile(config: BenchmarkConfig, steps: int) -> dict[str, object]:
                 measured[part].append(seconds)
             measured["first convolution, classifier, PyTorch, Python"].append(whole - sum(_seconds.values()))
             measured["step"].append(whole)
-    peak = NativeKernels().peak(getattr(torch, variant.precision), torch.get_num_threads(), _PEAK_SECONDS)
+    peak = CppKernels().peak(getattr(torch, variant.precision), torch.get_num_threads(), _PEAK_SECONDS)
     medians = {part: statistics.median(seconds) for part, seconds in measured.items()}
     return {
         **environment(torch.device("cpu")),
@@ -150,7 +165,7 @@ def profile(config: BenchmarkConfig, steps: int) -> dict[str, object]:
     }
 
 
-def _kind(unit: Unit) -> str:
+def _label(unit: Unit) -> str:
     if unit.pool:
         return "transition"
     return f"{'x'.join(map(str, unit.weight.shape[2:]))} convolution"
@@ -158,6 +173,11 @@ def _kind(unit: Unit) -> str:
 
 def _multiply_adds(unit: Unit) -> int:
     return unit.out_pixels * unit.weight.numel()
+
+
+def _block_multiply_adds(result: BlockResult, tensors: BlockTensors) -> int:
+    pixels = result.features.numel() // result.features.shape[-1]
+    return pixels * sum(parameters.weight.numel() for parameters in tensors.parameters)
 
 
 def _print(report: dict[str, object]) -> None:

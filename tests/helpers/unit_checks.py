@@ -29,8 +29,8 @@ from units import (
     stem_gradient,
 )
 
-from densenets.ops.backends.cpp.kernels import NativeKernels
-from densenets.ops.fused.unit import Completion, Kernels, Unit
+from densenets.ops.backends.cpp.kernels import CppKernels
+from densenets.ops.fused.unit import BatchNormGradCorrection, Unit, UnitKernels
 
 # In units of the type's eps. A sum of n terms, one after the other, is some sqrt(n) / 6 roundings off, and n
 # is up to 1,640 here; in float64 both sides round. With 16 bits the sums are float32's: half an eps is the
@@ -38,7 +38,7 @@ from densenets.ops.fused.unit import Completion, Kernels, Unit
 ROUNDINGS = {torch.float32: 8.0, torch.float64: 24.0, torch.bfloat16: 0.5 * 5 / 3, torch.float16: 0.5}
 
 
-def check_forward(kernels: Kernels, shape: Shape, dtype: torch.dtype, margin: int = MARGIN) -> None:
+def check_forward(kernels: UnitKernels, shape: Shape, dtype: torch.dtype, margin: int = MARGIN) -> None:
     """Result and moments, of constants."""
     example = make(shape, dtype, margin=margin)
     before = _copies(example)
@@ -57,7 +57,7 @@ def check_forward(kernels: Kernels, shape: Shape, dtype: torch.dtype, margin: in
     assert torch.equal(without, out), "statistics change the result"
 
 
-def check_backward(kernels: Kernels, shape: Shape, dtype: torch.dtype, margin: int = MARGIN) -> None:
+def check_backward(kernels: UnitKernels, shape: Shape, dtype: torch.dtype, margin: int = MARGIN) -> None:
     """All gradients, written to poisoned memory, of a complete gradient; statistics are constants."""
     example = make(shape, dtype, margin=margin)
     before = _copies(example)
@@ -69,13 +69,13 @@ def check_backward(kernels: Kernels, shape: Shape, dtype: torch.dtype, margin: i
     assert_unchanged(example, before)
 
 
-def check_accumulation(kernels: Kernels, shape: Shape, dtype: torch.dtype, margin: int = MARGIN) -> None:
+def check_accumulation(kernels: UnitKernels, shape: Shape, dtype: torch.dtype, margin: int = MARGIN) -> None:
     """The gradient is completed on the way in; that of x and the sums are added to what is there."""
     example = make(shape, dtype, "completed", margin)
     before = _copies(example)
     x_gradient, sums = first_columns(example.before, margin, SENTINEL), example.sums.clone()
     found = kernels.backward(
-        example.unit, example.gradient, example.completion, x_gradient, accumulate=True, sums=sums
+        example.unit, example.gradient, example.correction, x_gradient, accumulate=True, sums=sums
     )
     values = {"x added": x_gradient, "sums added": sums, **found._asdict()}
     assert_as_exact_as_pytorch(values, shape, dtype, "completed")
@@ -83,7 +83,9 @@ def check_accumulation(kernels: Kernels, shape: Shape, dtype: torch.dtype, margi
     assert_unchanged(example, before)
 
 
-def check_batch_statistics(kernels: Kernels, shape: Shape, dtype: torch.dtype, margin: int = MARGIN) -> None:
+def check_batch_statistics(
+    kernels: UnitKernels, shape: Shape, dtype: torch.dtype, margin: int = MARGIN
+) -> None:
     """A step of training by one unit: statistics, forward, backward, and what completes the gradient of x."""
     example = make(shape, dtype, "batch", margin)
     unit = replace(example.unit, moments=kernels.statistics(example.unit.x))
@@ -92,15 +94,15 @@ def check_batch_statistics(kernels: Kernels, shape: Shape, dtype: torch.dtype, m
     assert moments is not None
     raw, sums = poisoned_gradient(unit, margin), torch.zeros_like(example.sums)
     found = kernels.backward(unit, example.gradient, None, raw, accumulate=False, sums=sums)
-    completion = Completion(unit.x, unit.moments.mean, sums, float(shape.pixels))
+    correction = BatchNormGradCorrection(unit.x, unit.moments.mean, sums, float(shape.pixels))
     x_gradient = poisoned(shape.pixels, shape.channels, dtype, margin)
-    kernels.complete(raw, completion, x_gradient)
+    kernels.apply_correction(raw, correction, x_gradient)
     values = {"result": out, "mean": moments.mean, "x": x_gradient, **found._asdict()}
     assert_as_exact_as_pytorch(values, shape, dtype, "batch")
     assert_untouched(x_gradient)
 
 
-def check_stem(kernels: NativeKernels, shape: Shape, dtype: torch.dtype, margin: int = MARGIN) -> None:
+def check_stem(kernels: CppKernels, shape: Shape, dtype: torch.dtype, margin: int = MARGIN) -> None:
     """BN-ReLU-max pooling: maxima and gradients, by constants and by the batch."""
     for form in ("constants", "batch"):
         example = make(shape, dtype, form, margin)
@@ -160,9 +162,9 @@ def _copies(example: Example) -> list[Tensor]:
 
 
 def _inputs(example: Example) -> list[Tensor]:
-    unit, completion = example.unit, example.completion
-    tensors = [unit.x, *unit.moments, unit.scale, unit.shift, unit.weight, example.gradient, *completion[:3]]
-    return tensors if unit.keep is None else [*tensors, unit.keep]
+    unit, correction = example.unit, example.correction
+    tensors = [unit.x, *unit.moments, unit.scale, unit.shift, unit.weight, example.gradient, *correction[:3]]
+    return tensors if unit.dropout_mask is None else [*tensors, unit.dropout_mask]
 
 
 def assert_unchanged(example: Example, copies: list[Tensor]) -> None:
@@ -171,7 +173,7 @@ def assert_unchanged(example: Example, copies: list[Tensor]) -> None:
         assert torch.equal(tensor, copy), "an input was written to"
 
 
-def check_unusual_value(kernels: Kernels, shape: Shape, dtype: torch.dtype, value: float) -> None:
+def check_unusual_value(kernels: UnitKernels, shape: Shape, dtype: torch.dtype, value: float) -> None:
     """NaN or infinity in the middle of an image comes out wherever PyTorch's comes out, and nowhere else.
 
     What dropout drops may be zero or, as a product with zero, NaN. A kernel in tiles may make NaN of an
@@ -186,10 +188,10 @@ def check_unusual_value(kernels: Kernels, shape: Shape, dtype: torch.dtype, valu
     kernels.forward(example.unit, out, statistics=False)
     x_gradient = poisoned_gradient(example.unit)
     found = kernels.backward(example.unit, example.gradient, None, x_gradient, accumulate=False, sums=None)
-    if example.unit.keep is not None:
+    if example.unit.dropout_mask is not None:
         for result in (out, exact["result"]):
-            result.masked_fill_(example.unit.keep == 0, 0)
-    in_tiles = isinstance(kernels, NativeKernels) and shape.kernel == 3 and len(shape.sides) > 1
+            result.masked_fill_(example.unit.dropout_mask == 0, 0)
+    in_tiles = isinstance(kernels, CppKernels) and shape.kernel == 3 and len(shape.sides) > 1
     for name, tensor in {"result": out, "x": x_gradient, **found._asdict()}.items():
         if not in_tiles:
             assert torch.equal(_kinds(tensor), _kinds(exact[name])), f"{name}: {value} is elsewhere"

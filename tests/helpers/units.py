@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from densenets.errors import InputError
-from densenets.ops.backends.cpp.kernels import NativeKernels
+from densenets.ops.backends.cpp.kernels import CppKernels
 from densenets.ops.backends.cpp.library import load_library
-from densenets.ops.backends.eager import PyTorchKernels
-from densenets.ops.fused.unit import Completion, Kernels, Moments, Unit, accumulation_type
+from densenets.ops.backends.eager import EagerKernels
+from densenets.ops.fused.unit import BatchNormGradCorrection, Moments, Unit, UnitKernels, accumulation_type
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 CHANNELS = (1, 3, 5, 17, 37, 48, 130)  # multiples of a register's lanes, just above them, less than one
@@ -131,9 +131,9 @@ def instruction_sets() -> tuple[str, ...]:
         return ()
 
 
-def implementation(name: str) -> Kernels:
+def implementation(name: str) -> UnitKernels:
     """`pytorch`, or the native kernels of an instruction set."""
-    return PyTorchKernels() if name == "pytorch" else NativeKernels(name)
+    return EagerKernels() if name == "pytorch" else CppKernels(name)
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Example:
 
     unit: Unit
     gradient: Tensor  # Q x M, of the result
-    completion: Completion  # of that gradient, as another unit might have left it
+    correction: BatchNormGradCorrection  # of that gradient, as another unit might have left it
     before: Tensor  # P x C, gradient of x that other units have added up
     sums: Tensor  # 2 x C, the same for the sums
 
@@ -193,15 +193,15 @@ def make(shape: Shape, dtype: torch.dtype, form: Form = "constants", margin: int
     )
     out = unit.out_pixels
     if shape.drop:
-        keep = (torch.rand(out, made, generator=generator) < 0.8).to(torch.uint8)
-        unit = replace(unit, keep=keep, keep_scale=1.25)
+        dropout_mask = (torch.rand(out, made, generator=generator) < 0.8).to(torch.uint8)
+        unit = replace(unit, dropout_mask=dropout_mask, dropout_scale=1.25)
     # Sums that are as large as the gradient itself once they are divided by the pixels.
     sums, pixels = normal(2, made) * 2 * out, 2.0 * out
     result, mean = normal(out, made, of=dtype), 0.3 * normal(made)
     return Example(
         unit=replace(unit, x=first_columns(_off_the_kink(unit, form), margin, math.nan)),
         gradient=columns(normal(out, made, of=dtype), margin, math.nan),
-        completion=Completion(columns(result, margin, math.nan), mean, sums, pixels),
+        correction=BatchNormGradCorrection(columns(result, margin, math.nan), mean, sums, pixels),
         before=normal(shape.pixels, inside, of=dtype),
         sums=normal(2, inside),
     )
@@ -272,7 +272,7 @@ def by_autograd(example: Example, form: Form, dtype: torch.dtype) -> dict[str, T
             result = layer(unit, *leaves, constants)
         gradient = example.gradient.to(real)
         if form == "completed":
-            gradient = completed(gradient, example.completion)
+            gradient = completed(gradient, example.correction)
         x, scale, shift, weight = torch.autograd.grad(result, leaves, gradient.to(result.dtype))
     mean, inverse = unit.moments.mean.to(real), torch.rsqrt(unit.moments.variance.to(real) + unit.epsilon)
     sums = torch.stack([x.to(real).sum(dim=0), (x * (unit.x.to(real) - mean) * inverse**2).sum(dim=0)])
@@ -344,13 +344,13 @@ def layer(
     made = _CONVOLUTION[len(unit.sides)](torch.relu(normal), weight, padding=weight.shape[2] // 2)
     made = _AVERAGE_POOL[len(unit.sides)](made, 2) if unit.pool else made
     made = made.movedim(1, -1).reshape(unit.out_pixels, -1)
-    return made if unit.keep is None else made * unit.keep * unit.keep_scale
+    return made if unit.dropout_mask is None else made * unit.dropout_mask * unit.dropout_scale
 
 
-def completed(gradient: Tensor, completion: Completion) -> Tensor:
+def completed(gradient: Tensor, correction: BatchNormGradCorrection) -> Tensor:
     """By the definition, in the gradient's type."""
-    result, mean, sums = (tensor.to(gradient.dtype) for tensor in completion[:3])
-    return gradient - (sums[0] + (result - mean) * sums[1]) / completion.pixels
+    result, mean, sums = (tensor.to(gradient.dtype) for tensor in correction[:3])
+    return gradient - (sums[0] + (result - mean) * sums[1]) / correction.pixels
 
 
 def relative_error(actual: Tensor, exact: Tensor) -> float:

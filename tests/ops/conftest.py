@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 
-from densenets.ops.backends.cpp.library import native_state
-from densenets.ops.execution import NativeState
-from densenets.ops.fused import fusion
+from densenets.ops.backends import records
+from densenets.ops.backends.records import CPP, EAGER, Availability
 
 
-@pytest.fixture(params=["native", "pytorch"])
-def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether fused executions run in the native kernels, in turn, or in PyTorch's operations."""
-    if request.param == "pytorch":
-        monkeypatch.setattr(fusion, "_native", lambda: NativeState(None, "not built"))
-    elif native_state().instruction_set is None:
-        pytest.skip(native_state().missing)
-    return request.param == "native"
+@pytest.fixture(params=["cpp", "eager"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of the backend of fused executions: the C++ kernels and PyTorch's operations in turn."""
+    if request.param == "eager":
+        not_built = replace(CPP, availability=lambda: Availability(False, "not built"))
+        monkeypatch.setattr(records, "BACKENDS", (not_built, EAGER))
+    elif not CPP.availability().available:
+        pytest.skip(CPP.availability().reason)
+    return request.param
 
 
 @pytest.fixture

@@ -1,28 +1,27 @@
 """Which execution runs: a table of what is asked for, what there is, and what comes out."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from densenets.errors import InputError
-from densenets.ops.execution import (
-    EXECUTIONS,
-    Choice,
-    NativeState,
-    check_execution,
-    choose_execution,
-)
+from densenets.ops.backends import records
+from densenets.ops.backends.records import CPP, EAGER, Availability
+from densenets.ops.execution import EXECUTIONS, Choice, check_execution, choose_execution
 
 FUSED = ("fused", "fused-lean")
-KERNELS = NativeState("avx2")
-NO_KERNELS = NativeState(None, "the native kernels were not built")
+KERNELS = Availability(True, "avx2")
+NO_KERNELS = Availability(False, "the native kernels were not built")
 NOT_FOR_CUDA = "the native kernels are for the CPU, not cuda"
 
 
-def choose(requested: Any, **changes: Any) -> Choice:
+def choose(requested: Any, kernels: Availability = KERNELS, **changes: Any) -> Choice:
     """On a CPU with kernels, for modules that can be fused, unless told otherwise."""
-    facts = {"device": "cpu", "dtype": "float32", "native": KERNELS, **changes}
-    return choose_execution(requested, **facts)
+    facts = {"device": "cpu", "dtype": "float32", **changes}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "BACKENDS", (replace(CPP, availability=lambda: kernels), EAGER))
+        return choose_execution(requested, **facts)
 
 
 def test_auto_comes_first_and_every_name_passes():
@@ -46,7 +45,7 @@ def test_unknown_execution_gets_the_nearest(check: Any):
 def test_what_runs_where_everything_is_there(execution: Any, dtype: str):
     choice = choose(execution, dtype=dtype)
     assert choice.execution == ("fused" if execution == "auto" else execution)
-    assert choice.native == (choice.execution in FUSED)
+    assert choice.backend == ("cpp" if choice.execution in FUSED else None)
 
 
 @pytest.mark.parametrize("execution", ["reference", "recompute"])
@@ -56,31 +55,31 @@ def test_what_runs_where_everything_is_there(execution: Any, dtype: str):
         {},
         {"device": "cuda"},
         {"dtype": "float16"},
-        {"native": NO_KERNELS},
-        {"obstacle": "a Conv2d has hooks"},
+        {"kernels": NO_KERNELS},
+        {"ineligibility": "a Conv2d has hooks"},
     ],
 )
 def test_nothing_stands_in_the_way_of_pytorchs_own_modules(execution: Any, facts: dict[str, Any]):
-    assert choose(execution, **facts) == Choice(execution, False, "as asked for")
+    assert choose(execution, **facts) == Choice(execution, None, "as asked for")
 
 
 @pytest.mark.parametrize(
     ("facts", "reason"),
     [
-        ({"obstacle": "a Conv2d has hooks"}, "a Conv2d has hooks"),
+        ({"ineligibility": "a Conv2d has hooks"}, "a Conv2d has hooks"),
         (
             {"dtype": "float16"},
             "the fused execution computes in float32, bfloat16, float64, not in float16",
         ),
-        ({"native": NO_KERNELS}, NO_KERNELS.missing),
+        ({"kernels": NO_KERNELS}, NO_KERNELS.reason),
         ({"device": "cuda"}, NOT_FOR_CUDA),
-        ({"device": "cuda", "native": NO_KERNELS}, NOT_FOR_CUDA),
+        ({"device": "cuda", "kernels": NO_KERNELS}, NOT_FOR_CUDA),
         # Of several reasons, the one that another machine would not take away.
-        ({"device": "cuda", "obstacle": "a Conv2d has hooks"}, "a Conv2d has hooks"),
+        ({"device": "cuda", "ineligibility": "a Conv2d has hooks"}, "a Conv2d has hooks"),
     ],
 )
 def test_auto_falls_back_to_the_reference(facts: dict[str, Any], reason: str):
-    assert choose("auto", **facts) == Choice("reference", False, reason)
+    assert choose("auto", **facts) == Choice("reference", None, reason)
 
 
 @pytest.mark.parametrize("execution", FUSED)
@@ -88,7 +87,7 @@ def test_auto_falls_back_to_the_reference(facts: dict[str, Any], reason: str):
 @pytest.mark.parametrize(
     ("facts", "reason"),
     [
-        ({"obstacle": "a Conv2d has hooks"}, "a Conv2d has hooks"),
+        ({"ineligibility": "a Conv2d has hooks"}, "a Conv2d has hooks"),
         ({"dtype": "float16"}, "the fused execution computes in float32, bfloat16, float64, not in float16"),
     ],
 )
@@ -103,12 +102,12 @@ def test_what_cannot_be_fused_is_refused(execution: Any, device: str, facts: dic
 @pytest.mark.parametrize(
     ("facts", "missing"),
     [
-        ({"native": NO_KERNELS}, NO_KERNELS.missing),
+        ({"kernels": NO_KERNELS}, NO_KERNELS.reason),
         ({"device": "cuda"}, NOT_FOR_CUDA),
     ],
 )
 def test_fused_does_without_native_kernels(execution: Any, facts: dict[str, Any], missing: str):
-    expected = Choice(execution, False, f"as asked for, in PyTorch's operations: {missing}")
+    expected = Choice(execution, "eager", f"as asked for, in PyTorch's operations: {missing}")
     assert choose(execution, **facts) == expected
 
 

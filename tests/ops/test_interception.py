@@ -21,13 +21,13 @@ from torch.utils.module_tracker import ModuleTracker
 from densenets.errors import InputError
 from densenets.models.blocks import DenseBlock, DenseLayer, Transition
 from densenets.models.densenet import DenseNet
-from densenets.ops.backends.cpp.library import native_state
+from densenets.ops.backends.records import CPP
 
 EXACT = 1e-10  # float64 in another order, as in test_fused.py
 Seen = list[str]
 Watcher = Callable[[Seen], contextlib.AbstractContextManager[object]]
 pytestmark = pytest.mark.skipif(
-    native_state().instruction_set is None, reason="'auto' is the reference where there are no native kernels"
+    not CPP.availability().available, reason="'auto' is the reference where there are no native kernels"
 )
 
 

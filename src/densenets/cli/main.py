@@ -235,7 +235,6 @@ def _summary(arguments: list[str]) -> None:
     from densenets.cli.tables import print_summary
     from densenets.models.layer_table.densenet_rows import block_facts
     from densenets.models.layer_table.table import network_facts
-    from densenets.ops.backends.cpp.library import native_state
     from densenets.ops.execution import choose_execution
 
     if options.model == "dense-block":
@@ -257,7 +256,7 @@ def _summary(arguments: list[str]) -> None:
             num_classes=options.num_classes or config.num_classes,
         )
         facts = network_facts(options.model, config, tuple(sides))
-    execution = choose_execution("auto", device="cpu", dtype="float32", native=native_state())
+    execution = choose_execution("auto", device="cpu", dtype="float32")
     if options.json:
         print(json_text({**facts.to_dict(), "execution": str(execution)}))
     else:

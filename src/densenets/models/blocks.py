@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from densenets.models.densenet_config import DenseNetConfig
-from densenets.ops.dense_block import dense_block, run_features, transition
+from densenets.ops.dense_block import FeatureRun, dense_block, transition
 from densenets.ops.execution import Execution
 from densenets.ops.interception import watch_class
 from densenets.ops.layers import Kinds
@@ -47,7 +47,13 @@ class Features(nn.Sequential):
                 input = module(input)
             return input
         else:
-            return run_features(input, list(self), KINDS, self.execution)
+            run, modules = FeatureRun(input, KINDS, self.execution), list(self)
+            while modules:
+                input, call, count = run.next(input, modules)
+                outputs = call(input)
+                input = outputs if call is modules[0] else outputs[-1]
+                modules = modules[count:]
+            return run.end(input)
 
 
 class DenseBlock(nn.ModuleDict):

@@ -121,20 +121,25 @@ class Network(nn.Module, ABC):
         Raises:
             InputError: they have other channels than the first convolution reads, or are too small.
         """
-        if torch.compiler.is_compiling() or not isinstance(x, Tensor):
+        if torch.compiler.is_compiling():
             return run(x)
         try:
             return run(x)
         except (RuntimeError, ValueError) as error:
-            first = next((m for m in self.modules() if isinstance(m, _ConvNd)), None)
-            if first is not None and x.dim() == self.config.spatial_dims + 2:
-                try:
-                    dataclasses.replace(self.config, in_channels=first.in_channels).check_input(
-                        tuple(x.shape)
-                    )
-                except InputError as reason:
-                    raise reason from error
+            if (reason := self.input_error(x)) is not None:
+                raise reason from error
             raise
+
+    def input_error(self, x: Tensor) -> InputError | None:
+        """Why the modules cannot read images, N x C x *sides; None where nothing is against them."""
+        first = next((m for m in self.modules() if isinstance(m, _ConvNd)), None)
+        if first is None or not isinstance(x, Tensor) or x.dim() != self.config.spatial_dims + 2:
+            return None
+        try:
+            dataclasses.replace(self.config, in_channels=first.in_channels).check_input(tuple(x.shape))
+        except InputError as error:
+            return error
+        return None
 
     def note_structure(self, part: str = "") -> None:
         """Take the modules, or those of a part, as they are for those that the config describes."""

@@ -1,4 +1,4 @@
-"""The door to the dense block: one signature, and the executions that stand behind it.
+"""The dense-block op: one signature, and the execution that runs behind it.
 
 An execution decides what is stored and when it is computed. It never touches the weights: all of them
 read the same modules, so a checkpoint does not show which one trained it. And it computes what the modules
@@ -8,8 +8,8 @@ run themselves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -81,34 +81,54 @@ def transition(x: Tensor, module: nn.Module, kinds: Kinds, execution: Execution)
         if part.run is not None:
             return _run(part, x)
     norm, relu, conv, dropout, pool = (module.get_submodule(name) for name in TRANSITION)
-    made = recomputed([norm, relu, conv], [x]) if execution == "recompute" else conv(relu(norm(x)))
-    result: Tensor = pool(dropout(made))
+    reduced = recomputed([norm, relu, conv], [x]) if execution == "recompute" else conv(relu(norm(x)))
+    result: Tensor = pool(dropout(reduced))
     return result
 
 
-def run_features(x: Tensor, modules: Sequence[nn.Module], kinds: Kinds, execution: Execution) -> Tensor:
-    """Run modules one after the other, N x C x *sides; some of them as one where nobody could see it.
+class FeatureRun:
+    """A pass through modules one after the other, some of which run as one where nobody could see it.
 
     These are what follows the convolution of an ImageNet stem (with it in "fused-lean"), and a dense block
     with the transition behind it. Whatever is not fused gets its maps in the memory format of x.
+
+    Args:
+        x: what the first module reads, N x C x *sides.
+        kinds: the classes of which a block may be fused.
+        execution: the one that was asked for.
     """
-    execution = _traced_or(execution, x)
-    if execution in _AS_ASKED_FOR or interception_reason() is not None or not _may_be_fused(execution, x):
-        for module in modules:
-            x = module(x)
-        return x
-    layout, inside, at = MapFormat.of(x), False, 0
-    while at < len(modules):
-        module = modules[at]
-        part = part_of(x, modules[at:], kinds, execution)
-        run = None if part is None else part.run
+
+    def __init__(self, x: Tensor, kinds: Kinds, execution: Execution) -> None:
+        execution = _traced_or(execution, x)
+        self._kinds, self._execution = kinds, execution
+        self._may_fuse = (
+            execution not in _AS_ASKED_FOR and interception_reason() is None and _may_be_fused(execution, x)
+        )
+        self._format = MapFormat.of(x) if self._may_fuse else None
+        self._is_inside, self._is_first = False, True  # in the format of the operators; before any module
+
+    def next(self, x: Tensor, modules: Sequence[nn.Module]) -> tuple[Tensor, Callable[[Tensor], Any], int]:
+        """The maps for the first of these modules, what runs on them, and how many modules that runs.
+
+        What runs is the module, or what returns the results of several, the last one's last.
+        """
+        module = modules[0]
+        if self._format is None:
+            return x, module, 1
+        part = part_of(x, modules, self._kinds, self._execution)
+        is_fused = part is not None and part.run is not None
         # PyTorch's own modules are faster in the format of the operators, and give the same values.
-        joins = run is not None or (is_plain(module) and (inside or at == 0))
-        if joins != inside:
-            x, inside = (layout.enter(x) if joins else layout.leave(x)), joins
-        x = module(x) if run is None else run(x)
-        at += 1 if part is None else part.modules
-    return layout.leave(x)
+        joins = is_fused or (is_plain(module) and (self._is_inside or self._is_first))
+        if joins != self._is_inside:
+            x, self._is_inside = (self._format.enter(x) if joins else self._format.leave(x)), joins
+        self._is_first = False
+        if part is None or part.run is None:
+            return x, module, 1 if part is None else part.modules
+        return x, part.run, part.modules
+
+    def end(self, x: Tensor) -> Tensor:
+        """The last module's maps in the format of those that were given."""
+        return x if self._format is None else self._format.leave(x)
 
 
 def explain_execution(requested: Execution, device: torch.device, dtype: torch.dtype) -> Choice:
@@ -131,9 +151,9 @@ def explain_modules(x: Tensor, modules: Sequence[nn.Module], kinds: Kinds, execu
     check_execution(execution)
     traced = tracing_reason(x)
     if traced is not None:
-        return Choice("reference", False, traced)
+        return Choice("reference", None, traced)
     if execution in _AS_ASKED_FOR:
-        return Choice(execution, False, "as asked for")
+        return Choice(execution, None, "as asked for")
     reason, first = interception_reason(), modules[0]
     try:
         if len(modules) > 1:
@@ -143,7 +163,7 @@ def explain_modules(x: Tensor, modules: Sequence[nn.Module], kinds: Kinds, execu
             return transition_part(x, first, kinds, execution, reason).choice
         return block_part(x, modules, kinds, execution, reason).choice
     except InputError as error:
-        return Choice("reference", False, str(error))
+        return Choice("reference", None, str(error))
 
 
 def _traced_or(execution: Execution, x: Tensor) -> Execution:
@@ -159,4 +179,4 @@ def _run(part: Part, x: Tensor) -> Tensor:
     """Run a fused part alone: maps come and go in the memory format of x."""
     assert part.run is not None
     layout = MapFormat.of(x)
-    return layout.leave(part.run(layout.enter(x)))
+    return layout.leave(part.run(layout.enter(x))[-1])

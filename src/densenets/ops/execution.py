@@ -1,4 +1,4 @@
-"""Which execution of the dense block runs, and why. Needs no PyTorch."""
+"""Which execution of the dense block runs, on which backend, and why. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -6,23 +6,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from densenets.errors import InputError, unknown_name
+from densenets.ops.backends import records
 
 Execution = Literal["auto", "reference", "recompute", "fused", "fused-lean"]
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
-_FUSED_TYPES = ("float32", "bfloat16", "float64")
-
-
-@dataclass(frozen=True)
-class NativeState:
-    """Whether the native kernels can run here.
-
-    Attributes:
-        instruction_set: the one that they would use; None where they are missing.
-        missing: why they are.
-    """
-
-    instruction_set: str | None
-    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -31,12 +18,12 @@ class Choice:
 
     Attributes:
         execution: the one that runs; never "auto".
-        native: whether a fused one runs in the native kernels, else in PyTorch's operations.
+        backend: the name of what a fused one computes with; None for the others.
         reason: why, as the end of a sentence.
     """
 
     execution: Execution
-    native: bool
+    backend: str | None
     reason: str
 
     def __str__(self) -> str:
@@ -55,12 +42,7 @@ def check_execution(requested: Execution) -> None:
 
 
 def choose_execution(
-    requested: Execution,
-    *,
-    device: str,
-    dtype: str,
-    native: NativeState,
-    obstacle: str | None = None,
+    requested: Execution, *, device: str, dtype: str, ineligibility: str | None = None
 ) -> Choice:
     """The execution that runs for the one that was asked for; "auto" is the fastest that can run.
 
@@ -68,25 +50,42 @@ def choose_execution(
         requested: what the user asked for.
         device: type of the device of the feature maps, such as "cpu".
         dtype: their data type, such as "float32".
-        native: whether the native kernels can run.
-        obstacle: why these modules cannot be fused; None where they can.
+        ineligibility: why these modules cannot be fused; None where they can.
 
     Raises:
         InputError: no execution has this name, or the fused one was asked for and cannot run.
     """
     check_execution(requested)
     if requested in ("reference", "recompute"):
-        return Choice(requested, False, "as asked for")
-    if dtype not in _FUSED_TYPES:
-        obstacle = f"the fused execution computes in {', '.join(_FUSED_TYPES)}, not in {dtype}"
-    missing = native.missing if device == "cpu" else f"the native kernels are for the CPU, not {device}"
-    with_kernels = f"native kernels, {native.instruction_set}"
-    can_run = device == "cpu" and native.instruction_set is not None
-    if requested != "auto":
-        if obstacle is not None:
-            raise InputError(f"execution '{requested}' cannot run: {obstacle}; 'auto' takes what can")
-        how = with_kernels if can_run else f"in PyTorch's operations: {missing}"
-        return Choice(requested, can_run, f"as asked for, {how}")
-    if obstacle is not None or not can_run:
-        return Choice("reference", False, obstacle or missing)
-    return Choice("fused", True, with_kernels)
+        return Choice(requested, None, "as asked for")
+    backend, label, is_fast, reason = _choose_backend(device, dtype)
+    if backend is None:
+        ineligibility = reason
+    if requested == "auto":
+        if ineligibility is not None or not is_fast:
+            return Choice("reference", None, ineligibility or reason)
+        return Choice("fused", backend, reason)
+    if ineligibility is not None:
+        raise InputError(f"execution '{requested}' cannot run: {ineligibility}; 'auto' takes what can")
+    return Choice(requested, backend, f"as asked for, {reason if is_fast else f'in {label}: {reason}'}")
+
+
+def _choose_backend(device: str, dtype: str) -> tuple[str | None, str, bool, str]:
+    """The first backend that can run on such maps: name, label, whether it is fast, and why it is taken."""
+    dtypes = list(dict.fromkeys(dtype for backend in records.BACKENDS for dtype in backend.dtypes))
+    if dtype not in dtypes:
+        return None, "", False, f"the fused execution computes in {', '.join(dtypes)}, not in {dtype}"
+    refusals: list[str] = []
+    for backend in records.BACKENDS:
+        refusal = records.refusal(backend, device, dtype)
+        if refusal is None and backend.is_fast:
+            return backend.name, backend.label, True, f"{backend.label}, {backend.availability().reason}"
+        if refusal is None:
+            return backend.name, backend.label, False, "; ".join(refusals)
+        refusals.append(refusal)
+    return None, "", False, "; ".join(refusals)
+
+
+# Constant in a compiled graph, as by torch.compiler.assume_constant_result, which would load the compiler: a
+# second for everybody.
+_choose_backend._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -21,8 +21,8 @@ from torch.nn.functional import cross_entropy
 from densenets.files import json_text
 from densenets.machine import device_name, keep_freed_memory
 from densenets.models.network import all_logits
-from densenets.ops.backends.cpp.kernels import NativeKernels
-from densenets.ops.backends.cpp.library import native_state
+from densenets.ops.backends.cpp.kernels import CppKernels
+from densenets.ops.backends.cpp.library import availability
 from densenets.profiling.benchmark_config import BenchmarkConfig
 from densenets.profiling.peak_memory import PeakMemory, give_back_freed_memory
 from densenets.profiling.variant_networks import make_batch, variant_network
@@ -171,10 +171,10 @@ def _timed(step: Callable[[], Tensor], count: int) -> tuple[list[float], float |
 
 
 def _peak(dtype: torch.dtype) -> dict[str, Any]:
-    instruction_set = native_state().instruction_set
-    if instruction_set is None:
+    is_available, instruction_set = availability()
+    if not is_available:
         return {"gigaflops": _product_peak(dtype), "measured_by": "matrix product"}
-    kernels = NativeKernels()
+    kernels = CppKernels()
     peaks = [kernels.peak(dtype, torch.get_num_threads(), _PEAK_SECONDS) for _ in range(_PEAKS)]
     in_matrices = instruction_set == "amx" and dtype == torch.bfloat16
     return {"gigaflops": max(peaks), "measured_by": "AMX" if in_matrices else "FMA"}

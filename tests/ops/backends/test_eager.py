@@ -14,7 +14,7 @@ from unit_checks import (
 )
 from units import Shape, make
 
-from densenets.ops.backends.eager import PyTorchKernels
+from densenets.ops.backends.eager import EagerKernels
 
 
 # Accelerators have no bfloat16 in every case; the native kernels have no float16.
@@ -31,14 +31,14 @@ from densenets.ops.backends.eager import PyTorchKernels
     ids=str,
 )
 def test_float16(check, shape: Shape):
-    check(PyTorchKernels(), shape, torch.float16)
+    check(EagerKernels(), shape, torch.float16)
 
 
 @pytest.mark.parametrize("recording", [False, True])
 def test_no_graph_is_left_behind(recording: bool):
     """The backward pass of a unit needs autograd for its convolution, whether its caller records or not."""
     shape = Shape(3, (7, 5), 17, 5, kernel=3)
-    example, kernels = make(shape, torch.float32), PyTorchKernels()
+    example, kernels = make(shape, torch.float32), EagerKernels()
     out, x_gradient = poisoned(105, 5, torch.float32), poisoned_gradient(example.unit)
     with torch.set_grad_enabled(recording):
         moments = kernels.forward(example.unit, out, statistics=True)

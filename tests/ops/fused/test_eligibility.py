@@ -14,12 +14,12 @@ from wrappers import Scaled
 
 from densenets.models.blocks import DenseBlock, Features
 from densenets.models.densenet import DenseNet
-from densenets.ops.backends.cpp.library import native_state
+from densenets.ops.backends.records import CPP
 
 Change = Callable[[DenseNet], object]
 EXACT = 1e-10  # float64 in another order, as in test_fused.py
 pytestmark = pytest.mark.skipif(
-    native_state().instruction_set is None, reason="'auto' is the reference where there are no native kernels"
+    not CPP.availability().available, reason="'auto' is the reference where there are no native kernels"
 )
 
 

@@ -24,7 +24,7 @@ def steps(model: DenseNet, x: Tensor, execution: Execution) -> list[Tensor]:
     return [logits.detach(), x.grad, *gradients, *[buffer.double() for buffer in model.buffers()]]
 
 
-@pytest.mark.usefixtures("native", "fresh_memory_is_nan")
+@pytest.mark.usefixtures("backend", "fresh_memory_is_nan")
 @pytest.mark.parametrize("execution", ["fused", "fused-lean"])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("bottleneck", [True, False])

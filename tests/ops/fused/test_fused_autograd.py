@@ -20,7 +20,7 @@ TRAINING = pytest.mark.parametrize("training", [True, False], ids=["training", "
 # Blocks with and without bottleneck; the large stem has an operator of its own.
 CASE = pytest.mark.parametrize("case", ["bottleneck", "plain", "large stem"])
 EXACT = 1e-10  # float64 in another order, as in test_fused.py
-pytestmark = pytest.mark.usefixtures("native")
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor]:
@@ -181,21 +181,41 @@ def test_gradients_come_in_every_form(form: str, execution: Any):
 # What autograd must refuse
 
 
-@pytest.mark.parametrize("module", ["denseblock1", "transition1"])
 @TRAINING
 @EXECUTION
-def test_what_backward_reads_must_not_be_changed(module: str, execution: Any, training: bool):
+def test_what_backward_reads_must_not_be_changed(execution: Any, training: bool):
     _, fused = pair(case_config(), execution)
-    part = fused.train(training).features.get_submodule(module)
-    norm = next(m for m in part.modules() if isinstance(m, _BatchNorm))
+    block = fused.train(training).features.get_submodule("denseblock1")
+    norm = next(m for m in block.modules() if isinstance(m, _BatchNorm))
     # In the format in which operators compute; of any other they read and give copies.
     x = torch.randn(2, norm.num_features, 6, 6, dtype=torch.float64, requires_grad=True)
     x = x.to(memory_format=torch.channels_last) * 1
-    result = part(x)
-    # A block keeps its result, a transition its input. Autograd speaks up at once, or in the backward pass.
+    result = block(x)
+    # A block keeps its result. Autograd speaks up at once, or in the backward pass.
     with pytest.raises(RuntimeError, match=r"modified (by an )?inplace"):  # noqa: PT012
-        (result if module == "denseblock1" else x).mul_(2)
+        result.mul_(2)
         result.sum().backward()
+
+
+@TRAINING
+@EXECUTION
+@pytest.mark.parametrize("module", ["denseblock1", "transition1"])
+def test_what_a_part_has_read_may_be_changed(module: str, execution: Any, training: bool):
+    # Both keep a copy in their buffer.
+    grads = []
+    for change in (False, True):
+        _, fused = pair(case_config(), execution)
+        part = fused.train(training).features.get_submodule(module)
+        norm = next(m for m in part.modules() if isinstance(m, _BatchNorm))
+        start = torch.linspace(-1, 1, 2 * norm.num_features * 36, dtype=torch.float64).sin()
+        start = start.view(2, norm.num_features, 6, 6).requires_grad_()
+        x = start.to(memory_format=torch.channels_last) * 1
+        result = part(x)
+        if change:
+            x.detach().mul_(2)
+        result.square().sum().backward()
+        grads.append(start.grad)
+    assert torch.equal(*grads)
 
 
 # Differentiated again, or for many gradients at once

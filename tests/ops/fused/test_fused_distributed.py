@@ -12,17 +12,17 @@ from torch.nn.parallel import DistributedDataParallel
 from two_processes import run_ranks
 
 from densenets.models.densenet import DenseNet
-from densenets.ops.execution import NativeState
-from densenets.ops.fused import fusion
+from densenets.ops.backends import records
+from densenets.ops.backends.records import CPP, EAGER, Backend
 from densenets.ops.sync_batch_norm import synchronize
 
 SHARDS = (3, 5)  # images of each rank
 STEPS = 3
-RUNS = [  # case, execution, whether in native kernels
-    ("bottleneck", "fused", True),
-    ("bottleneck", "fused-lean", False),
-    ("plain", "fused-lean", True),
-    ("large stem", "fused", True),
+RUNS = [  # case, execution, backend
+    ("bottleneck", "fused", CPP),
+    ("bottleneck", "fused-lean", EAGER),
+    ("plain", "fused-lean", CPP),
+    ("large stem", "fused", CPP),
 ]
 EXACT = 1e-10  # float64 in another order, as in test_fused.py
 Results = dict[tuple[Any, ...], dict[str, Tensor]]
@@ -45,14 +45,13 @@ def loss(logits: Tensor) -> Tensor:
 
 def work(rank: int) -> Results:
     found: Results = {}
-    own_kernels = fusion._native
-    for case, execution, native in RUNS:
-        fusion._native = own_kernels if native else lambda: NativeState(None, "not built")
+    for case, execution, backend in RUNS:
+        records.BACKENDS = tuple(dict.fromkeys((backend, EAGER)))
         for synchronized in (True, False):
             model = network(case, execution)
             if synchronized:
                 synchronize(model)
-            found[case, execution, native, synchronized] = train(model, rank)
+            found[case, execution, backend.name, synchronized] = train(model, rank)
     return found
 
 
@@ -96,11 +95,11 @@ def one_process(case: str, *, synchronized: bool) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("synchronized", [True, False], ids=["of all ranks", "of each rank"])
-@pytest.mark.parametrize(("case", "execution", "native"), RUNS)
+@pytest.mark.parametrize(("case", "execution", "backend"), RUNS)
 def test_two_processes_train_what_the_reference_does(
-    case: str, execution: str, synchronized: bool, native: bool, ranks: list[Results]
+    case: str, execution: str, synchronized: bool, backend: Backend, ranks: list[Results]
 ):
-    results = [results[case, execution, native, synchronized] for results in ranks]
+    results = [results[case, execution, backend.name, synchronized] for results in ranks]
     found = {**results[0], "logits": torch.cat([result["logits"] for result in results])}
     assert_equal(found, one_process(case, synchronized=synchronized), EXACT)
     for name, value in results[1].items():

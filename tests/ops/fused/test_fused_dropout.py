@@ -15,6 +15,7 @@ from torch.nn import functional
 from densenets.models.densenet import DenseBlock, DenseNet, Transition
 from densenets.ops.fused.eligibility import layer_units
 from densenets.ops.fused.operators import dense_block_operator
+from densenets.ops.fused.plan import BlockPlan
 from densenets.ops.layers import UnitModules
 
 DROP = 0.3
@@ -32,9 +33,9 @@ def block(bottleneck: bool, drop: float = DROP, layers: int = 3, growth_rate: in
     return found
 
 
-def masked_block(x: Tensor, layers: list[nn.Module], keep: list[Tensor]) -> Tensor:
+def masked_block(x: Tensor, layers: list[nn.Module], dropout_masks: list[Tensor]) -> Tensor:
     """The block by PyTorch's own operations, with these masks: P x channels of every convolution."""
-    features, masks = x, iter(keep)
+    features, masks = x, iter(dropout_masks)
     for layer in layers:
         made = features
         for norm, _, conv, _ in layer_units(layer):
@@ -43,40 +44,48 @@ def masked_block(x: Tensor, layers: list[nn.Module], keep: list[Tensor]) -> Tens
     return features
 
 
-def masked_unit(x: Tensor, norm: Any, conv: Any, keep: Tensor) -> Tensor:
+def masked_unit(x: Tensor, norm: Any, conv: Any, dropout_mask: Tensor) -> Tensor:
     normalised = functional.batch_norm(x, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
     made = conv(functional.relu(normalised))
-    mask = keep.view(len(x), *x.shape[2:], -1).movedim(-1, 1)
+    mask = dropout_mask.view(len(x), *x.shape[2:], -1).movedim(-1, 1)
     return made * mask / (1 - DROP)
 
 
-def operator(x: Tensor, units: list[UnitModules], keep: list[Tensor], per_layer: int, **how: bool) -> Tensor:
+def operator(x: Tensor, units: list[UnitModules], masks: list[Tensor], plan: BlockPlan) -> Tensor:
     parameters = [p for norm, _, conv, _ in units for p in (norm.weight, norm.bias, conv.weight)]
-    epsilons = [norm.eps for norm, *_ in units]
-    flags = (True, False, False, False, how["native"], how["keep_bottlenecks"])
-    features, *_ = dense_block_operator(x, parameters, [], keep, epsilons, DROP, per_layer, *flags)
+    features, *_ = dense_block_operator(x, parameters, [], masks, plan.epsilons, plan.dropout, plan.text)
     return features
 
 
 @BOTTLENECK
 @pytest.mark.parametrize("keep_bottlenecks", [False, True])
-def test_gradient_flows_through_what_is_kept(keep_bottlenecks: bool, bottleneck: bool, native: bool):
+def test_gradient_flows_through_what_is_kept(keep_bottlenecks: bool, bottleneck: bool, backend: str):
     modules = block(bottleneck)
     layers = list(modules.values())
     units = [unit for layer in layers for unit in layer_units(layer)]
     x = images(3, 8, 7, 5)
     generator = torch.Generator().manual_seed(4)
-    keep = [
+    masks = [
         torch.empty(3 * 7 * 5, conv.out_channels, dtype=torch.uint8).bernoulli_(1 - DROP, generator=generator)
         for _, _, conv, _ in units
     ]
-    how = {"native": native, "keep_bottlenecks": keep_bottlenecks}
-    expected = step(modules, x, lambda x: masked_block(x, layers, keep))
-    found = step(modules, x, lambda x: operator(x, units, keep, 1 + bottleneck, **how))
+    plan = BlockPlan(
+        backend=backend,
+        layer_units=1 + bottleneck,
+        epsilons=tuple(norm.eps for norm, *_ in units),
+        dropout=DROP,
+        training=True,
+        synchronized=False,
+        has_transition=False,
+        transition_pools=False,
+        keep_bottlenecks=keep_bottlenecks,
+    )
+    expected = step(modules, x, lambda x: masked_block(x, layers, masks))
+    found = step(modules, x, lambda x: operator(x, units, masks, plan))
     assert_equal(found, expected, 1e-10)  # float64 in another order; a mask less is off by the value itself
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("backend")
 @EXECUTION
 def test_share_of_zeros_and_scale_of_the_rest(execution: Any):
     x = images(4, 8, 16, 16)
@@ -96,7 +105,7 @@ def test_share_of_zeros_and_scale_of_the_rest(execution: Any):
     assert not modules(x[:, :, :4, :4])[:, :8].eq(0).any(), "the block's input is not dropped"
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("backend")
 @EXECUTION
 def test_masks_differ_by_unit_and_by_call(execution: Any):
     modules = block(bottleneck=False, layers=3).train()
@@ -109,7 +118,7 @@ def test_masks_differ_by_unit_and_by_call(execution: Any):
         assert all(mask.eq(other).double().mean() < 0.8 for other in masks[:index])
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("backend")
 @EXECUTION
 @BOTTLENECK
 def test_a_seed_decides_and_evaluation_has_none(bottleneck: bool, execution: Any):
@@ -127,7 +136,7 @@ def test_a_seed_decides_and_evaluation_has_none(bottleneck: bool, execution: Any
     assert_equal(step(fused.eval(), x), step(reference.eval(), x), 1e-10)
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("backend")
 @EXECUTION
 def test_statistics_are_those_of_what_dropout_left(execution: Any):
     # A layer's statistics, taken where it is made, are what the next layer's normalisation sees.
@@ -140,7 +149,7 @@ def test_statistics_are_those_of_what_dropout_left(execution: Any):
     torch.testing.assert_close(second.running_var, made.transpose(0, 1).flatten(1).var(dim=1))
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("backend")
 @EXECUTION
 @pytest.mark.parametrize("side", [8, 9])
 def test_transition_drops_between_convolution_and_pooling(side: int, execution: Any):

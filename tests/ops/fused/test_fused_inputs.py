@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,16 +14,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from densenets.errors import InputError
 from densenets.models.densenet import DenseNet, Transition
-from densenets.ops.backends.cpp.library import native_state
+from densenets.ops.backends import records
+from densenets.ops.backends.records import CPP, EAGER, Availability
 from densenets.ops.dense_block import explain_execution
-from densenets.ops.execution import NativeState
-from densenets.ops.fused import fusion
 from densenets.ops.sync_batch_norm import synchronize
 
 EXECUTION = pytest.mark.parametrize("execution", ["fused", "fused-lean"])
 EXACT = 1e-10  # float64 in another order, as in test_fused.py
 pytestmark = pytest.mark.skipif(
-    native_state().instruction_set is None, reason="'auto' is the reference where there are no native kernels"
+    not CPP.availability().available, reason="'auto' is the reference where there are no native kernels"
 )
 
 
@@ -55,7 +55,7 @@ def under_autocast(model: DenseNet, x: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize("how", [in_bfloat16, with_wide_norms, under_autocast])
 @pytest.mark.parametrize("case", ["bottleneck", "plain"])
 def test_bfloat16_is_as_exact_as_the_reference(
-    case: str, how: Callable[[DenseNet, Tensor], dict[str, Tensor]], native: bool
+    case: str, how: Callable[[DenseNet, Tensor], dict[str, Tensor]], backend: str
 ):
     config = case_config(case)
     x = case_images(config, batch=8, times=2)  # a batch of few pixels would leave little gradient to compare
@@ -190,8 +190,8 @@ def test_shapes_are_known_without_memory(execution: Any):
 
 
 def test_missing_kernels_leave_the_reference(monkeypatch: pytest.MonkeyPatch):
-    missing = NativeState(None, "no compiler")
-    monkeypatch.setattr(fusion, "_native", lambda: missing)
+    missing = replace(CPP, availability=lambda: Availability(False, "no compiler"))
+    monkeypatch.setattr(records, "BACKENDS", (missing, EAGER))
     choice = explain_execution("auto", torch.device("cpu"), torch.float32)
     assert str(choice) == "reference (no compiler)"
     reference, auto = pair(case_config(), "auto")

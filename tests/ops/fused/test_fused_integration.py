@@ -15,15 +15,14 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from densenets.models.densenet import DenseNet
-from densenets.ops.backends.cpp.library import native_state
+from densenets.ops.backends.records import CPP
 from densenets.ops.execution import EXECUTIONS
 from densenets.ops.fused.lean_stem import lean_stem_backward_operator, lean_stem_operator
 from densenets.ops.fused.operators import (
     dense_block_backward_operator,
     dense_block_operator,
-    transition_backward_operator,
-    transition_operator,
 )
+from densenets.ops.fused.plan import BlockPlan
 from densenets.ops.fused.stem import stem_backward_operator, stem_operator
 
 EXECUTION = pytest.mark.parametrize("execution", ["fused", "fused-lean"])
@@ -68,9 +67,9 @@ PLAIN, LAST = torch.contiguous_format, torch.channels_last
 
 
 def block_arguments(
-    x: Tensor, bottleneck: bool, training: bool, drop: float, differentiable: bool
+    x: Tensor, bottleneck: bool, training: bool, drop: float, differentiable: bool, **plan: Any
 ) -> tuple[Any, ...]:
-    """Those of the forward operator before `native`, for two layers of 3 channels on x's 4."""
+    """Those of the forward operator, for two layers of 3 channels on x's 4."""
     if bottleneck:
         parameters = [*unit(4, 6, 1, differentiable), *unit(6, 3, 3, differentiable)]
         parameters += [*unit(7, 6, 1, differentiable), *unit(6, 3, 3, differentiable)]
@@ -78,9 +77,18 @@ def block_arguments(
         parameters = [*unit(4, 3, 3, differentiable), *unit(7, 3, 3, differentiable)]
     made = [weight.shape[0] for weight in parameters[2::3]]
     statistics = [] if training else running(*[scale.shape[0] for scale in parameters[::3]])
-    keep = [torch.ones(40, count, dtype=torch.uint8).bernoulli_(1 - drop) for count in made if drop]
-    epsilons = [1e-5] * len(made)
-    return x, parameters, statistics, keep, epsilons, drop, 1 + bottleneck, training, False, False, False
+    masks = [torch.ones(40, count, dtype=torch.uint8).bernoulli_(1 - drop) for count in made if drop]
+    fields = plan_arguments(
+        layer_units=1 + bottleneck, epsilons=(1e-5,) * len(made), dropout=drop, training=training, **plan
+    )
+    return x, parameters, statistics, masks, *fields
+
+
+def plan_arguments(**fields: Any) -> tuple[tuple[float, ...], float, str]:
+    """A plan for the operator, of a block without transition where the fields say nothing else."""
+    defaults = {"dropout": 0.0, "synchronized": False, "has_transition": False, "transition_pools": False}
+    plan = BlockPlan(**{**defaults, **fields})
+    return plan.epsilons, plan.dropout, plan.text
 
 
 @OPCHECK
@@ -102,16 +110,18 @@ def test_opcheck_of_a_block(
     training: bool,
     layout: torch.memory_format,
     differentiable: bool,
-    native: bool,
+    backend: str,
 ):
     torch.manual_seed(0)
     x = images(layout, 4, differentiable=differentiable)
-    arguments = (*block_arguments(x, bottleneck, training, drop, differentiable), native)
-    torch.library.opcheck(dense_block_operator, (*arguments, keep_bottlenecks))
+    arguments = block_arguments(
+        x, bottleneck, training, drop, differentiable, backend=backend, keep_bottlenecks=keep_bottlenecks
+    )
+    torch.library.opcheck(dense_block_operator, arguments)
     if not differentiable:
-        result = dense_block_operator(*arguments, keep_bottlenecks)
+        result = dense_block_operator(*arguments)
         gradient = torch.randn_like(result[0]).to(memory_format=layout)
-        arguments = (gradient, None, list(result[:-1]), *arguments[1:])
+        arguments = ([gradient, None], list(result[:-1]), *arguments[1:])
         torch.library.opcheck(dense_block_backward_operator, arguments, test_utils=OF_BACKWARD)
 
 
@@ -121,19 +131,29 @@ def test_opcheck_of_a_block(
     ("pool", "training", "layout"), [(True, True, PLAIN), (False, True, LAST), (True, False, LAST)]
 )
 def test_opcheck_of_a_transition(
-    pool: bool, training: bool, layout: torch.memory_format, differentiable: bool, native: bool
+    pool: bool, training: bool, layout: torch.memory_format, differentiable: bool, backend: str
 ):
     torch.manual_seed(0)
     x, parameters = images(layout, 4, differentiable=differentiable), unit(4, 2, 1, differentiable)
-    settings = ([] if training else running(4), 1e-5, pool, training, False, native)
-    torch.library.opcheck(transition_operator, (x, parameters, *settings))
+    plan = plan_arguments(
+        backend=backend,
+        layer_units=1,
+        epsilons=(1e-5,),
+        training=training,
+        has_transition=True,
+        transition_pools=pool,
+        keep_bottlenecks=True,
+    )
+    arguments = (x, parameters, [] if training else running(4), [], *plan)
+    torch.library.opcheck(dense_block_operator, arguments)
     if not differentiable:
-        result, moments = transition_operator(x, parameters, *settings)
-        arguments = (torch.randn_like(result).to(memory_format=layout), x, moments, parameters, *settings)
-        torch.library.opcheck(transition_backward_operator, arguments, test_utils=OF_BACKWARD)
+        result = dense_block_operator(*arguments)
+        gradient = torch.randn_like(result[-1]).to(memory_format=layout)
+        arguments = ([None, gradient], list(result[:-1]), *arguments[1:])
+        torch.library.opcheck(dense_block_backward_operator, arguments, test_utils=OF_BACKWARD)
 
 
-@pytest.mark.skipif(native_state().instruction_set is None, reason="the stem is fused in native kernels only")
+@pytest.mark.skipif(not CPP.availability().available, reason="the stem is fused in native kernels only")
 @OPCHECK
 @DIFFERENTIABLE
 @pytest.mark.parametrize(("training", "layout"), [(True, PLAIN), (True, LAST), (False, LAST)])
@@ -141,16 +161,16 @@ def test_opcheck_of_a_stem(training: bool, layout: torch.memory_format, differen
     torch.manual_seed(0)
     x, (scale, shift, _) = images(layout, 4, differentiable=differentiable), unit(4, 1, 1, differentiable)
     statistics = [] if training else running(4)
-    torch.library.opcheck(stem_operator, (x, scale, shift, statistics, 1e-5))
+    torch.library.opcheck(stem_operator, (x, scale, shift, statistics, 1e-5, "cpp"))
     if not differentiable:
-        result, winners, moments = stem_operator(x, scale, shift, statistics, 1e-5)
+        result, winners, moments = stem_operator(x, scale, shift, statistics, 1e-5, "cpp")
         used = moments if training else torch.stack(statistics)
         gradient = torch.randn_like(result).to(memory_format=layout)
-        arguments = (gradient, x, winners, scale, shift, used, 1e-5, training)
+        arguments = (gradient, x, winners, scale, shift, used, 1e-5, training, "cpp")
         torch.library.opcheck(stem_backward_operator, arguments, test_utils=OF_BACKWARD)
 
 
-@pytest.mark.skipif(native_state().instruction_set is None, reason="the stem is fused in native kernels only")
+@pytest.mark.skipif(not CPP.availability().available, reason="the stem is fused in native kernels only")
 @OPCHECK
 @DIFFERENTIABLE
 @pytest.mark.parametrize(("training", "layout"), [(True, PLAIN), (True, LAST), (False, LAST)])
@@ -158,13 +178,13 @@ def test_opcheck_of_a_lean_stem(training: bool, layout: torch.memory_format, dif
     torch.manual_seed(0)
     x, (scale, shift, _) = images(layout, 3, differentiable=differentiable), unit(4, 1, 1, differentiable)
     weight = torch.randn(4, 3, 3, 3, dtype=torch.float64, requires_grad=differentiable)
-    arguments = (x, weight, scale, shift, [] if training else running(4), 1e-5, [2, 2], [1, 1])
+    arguments = (x, weight, scale, shift, [] if training else running(4), 1e-5, [2, 2], [1, 1], "cpp")
     torch.library.opcheck(lean_stem_operator, arguments)
     if not differentiable:
         result, moments = lean_stem_operator(*arguments)
         used = moments if training else torch.stack(arguments[4])
         gradient = torch.randn_like(result).to(memory_format=layout)
-        of_all = (gradient, *arguments[:4], used, 1e-5, training, [2, 2], [1, 1], True)
+        of_all = (gradient, *arguments[:4], used, 1e-5, training, [2, 2], [1, 1], True, "cpp")
         torch.library.opcheck(lean_stem_backward_operator, of_all, test_utils=OF_BACKWARD)
 
 
@@ -213,7 +233,7 @@ def test_compiled_for_any_size():
 # Models as values
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("backend")
 @TRAINING
 @EXECUTION
 def test_functional_call_reads_the_weights_that_it_is_given(execution: Any, training: bool):
@@ -252,7 +272,7 @@ def test_copies_and_pickles(again: Callable[[DenseNet], DenseNet], execution: An
     assert all(torch.equal(value, expected[name]) for name, value in step(other, x).items())
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("backend")
 @EXECUTION
 def test_checkpointing_a_block_makes_it_again(execution: Any):
     found = []

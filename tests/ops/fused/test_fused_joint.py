@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -13,13 +14,13 @@ from torch import Tensor, nn
 
 from densenets.models.blocks import KINDS
 from densenets.models.densenet import DenseBlock, DenseLayer, DenseNet, Transition
-from densenets.ops.backends.cpp.kernels import NativeKernels
-from densenets.ops.backends.cpp.library import native_state
-from densenets.ops.backends.eager import PyTorchKernels
-from densenets.ops.fused import operators as fused_operators
+from densenets.ops.backends import records
+from densenets.ops.backends.cpp.kernels import CppKernels
+from densenets.ops.backends.eager import EagerKernels
+from densenets.ops.backends.records import CPP
 from densenets.ops.fused.call import fused_dense_block
 from densenets.ops.fused.eligibility import eligible_block
-from densenets.ops.fused.unit import Kernels
+from densenets.ops.fused.unit import UnitKernels
 
 EXECUTION = pytest.mark.parametrize("execution", ["fused", "fused-lean"])
 TRAINING = pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
@@ -32,19 +33,19 @@ def first_pair(model: DenseNet) -> tuple[DenseBlock, Transition]:
 class Pair(nn.Module):
     """A block and its transition, by the reference or as one operator; both results, or one of them."""
 
-    def __init__(self, model: DenseNet, used: str, native: bool | None) -> None:
+    def __init__(self, model: DenseNet, used: str, backend: str | None) -> None:
         super().__init__()
         self.block, self.transition = first_pair(model)
-        self.used, self.native = used, native
+        self.used, self.backend = used, backend
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.native is None:
+        if self.backend is None:
             features = self.block(x)
             reduced = self.transition(features)
         else:
-            found = eligible_block(x, self.block, KINDS, self.transition)
+            eligible = eligible_block(x, self.block, KINDS, self.transition)
             features, reduced = fused_dense_block(
-                x, found.chains, found.transition, native=self.native, keep_bottlenecks=True
+                x, eligible.layers, eligible.transition, backend=self.backend, keep_bottlenecks=True
             )
         results = {"features": [features], "reduced": [reduced], "both": [features, reduced]}[self.used]
         return torch.cat([result.flatten() for result in results])
@@ -65,7 +66,7 @@ def gradients_that_are_there(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize("used", ["features", "reduced", "both"])
 @pytest.mark.parametrize("case", ["bottleneck", "plain", "volume"])
 @pytest.mark.usefixtures("fresh_memory_is_nan")
-def test_whoever_uses_which_result(case: str, used: str, training: bool, native: bool):
+def test_whoever_uses_which_result(case: str, used: str, training: bool, backend: str):
     reference, fused = pair(case_config(case), "fused")
     config = reference.config
     x = case_images(config)
@@ -74,13 +75,13 @@ def test_whoever_uses_which_result(case: str, used: str, training: bool, native:
         1, -1, *[1] * config.spatial_dims
     )
     expected = gradients_that_are_there(Pair(reference, used, None).train(training), x)
-    found = gradients_that_are_there(Pair(fused, used, native).train(training), x)
+    found = gradients_that_are_there(Pair(fused, used, backend).train(training), x)
     assert any(name.startswith("transition") and "num" not in name for name in expected)
     assert_equal(found, expected)
 
 
-def counting(kernels: type[Kernels], calls: Counter[str]) -> Callable[[], Kernels]:
-    """Kernels that count who calls what; the native ones then run unit by unit."""
+def counting(kernels: type[UnitKernels], calls: Counter[str]) -> Callable[[], UnitKernels]:
+    """Kernels that count who calls what."""
 
     def counted(name: str) -> Callable[..., Any]:
         def method(self: Any, *args: Any, **settings: Any) -> Any:
@@ -89,28 +90,30 @@ def counting(kernels: type[Kernels], calls: Counter[str]) -> Callable[[], Kernel
 
         return method
 
-    names = ("statistics", "forward", "backward", "complete")
-    return cast(Callable[[], Kernels], type("Counting", (kernels,), {name: counted(name) for name in names}))
+    names = ("statistics", "forward", "backward", "apply_correction")
+    methods = {name: counted(name) for name in names}
+    return cast(Callable[[], UnitKernels], type("Counting", (kernels,), methods))
 
 
 def test_a_transition_takes_no_statistics_and_completes_nothing(
-    native: bool, monkeypatch: pytest.MonkeyPatch
+    backend: str, monkeypatch: pytest.MonkeyPatch
 ):
     calls: Counter[str] = Counter()
-    name, kernels = ("NativeKernels", NativeKernels) if native else ("PyTorchKernels", PyTorchKernels)
-    monkeypatch.setattr(fused_operators, name, counting(kernels, calls))
+    kernels = CppKernels if backend == "cpp" else EagerKernels
+    record = replace(records.named_backend(backend), load=counting(kernels, calls), runs_block=False)
+    monkeypatch.setattr(records, "BACKENDS", (record,))
     config = case_config(block_layers=(3, 2))
     reference, fused = pair(config, "fused")
     x = case_images(config)
     assert_equal(step(fused, x), step(reference, x))
     units = 2 * (3 + 2) + 1
-    # Statistics and completion: once for the input of each block. PyTorch's kernels take those of what a
+    # Statistics and correction: once for the input of each block. PyTorch's kernels take those of what a
     # layer makes in the same way, the native ones on the way out.
-    statistics = 2 if native else 2 + units - 1
-    assert calls == {"statistics": statistics, "forward": units, "backward": units, "complete": 2}
+    statistics = 2 if backend == "cpp" else 2 + units - 1
+    assert calls == {"statistics": statistics, "forward": units, "backward": units, "apply_correction": 2}
 
 
-@pytest.mark.skipif(native_state().instruction_set is None, reason=native_state().missing)
+@pytest.mark.skipif(not CPP.availability().available, reason=CPP.availability().reason)
 @EXECUTION
 @TRAINING
 @pytest.mark.parametrize("case", ["bottleneck", "plain", "signal", "plain volume"])
@@ -122,12 +125,12 @@ def test_one_call_gives_the_bits_of_many(
     x = case_images(model.config).float()
     in_one = step(model, x)
     model.load_state_dict(before)
-    monkeypatch.setattr(fused_operators, "NativeKernels", counting(NativeKernels, Counter()))
+    monkeypatch.setattr(records, "BACKENDS", (replace(CPP, runs_block=False),))
     for name, value in step(model, x).items():
         assert torch.equal(value, in_one[name]), name
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("backend")
 @EXECUTION
 def test_kernels_of_other_sides(execution: Any):
     reference, fused = pair(case_config(), execution)
@@ -141,7 +144,7 @@ def test_kernels_of_other_sides(execution: Any):
     assert_equal(step(fused, x), step(reference, x))
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("backend")
 @EXECUTION
 @pytest.mark.parametrize("name", ["denseblock1", "transition1", "denseblock2", "transition2"])
 def test_hooks_of_either_are_called(name: str, execution: Any):
@@ -168,7 +171,7 @@ def test_hooks_of_all_modules_are_called():
     assert seen.count(DenseLayer) == 8
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("backend")
 @EXECUTION
 @pytest.mark.parametrize("frozen", ["denseblock1", "transition1"])
 def test_one_of_them_in_evaluation(frozen: str, execution: Any):
@@ -186,7 +189,7 @@ def test_executions_of_their_own():
     assert_equal(step(fused, x), step(reference, x))
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("backend")
 @EXECUTION
 def test_dropout_is_that_of_two_operators(execution: Any):
     together = DenseNet(case_config(dropout=0.3), execution).double()

@@ -14,13 +14,13 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from densenets.errors import InputError
 from densenets.models.densenet import DenseLayer, DenseNet, Transition
-from densenets.ops.backends.cpp.library import native_state
+from densenets.ops.backends.records import CPP
 
 EXECUTION = pytest.mark.parametrize("execution", ["fused", "fused-lean"])
 EXACT = 1e-10  # float64 in another order, as in test_fused.py
 Change = Callable[[DenseNet], object]
 pytestmark = pytest.mark.skipif(
-    native_state().instruction_set is None, reason="'auto' is the reference where there are no native kernels"
+    not CPP.availability().available, reason="'auto' is the reference where there are no native kernels"
 )
 
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from densenets.models.densenet import DenseNet
-from densenets.ops.backends.cpp.library import native_state
+from densenets.ops.backends.records import CPP
 from densenets.ops.sync_batch_norm import synchronize
 
 STEPS = 100
 pytestmark = pytest.mark.skipif(
-    native_state().instruction_set is None, reason="the kernels in PyTorch's operations are slow to train"
+    not CPP.availability().available, reason="the kernels in PyTorch's operations are slow to train"
 )
 
 

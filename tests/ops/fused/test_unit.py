@@ -37,7 +37,7 @@ from units import (
     wrong_in_onednn,
 )
 
-from densenets.ops.fused.unit import Completion, Kernels, Moments, Unit, accumulation_type
+from densenets.ops.fused.unit import BatchNormGradCorrection, Kernels, Moments, Unit, accumulation_type
 
 every_implementation = pytest.mark.parametrize("name", ["pytorch", *instruction_sets()])
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
@@ -198,17 +198,17 @@ def test_statistics_of_what_is_no_number(kernels: Kernels, dtype: torch.dtype, v
 def test_completion(kernels: Kernels, dtype: torch.dtype, rows: int, count: int, mean: float):
     result, real = spread(rows, count, dtype, mean, 1.0), accumulation_type(dtype)
     gradient = spread(rows + 1, count, dtype)[:rows]
-    completion = Completion(
+    correction = BatchNormGradCorrection(
         result, torch.full((count,), mean, dtype=real), rows * spread(2, count, real).contiguous(), 1.5 * rows
     )
     out = poisoned(rows, count, dtype)
-    kernels.complete(gradient, completion, out)
-    exact = completed(gradient.double(), completion)
-    pytorch = relative_error(completed(gradient.to(real), completion).to(dtype), exact)
+    kernels.apply_correction(gradient, correction, out)
+    exact = completed(gradient.double(), correction)
+    pytorch = relative_error(completed(gradient.to(real), correction).to(dtype), exact)
     floor = ROUNDINGS[dtype] * torch.finfo(dtype).eps
     assert relative_error(out, exact) <= 2 * pytorch + floor
     assert (outside(out) == SENTINEL).all()
-    kernels.complete(gradient, completion, gradient)
+    kernels.apply_correction(gradient, correction, gradient)
     assert torch.equal(gradient, out), "the gradient's own memory does as well"
 
 
@@ -282,13 +282,15 @@ def dense_block_by_kernels(
     for unit in reversed(units):
         end = unit.x.shape[1]
         made = slice(end, end + growth)
-        completion = Completion(buffer[:, made], moments[0, made], sums[:, made], float(pixels))
+        correction = BatchNormGradCorrection(buffer[:, made], moments[0, made], sums[:, made], float(pixels))
         found[:0] = kernels.backward(
-            unit, gradients[:, made], completion, gradients[:, :end], accumulate=True, sums=sums[:, :end]
+            unit, gradients[:, made], correction, gradients[:, :end], accumulate=True, sums=sums[:, :end]
         )
     x_gradient = torch.full((pixels, channels), math.nan, dtype=x.dtype)
-    of_x = Completion(buffer[:, :channels], moments[0, :channels], sums[:, :channels], float(pixels))
-    kernels.complete(gradients[:, :channels], of_x, x_gradient)
+    of_x = BatchNormGradCorrection(
+        buffer[:, :channels], moments[0, :channels], sums[:, :channels], float(pixels)
+    )
+    kernels.apply_correction(gradients[:, :channels], of_x, x_gradient)
     return [buffer, x_gradient, *found]
 
 

@@ -1,6 +1,6 @@
-"""The unit of a fused execution in PyTorch's operations: for any device, and where no compiler was found.
+"""The unit in PyTorch's operations: for any device, and what the other backends are tested with.
 
-The same memory as the native kernels' but for the temporaries of one unit; also what they are tested with.
+The same memory as the C++ kernels' but for the temporaries of one unit.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from densenets.ops.fused.unit import Completion, Moments, Unit, UnitParameters, accumulation_type
+from densenets.ops.fused.unit import BatchNormGradCorrection, Moments, Unit, UnitParameters, accumulation_type
 
 _CONVOLUTION = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 _AVERAGE_POOL = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
 
 
-class PyTorchKernels:
-    """See `Kernels`."""
+class EagerKernels:
+    """The unit by PyTorch's operations; see `UnitKernels`."""
 
-    def expect(self, *buffers: Tensor) -> None:
+    def advise_huge_pages(self, *buffers: Tensor) -> None:
         """Prepare fresh memory: nothing to do."""
 
     def statistics(self, x: Tensor) -> Moments:
-        """Of the columns of P x C."""
+        """Per-channel mean and variance of P x C."""
         variance, mean = torch.var_mean(x.to(accumulation_type(x.dtype)), dim=0, correction=0)
         return Moments(mean, variance)
 
@@ -32,8 +32,8 @@ class PyTorchKernels:
         convolution = _CONVOLUTION[len(unit.sides)]
         result = convolution(images, unit.weight.to(images.dtype), padding=unit.weight.shape[2] // 2)
         result = result.movedim(1, -1).reshape(out.shape)
-        if unit.keep is not None:
-            result = result * unit.keep * unit.keep_scale
+        if unit.dropout_mask is not None:
+            result = result * unit.dropout_mask * unit.dropout_scale
         out.copy_(result)
         return self.statistics(out) if statistics else None
 
@@ -41,35 +41,39 @@ class PyTorchKernels:
         self,
         unit: Unit,
         gradient: Tensor,
-        completion: Completion | None,
+        correction: BatchNormGradCorrection | None,
         x_gradient: Tensor,
         *,
         accumulate: bool,
         sums: Tensor | None,
     ) -> UnitParameters:
-        """Send the gradient of the result through the unit; see `Kernels`."""
+        """Send the gradient of the result through the unit; see `UnitKernels`."""
         gradient = gradient.to(accumulation_type(gradient.dtype))
-        gradient = gradient if completion is None else _completed(gradient, completion)
-        if unit.keep is not None:
-            gradient = gradient * unit.keep * unit.keep_scale
+        gradient = gradient if correction is None else _corrected(gradient, correction)
+        if unit.dropout_mask is not None:
+            gradient = gradient * unit.dropout_mask * unit.dropout_scale
+        scale, shift, moments = _in_accumulation_type(unit)
         normalised, images = _activation(unit)
         image_gradient, weight_gradient = _convolution_backward(unit, gradient, images)
         masked = image_gradient.movedim(1, -1).reshape(normalised.shape).to(normalised.dtype)
-        masked = masked.masked_fill(normalised * unit.scale + unit.shift <= 0, 0)
+        masked = masked.masked_fill(normalised * scale + shift <= 0, 0)
         shift_gradient = masked.sum(dim=0)
         scale_gradient = (masked * normalised).sum(dim=0)
-        inverse = torch.rsqrt(unit.moments.variance + unit.epsilon)
-        factor = unit.scale * inverse
+        inverse = torch.rsqrt(moments.variance + unit.epsilon)
+        factor = scale * inverse
         x_gradient.copy_(masked * factor + x_gradient if accumulate else masked * factor)
         if sums is not None:
             sums[0].add_(factor * shift_gradient)
             sums[1].add_(factor * inverse * scale_gradient)
-        weight_gradient = weight_gradient.to(unit.weight.dtype).contiguous()
-        return UnitParameters(scale_gradient, shift_gradient, weight_gradient)
+        return UnitParameters(
+            scale_gradient.to(unit.scale.dtype),
+            shift_gradient.to(unit.shift.dtype),
+            weight_gradient.to(unit.weight.dtype).contiguous(),
+        )
 
-    def complete(self, gradient: Tensor, completion: Completion, out: Tensor) -> None:
+    def apply_correction(self, gradient: Tensor, correction: BatchNormGradCorrection, out: Tensor) -> None:
         """Write the completed gradient, Q x M."""
-        out.copy_(_completed(gradient, completion))
+        out.copy_(_corrected(gradient, correction))
 
 
 def _activation(unit: Unit) -> tuple[Tensor, Tensor]:
@@ -77,12 +81,19 @@ def _activation(unit: Unit) -> tuple[Tensor, Tensor]:
 
     That is ReLU's result, perhaps pooled: N x C x *sides, or half of them, in x's type.
     """
-    inverse = torch.rsqrt(unit.moments.variance + unit.epsilon)
-    normalised = (unit.x - unit.moments.mean) * inverse
-    active = torch.relu(normalised * unit.scale + unit.shift)
+    scale, shift, moments = _in_accumulation_type(unit)
+    normalised = (unit.x - moments.mean) * torch.rsqrt(moments.variance + unit.epsilon)
+    active = torch.relu(normalised * scale + shift)
     images = active.view(unit.batch, *unit.sides, -1).movedim(-1, 1)
     images = _AVERAGE_POOL[len(unit.sides)](images, 2) if unit.pool else images
     return normalised, images.to(unit.x.dtype)
+
+
+def _in_accumulation_type(unit: Unit) -> tuple[Tensor, Tensor, Moments]:
+    """Scale, shift and moments of a unit."""
+    dtype = accumulation_type(unit.x.dtype)
+    mean, variance = unit.moments
+    return unit.scale.to(dtype), unit.shift.to(dtype), Moments(mean.to(dtype), variance.to(dtype))
 
 
 def _convolution_backward(unit: Unit, gradient: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,6 +121,6 @@ def _unpooled(unit: Unit, gradient: Tensor) -> Tensor:
     return functional.pad(shares, [end for side in reversed(unit.sides) for end in (0, side % 2)])
 
 
-def _completed(gradient: Tensor, completion: Completion) -> Tensor:
-    first, second = completion.sums
-    return gradient - (first + (completion.result - completion.mean) * second) / completion.pixels
+def _corrected(gradient: Tensor, correction: BatchNormGradCorrection) -> Tensor:
+    first, second = correction.sums
+    return gradient - (first + (correction.result - correction.mean) * second) / correction.pixels

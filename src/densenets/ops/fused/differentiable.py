@@ -1,4 +1,4 @@
-"""Gradients of the fused operators in PyTorch's own operations, where theirs do not do.
+"""Gradients of the fused operators in PyTorch's own operations, to be differentiated again or batched.
 
 An operator's backward pass is an operator, which cannot be differentiated again nor be given a batch of
 gradients at once. For a backward pass that is recorded (`create_graph=True`) or batched (`is_grads_batched`,
@@ -15,7 +15,8 @@ from torch import Tensor
 from torch._C._functorch import is_batchedtensor, is_legacy_batchedtensor
 from torch.nn import functional
 
-from densenets.ops.fused.unit import accumulation_type
+from densenets.ops.fused.plan import BlockPlan, BlockTensors
+from densenets.ops.fused.unit import Moments, UnitParameters, accumulation_type
 from densenets.ops.sync_batch_norm import global_batch_norm
 
 _CONVOLUTION = {3: functional.conv1d, 4: functional.conv2d, 5: functional.conv3d}
@@ -34,7 +35,7 @@ def needs_operations(*gradients: Tensor | None) -> bool:
     )
 
 
-def gradients_by_operations(
+def grads_by_operations(
     forward: Callable[..., Sequence[Tensor]],
     inputs: Sequence[Tensor],
     gradients: Sequence[Tensor | None],
@@ -43,7 +44,7 @@ def gradients_by_operations(
 
     Args:
         forward: inputs -> results, in differentiable operations.
-        inputs: as autograd knows them, so that what is found can be differentiated again.
+        inputs: as autograd knows them, so that their gradients can be differentiated again.
         gradients: of each result; None for one that nobody has used.
     """
     with torch.enable_grad():
@@ -58,7 +59,7 @@ def gradients_by_operations(
     ]
     if not wanted or not used:
         return [None] * len(inputs)
-    found = iter(
+    grads = iter(
         torch.autograd.grad(
             [result for result, _ in used],
             wanted,
@@ -67,17 +68,17 @@ def gradients_by_operations(
             allow_unused=True,
         )
     )
-    return [next(found) if tensor.requires_grad else None for tensor in inputs]
+    return [next(grads) if tensor.requires_grad else None for tensor in inputs]
 
 
 def unit_by_operations(
     x: Tensor,
-    parameters: Sequence[Tensor],
-    running: Sequence[Tensor],
+    parameters: UnitParameters,
+    running: Moments | None,
     epsilon: float,
     *,
-    keep: Tensor | None = None,
-    keep_scale: float = 1.0,
+    dropout_mask: Tensor | None = None,
+    dropout_scale: float = 1.0,
     synchronized: bool = False,
 ) -> Tensor:
     """BN-ReLU-convolution and dropout on N x C x *sides.
@@ -85,25 +86,30 @@ def unit_by_operations(
     Args:
         x: maps.
         parameters: scale, shift and weight.
-        running: mean and variance; nothing to normalise by those of the batch.
+        running: mean and variance to normalise by; None for those of the batch.
         epsilon: what is added to the variance.
-        keep: dropout's mask, pixels x channels made; None without dropout.
-        keep_scale: what a kept value is multiplied by.
+        dropout_mask: pixels x channels of the result; None without dropout.
+        dropout_scale: what a kept value is multiplied by.
         synchronized: the batch is that of all ranks.
     """
     scale, shift, weight = parameters
     activated = functional.relu(norm_by_operations(x, scale, shift, running, epsilon, synchronized))
-    made = _CONVOLUTION[x.dim()](activated, weight.to(x.dtype), padding=weight.shape[-1] // 2)
-    if keep is None:
-        return made
-    mask = keep.view(len(x), *x.shape[2:], -1).movedim(-1, 1)
-    return made * mask * keep_scale
+    out = _CONVOLUTION[x.dim()](activated, weight.to(x.dtype), padding=weight.shape[-1] // 2)
+    if dropout_mask is None:
+        return out
+    mask = dropout_mask.view(len(x), *x.shape[2:], -1).movedim(-1, 1)
+    return out * mask * dropout_scale
 
 
 def norm_by_operations(
-    x: Tensor, scale: Tensor, shift: Tensor, running: Sequence[Tensor], epsilon: float, synchronized: bool
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    running: Sequence[Tensor] | None,
+    epsilon: float,
+    synchronized: bool = False,
 ) -> Tensor:
-    """Batch normalisation of N x C x *sides, by the batch's own statistics where `running` is empty."""
+    """Batch normalisation of N x C x *sides, by the batch's statistics where there are no running ones."""
     real = accumulation_type(x.dtype)
     scale, shift = scale.to(real), shift.to(real)
     if running:
@@ -124,39 +130,33 @@ def max_pool(x: Tensor) -> Tensor:
     return _MAX_POOL[x.dim()](x, 3, 2, 1)
 
 
-def block_by_operations(
-    x: Tensor,
-    parameters: Sequence[Tensor],
-    running: Sequence[Tensor],
-    keep: Sequence[Tensor],
-    epsilons: Sequence[float],
-    drop: float,
-    units: int,
-    synchronized: bool,
-    reduces: bool,
-    pools: bool,
-) -> tuple[Tensor, ...]:
-    """A dense block on N x C0 x *sides, by the arguments of `densenets::dense_block`: features, reduced."""
+def block_by_operations(x: Tensor, tensors: BlockTensors, plan: BlockPlan) -> tuple[Tensor, ...]:
+    """A dense block on N x C0 x *sides: its features and, with a transition, what that makes of them."""
 
     def unit(index: int, x: Tensor) -> Tensor:
         return unit_by_operations(
             x,
-            parameters[3 * index : 3 * index + 3],
-            running[2 * index : 2 * index + 2],
-            epsilons[index],
-            keep=keep[index] if keep and index < len(keep) else None,
-            keep_scale=1 / (1 - drop),
-            synchronized=synchronized,
+            tensors.parameters[index],
+            tensors.running[index] if tensors.running else None,
+            plan.epsilons[index],
+            dropout_mask=tensors.dropout_masks[index] if tensors.dropout_masks else None,
+            dropout_scale=plan.dropout_scale,
+            synchronized=plan.synchronized,
         )
 
     features = x
-    layers = (len(parameters) // 3 - reduces) // units
-    for layer in range(layers):
-        made = features
-        for index in range(layer * units, (layer + 1) * units):
-            made = unit(index, made)
-        features = torch.cat([features, made], dim=1)
-    if not reduces:
+    for first in range(0, len(tensors.parameters), plan.layer_units):
+        out = features
+        for index in range(first, first + plan.layer_units):
+            out = unit(index, out)
+        features = torch.cat([features, out], dim=1)
+    if tensors.transition is None:
         return (features,)
-    reduced = unit(layers * units, features)
-    return features, average_pool(reduced) if pools else reduced
+    reduced = unit_by_operations(
+        features,
+        tensors.transition,
+        tensors.transition_running,
+        plan.epsilons[-1],
+        synchronized=plan.synchronized,
+    )
+    return features, average_pool(reduced) if plan.transition_pools else reduced

@@ -54,12 +54,12 @@ class Eligible(NamedTuple):
     """The units of modules that may be fused, or why they may not.
 
     Attributes:
-        chains: of a block, the units of each layer.
+        layers: of a block, the units of each layer.
         transition: the unit of the transition, if one was asked for.
         reason: why not; None where they may.
     """
 
-    chains: list[list[UnitModules]]
+    layers: list[list[UnitModules]]
     transition: UnitModules | None
     reason: str | None
 
@@ -77,51 +77,51 @@ def eligible_block(
     x: Tensor, block: nn.Module, kinds: Kinds, transition: nn.Module | None = None
 ) -> Eligible:
     """Whether a dense block that reads x, N x C0 x *sides, may be fused, one with its transition or alone."""
-    chains: list[list[UnitModules]] = []
-    if found := _input_reason(x) or _exact(block, kinds.block):
-        return Eligible([], None, found)
+    layers: list[list[UnitModules]] = []
+    if reason := _input_reason(x) or _exact(block, kinds.block):
+        return Eligible([], None, reason)
     maps = _maps(x)
     for layer in block._modules.values():
-        if found := _exact(layer, kinds.layer):
-            return Eligible([], None, found)
+        if reason := _exact(layer, kinds.layer):
+            return Eligible([], None, reason)
         assert layer is not None
         if is_intercepted(layer):
             return Eligible([], None, intercepted_reason(layer))
-        chain = layer_units(layer)
-        if found := _chain_reason(maps, chain):
-            return Eligible([], None, found)
-        chains.append(chain)
-        maps = maps._replace(channels=maps.channels + chain[-1].conv.out_channels)
-    if not chains:
+        units = layer_units(layer)
+        if reason := _units_reason(maps, units):
+            return Eligible([], None, reason)
+        layers.append(units)
+        maps = maps._replace(channels=maps.channels + units[-1].conv.out_channels)
+    if not layers:
         return Eligible([], None, "it has no layers")
-    if any(len(chain) != len(chains[0]) for chain in chains) or (
-        len({chain[0].conv.out_channels for chain in chains if len(chain) == 2}) > 1
+    if any(len(units) != len(layers[0]) for units in layers) or (
+        len({units[0].conv.out_channels for units in layers if len(units) == 2}) > 1
     ):
         return Eligible([], None, "its layers have bottlenecks of different widths")
-    if found := _mode_reason(x, [unit for chain in chains for unit in chain]):
-        return Eligible([], None, found)
+    if reason := _mode_reason(x, [unit for units in layers for unit in units]):
+        return Eligible([], None, reason)
     if transition is None:
-        return Eligible(chains, None, None)
-    unit, found = _transition(maps, x, transition, kinds)
-    if found is None and unit is not None:
-        norm, first = unit.norm, chains[0][0].norm
+        return Eligible(layers, None, None)
+    unit, reason = _transition(maps, x, transition, kinds)
+    if reason is None and unit is not None:
+        norm, first = unit.norm, layers[0][0].norm
         if norm.training != first.training or type(norm) is not type(first):
-            found = "the transition is not in the mode of its block"
-    return Eligible(chains, unit, found)
+            reason = "the transition is not in the mode of its block"
+    return Eligible(layers, unit, reason)
 
 
 def eligible_transition(x: Tensor, transition: nn.Module, kinds: Kinds) -> Eligible:
     """Whether a transition that reads x, N x C x *sides, may be fused."""
-    if found := _input_reason(x):
-        return Eligible([], None, found)
-    unit, found = _transition(_maps(x), x, transition, kinds)
-    return Eligible([], unit, found)
+    if reason := _input_reason(x):
+        return Eligible([], None, reason)
+    unit, reason = _transition(_maps(x), x, transition, kinds)
+    return Eligible([], unit, reason)
 
 
 def stem_reason(x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module) -> str | None:
     """Against the three modules behind the first convolution, which made x, N x C x *sides."""
-    if found := _input_reason(x):
-        return found
+    if reason := _input_reason(x):
+        return reason
     if type(norm) is not _NORMS.get(x.dim()) or type(relu) is not nn.ReLU:
         return "it has another normalisation or activation in its stem"
     if not _alike(pool, _STEM_POOLS.get(x.dim())):
@@ -179,10 +179,10 @@ def layer_units(layer: nn.Module) -> list[UnitModules]:
     names = BOTTLENECK_LAYER if layer.bottleneck else PLAIN_LAYER
     if tuple(modules) != names:
         return []
-    found = list(modules.values())
-    units = [UnitModules(*found[:4])]  # type: ignore[arg-type]  # what they are is checked next
+    parts = list(modules.values())
+    units = [UnitModules(*parts[:4])]  # type: ignore[arg-type]  # what they are is checked next
     if layer.bottleneck:
-        units.append(UnitModules(*found[4:]))  # type: ignore[arg-type]
+        units.append(UnitModules(*parts[4:]))  # type: ignore[arg-type]
     return units
 
 
@@ -190,8 +190,8 @@ def _transition(
     maps: _Maps, x: Tensor, transition: nn.Module, kinds: Kinds
 ) -> tuple[UnitModules | None, str | None]:
     """The unit of a transition that reads such maps, of the sides of x; and why not."""
-    if found := _exact(transition, kinds.transition):
-        return None, found
+    if reason := _exact(transition, kinds.transition):
+        return None, reason
     modules = transition._modules
     if tuple(modules) != TRANSITION:
         return None, "a transition has other modules than it was built with"
@@ -204,7 +204,7 @@ def _transition(
         return None, "its maps are too small to be pooled"
     if is_intercepted(pool):
         return None, intercepted_reason(pool)
-    return unit, _chain_reason(maps, [unit]) or _mode_reason(x, [unit])
+    return unit, _units_reason(maps, [unit]) or _mode_reason(x, [unit])
 
 
 def _input_reason(x: Tensor) -> str | None:
@@ -219,18 +219,18 @@ def _maps(x: Tensor) -> _Maps:
     return _Maps(x.dim(), x.device, compute_type(x), x.shape[1])
 
 
-def _chain_reason(maps: _Maps, chain: Sequence[UnitModules]) -> str | None:
+def _units_reason(maps: _Maps, units: Sequence[UnitModules]) -> str | None:
     """Against units that follow one another; the first one reads the maps."""
-    if not chain:
+    if not units:
         return "a layer has other modules than it was built with"
-    for unit in chain:
+    for unit in units:
         for module, known in zip(unit, _UNITS[maps.dims], strict=True):
             if type(module) not in known:
                 return f"it has a {type(module).__name__} where it cannot have one"
             if is_intercepted(module):
                 return intercepted_reason(module)
-        if found := _norm_reason(maps, unit.norm) or _convolution_reason(maps, unit.conv):
-            return found
+        if reason := _norm_reason(maps, unit.norm) or _convolution_reason(maps, unit.conv):
+            return reason
         maps = maps._replace(channels=unit.conv.out_channels)
     return None
 

@@ -13,12 +13,7 @@ from typing import Any, ParamSpec
 from torch.utils.flop_counter import register_flop_formula
 
 from densenets.ops.fused.lean_stem import lean_stem_backward_operator, lean_stem_operator
-from densenets.ops.fused.operators import (
-    dense_block_backward_operator,
-    dense_block_operator,
-    transition_backward_operator,
-    transition_operator,
-)
+from densenets.ops.fused.operators import dense_block_backward_operator, dense_block_operator
 
 P = ParamSpec("P")
 Shape = Sequence[int]
@@ -46,27 +41,14 @@ def _block(x: Shape, parameters: Sequence[Shape], *_: Any, **__: Any) -> int:
 
 @_counts(dense_block_backward_operator)
 def _block_backward(
-    gradient: Shape | None,
-    reduced_gradient: Shape | None,
-    result: Sequence[Shape],
+    gradients: Sequence[Shape | None],
+    results: Sequence[Shape],
     parameters: Sequence[Shape],
     *_: Any,
     **__: Any,
 ) -> int:
     # Once for the gradient of what a convolution reads, once for that of its weight.
-    return 2 * _of_convolutions(_pixels(result[0]), parameters)
-
-
-@_counts(transition_operator)
-def _transition(x: Shape, parameters: Sequence[Shape], *_: Any, **__: Any) -> int:
-    return _of_convolutions(_pixels(x), parameters)
-
-
-@_counts(transition_backward_operator)
-def _transition_backward(
-    gradient: Shape, x: Shape, moments: Shape, parameters: Sequence[Shape], *_: Any, **__: Any
-) -> int:
-    return 2 * _of_convolutions(_pixels(x), parameters)
+    return 2 * _of_convolutions(_pixels(results[0]), parameters)
 
 
 @_counts(lean_stem_operator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -10,12 +11,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from densenets.ops.backends.cpp.library import native_state
-from densenets.ops.execution import Choice, Execution, NativeState, choose_execution
+from densenets.ops.backends.records import runs_stem
+from densenets.ops.execution import Choice, Execution, choose_execution
 from densenets.ops.fused import flops  # noqa: F401 - registers what PyTorch's counter asks
-from densenets.ops.fused.call import fused_dense_block, fused_lean_stem, fused_stem, fused_transition
+from densenets.ops.fused.call import fused_dense_block, fused_lean_stem, fused_stem
 from densenets.ops.fused.eligibility import (
-    Eligible,
     eligible_block,
     eligible_transition,
     remade_result,
@@ -23,7 +23,7 @@ from densenets.ops.fused.eligibility import (
 )
 from densenets.ops.fused.unit import compute_type
 from densenets.ops.interception import is_intercepted
-from densenets.ops.layers import Kinds
+from densenets.ops.layers import Kinds, UnitModules
 
 _FUSED = ("fused", "fused-lean")
 
@@ -33,12 +33,13 @@ class Part(NamedTuple):
 
     Attributes:
         choice: what runs, and why.
-        run: N x C x *sides -> what they make of it, in channels-last form; None where they run themselves.
+        run: N x C x *sides -> what the modules make, the last one's last, in channels-last form; None where
+            they run themselves.
         modules: how many run as one.
     """
 
     choice: Choice
-    run: Callable[[Tensor], Tensor] | None = None
+    run: Callable[[Tensor], tuple[Tensor, ...]] | None = None
     modules: int = 1
 
 
@@ -48,13 +49,8 @@ def choose(requested: Execution, device: torch.device, dtype: torch.dtype, reaso
     Raises:
         InputError: no execution has this name, or the fused one was asked for and cannot run.
     """
-    return choose_execution(
-        requested,
-        device=device.type,
-        dtype=str(dtype).removeprefix("torch."),
-        native=_native(),
-        obstacle=reason,
-    )
+    name = str(dtype).removeprefix("torch.")
+    return choose_execution(requested, device=device.type, dtype=name, ineligibility=reason)
 
 
 def part_of(x: Tensor, modules: Sequence[nn.Module], kinds: Kinds, execution: Execution) -> Part | None:
@@ -96,31 +92,17 @@ def block_part(
     """
     block, *others = modules
     behind = next((m for m in others[:1] if _may_be_joined(m, kinds, execution)), None)
-    found = eligible_block(x, block, kinds, behind) if reason is None else Eligible([], None, reason)
-    if found.reason is not None and found.chains:
-        found, behind = found._replace(reason=None), None  # the transition alone stands against it
-    choice = choose(execution, x.device, compute_type(x), found.reason)
+    choice = choose(execution, x.device, compute_type(x), reason)
     if choice.execution not in _FUSED:
         return Part(choice)
-    keep_bottlenecks = choice.execution == "fused"
-    if behind is None or found.transition is None:
-
-        def run(x: Tensor) -> Tensor:
-            features, _ = fused_dense_block(
-                x, found.chains, native=choice.native, keep_bottlenecks=keep_bottlenecks
-            )
-            return features
-
-        return Part(choice, run)
-    unit, pools = found.transition, found.transition.drop == 0
-
-    def run_both(x: Tensor) -> Tensor:
-        _, reduced = fused_dense_block(
-            x, found.chains, unit, native=choice.native, keep_bottlenecks=keep_bottlenecks, pool=pools
-        )
-        return reduced if pools else _behind(reduced, behind)
-
-    return Part(choice, run_both, 2)
+    eligible = eligible_block(x, block, kinds, behind)
+    if eligible.reason is not None and not eligible.layers:
+        return Part(choose(execution, x.device, compute_type(x), eligible.reason))
+    if eligible.reason is not None:
+        behind = None  # the transition alone stands against it
+    if behind is None or eligible.transition is None:
+        return _block_part(choice, eligible.layers)
+    return _block_part(choice, eligible.layers, eligible.transition, behind)
 
 
 def transition_part(
@@ -131,29 +113,44 @@ def transition_part(
     Raises:
         InputError: the fused execution was asked for and cannot run.
     """
-    found = eligible_transition(x, transition, kinds) if reason is None else Eligible([], None, reason)
-    choice = choose(execution, x.device, compute_type(x), found.reason)
-    if choice.execution not in _FUSED or found.transition is None:
+    choice = choose(execution, x.device, compute_type(x), reason)
+    if choice.execution not in _FUSED:
         return Part(choice)
-    unit, pools = found.transition, found.transition.drop == 0
-
-    def run(x: Tensor) -> Tensor:
-        reduced = fused_transition(x, unit, native=choice.native, pool=pools)
-        return reduced if pools else _behind(reduced, transition)
-
-    return Part(choice, run)
+    eligible = eligible_transition(x, transition, kinds)
+    if eligible.reason is not None or eligible.transition is None:
+        return Part(choose(execution, x.device, compute_type(x), eligible.reason))
+    return _block_part(choice, [], eligible.transition, transition)
 
 
 def stem_part(x: Tensor, modules: Sequence[nn.Module]) -> Part | None:
-    """What follows the first convolution of an ImageNet stem, which made x; in the native kernels only."""
+    """What follows the first convolution of an ImageNet stem, which made x; on backends that run stems."""
     if len(modules) < 3:
         return None
     norm, relu, pool = modules[:3]
     choice = choose("auto", x.device, compute_type(x), stem_reason(x, norm, relu, pool))
-    if not choice.native:
+    if choice.backend is None or not runs_stem(choice.backend):
         return Part(choice)
     assert isinstance(norm, _BatchNorm)
-    return Part(choice, lambda x: fused_stem(x, norm), 3)
+    return Part(choice, partial(fused_stem, norm=norm, backend=choice.backend), 3)
+
+
+def _block_part(
+    choice: Choice,
+    layers: Sequence[Sequence[UnitModules]],
+    unit: UnitModules | None = None,
+    transition: nn.Module | None = None,
+) -> Part:
+    """A fused block, the transition behind it, or both."""
+    assert choice.backend is not None
+    run = partial(
+        fused_dense_block,
+        layers=layers,
+        transition=unit,
+        transition_pool=None if transition is None else transition.get_submodule("pool"),
+        backend=choice.backend,
+        keep_bottlenecks=choice.execution == "fused",
+    )
+    return Part(choice, run, bool(layers) + (transition is not None))
 
 
 def _lean_stem_part(images: Tensor, modules: Sequence[nn.Module]) -> Part | None:
@@ -166,23 +163,10 @@ def _lean_stem_part(images: Tensor, modules: Sequence[nn.Module]) -> Part | None
     pixels = result.numel() // result.shape[1]
     assert isinstance(conv, _ConvNd)
     assert isinstance(norm, _BatchNorm)
-    return Part(behind.choice, lambda images: fused_lean_stem(images, conv, norm, pixels), 4)
+    assert behind.choice.backend is not None
+    run = partial(fused_lean_stem, conv=conv, norm=norm, pixels=pixels, backend=behind.choice.backend)
+    return Part(behind.choice, run, 4)
 
 
 def _may_be_joined(module: nn.Module, kinds: Kinds, execution: Execution) -> bool:
     return type(module) is kinds.transition and module.execution == execution and not is_intercepted(module)
-
-
-def _behind(reduced: Tensor, transition: nn.Module) -> Tensor:
-    """Dropout between convolution and pooling, which then do not commute."""
-    pool, dropout = transition.get_submodule("pool"), transition.get_submodule("dropout")
-    result: Tensor = pool(dropout(reduced))
-    return result
-
-
-def _native() -> NativeState:
-    return native_state()
-
-
-# As torch.compiler.assume_constant_result does, which would load the compiler: a second for everybody.
-_native._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from densenets.ops.fused.differentiable import (
-    gradients_by_operations,
+    grads_by_operations,
     max_pool,
     needs_operations,
     norm_by_operations,
@@ -32,6 +32,7 @@ def lean_stem_operator(
     epsilon: float,
     stride: Sequence[int],
     padding: Sequence[int],
+    backend: str,
 ) -> tuple[Tensor, Tensor]:
     """Convolution, then BN-ReLU-max pooling, 3 wide, 2 apart, on N x channels x *sides.
 
@@ -44,12 +45,13 @@ def lean_stem_operator(
         epsilon: what is added to the variance.
         stride: of the convolution.
         padding: of the convolution.
+        backend: the name of one that runs stems.
 
     Returns:
         Maxima, in channels-last form; the batch's mean and variance, 2 x C, or 2 x 0 in evaluation.
     """
     x = _convolved(images, weight, stride, padding)
-    maxima, _, moments = stem_operator(x, scale, shift, running, epsilon)
+    maxima, _, moments = stem_operator(x, scale, shift, running, epsilon, backend)
     return maxima, moments
 
 
@@ -63,8 +65,9 @@ def _(
     epsilon: float,
     stride: Sequence[int],
     padding: Sequence[int],
+    backend: str,
 ) -> tuple[Tensor, Tensor]:
-    maxima, _, moments = empty_results(_convolved(images, weight, stride, padding), counted=not running)
+    maxima, _, moments = empty_results(_convolved(images, weight, stride, padding), training=not running)
     return maxima, moments
 
 
@@ -81,12 +84,13 @@ def lean_stem_backward_operator(
     stride: Sequence[int],
     padding: Sequence[int],
     of_images: bool,
+    backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of images (empty unless asked for), weight, scale and shift."""
     x = _convolved(images, weight, stride, padding)
-    _, winners, _ = stem_operator(x, scale, shift, list(moments), epsilon)
-    x_gradient, *found = stem_backward_operator(
-        gradient, x, winners, scale, shift, moments, epsilon, training
+    _, winners, _ = stem_operator(x, scale, shift, list(moments), epsilon, backend)
+    x_gradient, *grads = stem_backward_operator(
+        gradient, x, winners, scale, shift, moments, epsilon, training, backend
     )
     dims = len(stride)
     image_gradient, weight_gradient, _ = torch.ops.aten.convolution_backward(
@@ -104,7 +108,7 @@ def lean_stem_backward_operator(
     )
     if of_images:
         image_gradient = torch.empty_like(images).copy_(image_gradient)  # in the layout of the images
-    return (image_gradient if of_images else images.new_empty(0), weight_gradient.contiguous(), *found)
+    return (image_gradient if of_images else images.new_empty(0), weight_gradient.contiguous(), *grads)
 
 
 @lean_stem_backward_operator.register_fake
@@ -120,6 +124,7 @@ def _(
     stride: Sequence[int],
     padding: Sequence[int],
     of_images: bool,
+    backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     image_gradient = torch.empty_like(images) if of_images else images.new_empty(0)
     return image_gradient, weight.new_empty(weight.shape), torch.empty_like(scale), torch.empty_like(shift)
@@ -134,7 +139,8 @@ def _convolved(images: Tensor, weight: Tensor, stride: Sequence[int], padding: S
 
 
 def _set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    images, weight, scale, shift, running, ctx.epsilon, ctx.stride, ctx.padding = inputs
+    images, weight, scale, shift, running, *settings = inputs
+    ctx.epsilon, ctx.stride, ctx.padding, ctx.backend = settings
     ctx.training, ctx.running = not running, len(running)
     ctx.save_for_backward(images, weight, scale, shift, *(running or [output[1]]))
     ctx.set_materialize_grads(False)
@@ -142,22 +148,22 @@ def _set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> No
 
 def _backward(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[Any, ...]:
     images, weight, scale, shift, *moments = ctx.saved_tensors
-    found: Sequence[Tensor | None] = (None, None, None, None)
+    grads: Sequence[Tensor | None] = (None, None, None, None)
     if gradient is not None and needs_operations(gradient):
-        statistics = [] if ctx.training else moments
+        statistics = None if ctx.training else moments
 
         def forward(images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, ...]:
             x = _convolved(images, weight, ctx.stride, ctx.padding)
-            return (max_pool(relu(norm_by_operations(x, scale, shift, statistics, ctx.epsilon, False))),)
+            return (max_pool(relu(norm_by_operations(x, scale, shift, statistics, ctx.epsilon))),)
 
-        found = gradients_by_operations(forward, [images, weight, scale, shift], [gradient])
+        grads = grads_by_operations(forward, [images, weight, scale, shift], [gradient])
     elif gradient is not None:
         of_images = ctx.needs_input_grad[0]
         used = moments[0] if ctx.training else torch.stack(moments)
-        settings = (ctx.epsilon, ctx.training, ctx.stride, ctx.padding, of_images)
-        found = lean_stem_backward_operator(gradient, images, weight, scale, shift, used, *settings)
-        found = found if of_images else (None, *found[1:])
-    return (*found, [None] * ctx.running, None, None, None)
+        settings = (ctx.epsilon, ctx.training, ctx.stride, ctx.padding, of_images, ctx.backend)
+        grads = lean_stem_backward_operator(gradient, images, weight, scale, shift, used, *settings)
+        grads = grads if of_images else (None, *grads[1:])
+    return (*grads, [None] * ctx.running, None, None, None, None)
 
 
 lean_stem_operator.register_autograd(_backward, setup_context=_set_up)

@@ -1,4 +1,4 @@
-"""What a fused dense block and its transition compute, read and make: plain data.
+"""What a fused dense block with its transition computes, reads and writes: plain data.
 
 Shapes: N batch, P pixels (batch and sides flattened), C0 channels of the block's input, k growth rate,
 L layers, B channels of a bottleneck, M of a transition's result.
@@ -7,50 +7,85 @@ L layers, B channels of a bottleneck, M of a transition's result.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from densenets.ops.fused.unit import Moments, UnitParameters, accumulation_type
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransitionPlan:
-    """What a transition computes, besides its tensors.
-
-    Attributes:
-        epsilon: of its batch normalisation.
-        pool: whether it pools; else the convolution's result keeps the input's sides.
-        training: normalise by the statistics of the batch; else by running ones.
-        synchronized: the batch is that of all ranks.
-    """
-
-    epsilon: float
-    pool: bool
-    training: bool
-    synchronized: bool
+from densenets.ops.fused.unit import Moments, UnitKernels, UnitParameters, accumulation_type
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockPlan:
-    """What a block computes, besides its tensors.
+    """What a dense block computes besides its tensors, with the transition behind it where that is fused too.
+
+    A transition alone is that of a block without layers.
+
+    Operators take it as text, for a schema has no type for it; its floating-point numbers apart, which are
+    symbols in a graph that is compiled for any size.
 
     Attributes:
-        units: BN-ReLU-convolutions of a layer: 2 with bottleneck, 1 without.
-        epsilons: of every unit's batch normalisation, in the order of the data.
-        drop: probability of dropout behind each convolution.
+        backend: the name of what computes it.
+        layer_units: BN-ReLU-convolutions of a layer: 2 with bottleneck, 1 without.
+        epsilons: of every unit's batch normalisation, in the order of the data, the transition's last.
+        dropout: probability of dropout behind each convolution of the block.
         training: normalise by the statistics of the batch; else by running ones.
         synchronized: the batch is that of all ranks.
-        transition: the one that follows, if it is computed with the block.
+        has_transition: whether a transition follows.
+        transition_pools: whether it pools; else its result keeps the block's sides.
+        keep_bottlenecks: store the bottleneck maps for the backward pass, else make them again.
     """
 
-    units: int
+    backend: str
+    layer_units: int
     epsilons: tuple[float, ...]
-    drop: float
+    dropout: float
     training: bool
     synchronized: bool
-    transition: TransitionPlan | None
+    has_transition: bool
+    transition_pools: bool
+    keep_bottlenecks: bool
+
+    @classmethod
+    def parse(cls, text: str, epsilons: Sequence[float], dropout: float) -> BlockPlan:
+        """The plan whose `text` this is."""
+        backend, layer_units, *flags = text.split(" ")
+        training, synchronized, has_transition, transition_pools, keep_bottlenecks = (
+            flag == "1" for flag in flags
+        )
+        return cls(
+            backend=backend,
+            layer_units=int(layer_units),
+            epsilons=tuple(epsilons),
+            dropout=dropout,
+            training=training,
+            synchronized=synchronized,
+            has_transition=has_transition,
+            transition_pools=transition_pools,
+            keep_bottlenecks=keep_bottlenecks,
+        )
+
+    @property
+    def text(self) -> str:
+        """All fields that are no floating-point numbers, in order."""
+        flags = (
+            self.training,
+            self.synchronized,
+            self.has_transition,
+            self.transition_pools,
+            self.keep_bottlenecks,
+        )
+        return " ".join([self.backend, str(self.layer_units), *[str(int(flag)) for flag in flags]])
+
+    @property
+    def dropout_scale(self) -> float:
+        """What a value that dropout keeps is multiplied by."""
+        return 1 / (1 - self.dropout)
+
+    def without_transition(self) -> BlockPlan:
+        """The plan of the block alone."""
+        return replace(self, epsilons=self.epsilons[:-1], has_transition=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,22 +93,42 @@ class BlockTensors:
     """What a block reads beside its input.
 
     Attributes:
-        parameters: of every unit, in the order of the data, in the accumulation type.
-        running: mean and variance of every unit in evaluation, in the same type; empty in training.
-        keep: dropout's mask of every unit, P x its channels; empty without dropout.
+        parameters: of every unit, in the order of the data, in their own types.
+        running: mean and variance of every unit in evaluation; empty in training.
+        dropout_masks: of every unit, P x its channels; empty without dropout.
         transition: parameters of its unit, if there is one.
         transition_running: its mean and variance in evaluation.
     """
 
     parameters: list[UnitParameters]
     running: list[Moments]
-    keep: list[Tensor]
+    dropout_masks: list[Tensor]
     transition: UnitParameters | None
     transition_running: Moments | None
 
+    @classmethod
+    def of_lists(
+        cls,
+        parameters: Sequence[Tensor],
+        running: Sequence[Tensor],
+        dropout_masks: Sequence[Tensor],
+        plan: BlockPlan,
+    ) -> BlockTensors:
+        """From an operator's lists: scale, shift and weight of each unit; mean and variance of each unit."""
+        units = [UnitParameters(*parameters[i : i + 3]) for i in range(0, len(parameters), 3)]
+        moments = [Moments(*running[i : i + 2]) for i in range(0, len(running), 2)]
+        last = plan.has_transition
+        return cls(
+            parameters=units[:-1] if last else units,
+            running=moments[:-1] if last else moments,
+            dropout_masks=list(dropout_masks),
+            transition=units[-1] if last else None,
+            transition_running=moments[-1] if last and moments else None,
+        )
+
 
 class BlockResult(NamedTuple):
-    """What a block makes.
+    """What a block writes.
 
     Attributes:
         features: N x *sides x (C0 + L k), the buffer.
@@ -90,28 +145,51 @@ class BlockResult(NamedTuple):
     reduced: Tensor
 
 
-def empty_result(x: Tensor, tensors: BlockTensors, plan: BlockPlan, *, keep_bottlenecks: bool) -> BlockResult:
-    """What a block will write, for N x C0 x *sides."""
-    weights = [parameters.weight for parameters in tensors.parameters]
+class BlockKernels(UnitKernels, Protocol):
+    """What a backend computes that runs a whole block."""
+
+    def block_forward(self, result: BlockResult, tensors: BlockTensors, plan: BlockPlan) -> None:
+        """Write features, bottlenecks and moments of all layers.
+
+        Args:
+            result: where they go; the block's input, and in training its moments, are there.
+            tensors: what the block reads beside its input.
+            plan: what it computes.
+        """
+        ...
+
+    def block_backward(
+        self, result: BlockResult, tensors: BlockTensors, plan: BlockPlan, gradients: Tensor, sums: Tensor
+    ) -> list[UnitParameters]:
+        """Send the gradient of the features through all layers; return those of every unit's parameters.
+
+        Args:
+            result: what the forward pass wrote.
+            tensors: as in the forward pass.
+            plan: as in the forward pass.
+            gradients: P x channels; the columns of the block's input are left to be corrected.
+            sums: 2 x channels, what the corrections need; added to.
+        """
+        ...
+
+
+def empty_result(x: Tensor, tensors: BlockTensors, plan: BlockPlan) -> BlockResult:
+    """Memory for what a block will write, for N x C0 x *sides."""
+    weights = [parameters.weight for parameters in tensors.parameters]  # none where a transition stands alone
     batch, channels, *sides = x.shape
-    layers = len(weights) // plan.units
-    total = channels + sum(weight.shape[0] for weight in weights[plan.units - 1 :: plan.units])
-    width = weights[0].shape[0] if plan.units == 2 else 0
+    layers = len(weights) // plan.layer_units
+    total = channels + sum(weight.shape[0] for weight in weights[plan.layer_units - 1 :: plan.layer_units])
+    width = weights[0].shape[0] if plan.layer_units == 2 and weights else 0
     real, counted = accumulation_type(x.dtype), int(plan.training)
-    if plan.transition is None or tensors.transition is None:
+    if tensors.transition is None:
         reduced = x.new_empty(0)
     else:
-        reduced = empty_transition(x, tensors.transition.weight.shape[0], pool=plan.transition.pool)
+        reduced_sides = [side // 2 if plan.transition_pools else side for side in sides]
+        reduced = x.new_empty((batch, *reduced_sides, tensors.transition.weight.shape[0]))
     return BlockResult(
         x.new_empty((batch, *sides, total)),
-        x.new_empty((layers if keep_bottlenecks else 0, batch * math.prod(sides), width)),
+        x.new_empty((layers if plan.keep_bottlenecks else 0, batch * math.prod(sides), width)),
         x.new_empty((2, total * counted), dtype=real),
         x.new_empty((layers * counted, 2, width), dtype=real),
         reduced,
     )
-
-
-def empty_transition(x: Tensor, channels: int, *, pool: bool) -> Tensor:
-    """What a transition on N x C x *sides will write: N x *sides / 2 x M."""
-    batch, _, *sides = x.shape
-    return x.new_empty((batch, *[side // 2 if pool else side for side in sides], channels))

@@ -6,12 +6,12 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from densenets.ops.fused.unit import Completion, Moments
+from densenets.ops.fused.unit import BatchNormGradCorrection, Moments
 from densenets.ops.sync_batch_norm import combine
 
 
-class Ranks:
-    """Statistics and sums of a batch over all ranks; of this one alone where they are not synchronized."""
+class GlobalBatch:
+    """Statistics and sums of the batch of all ranks; of this one alone where they are not synchronized."""
 
     def __init__(self, matrix: Tensor, *, synchronized: bool) -> None:
         self._synchronized = synchronized and torch.distributed.is_initialized()
@@ -19,19 +19,19 @@ class Ranks:
         self._total = pixels_of_all_ranks(matrix, self._pixels) if synchronized else float(self._pixels)
 
     def moments(self, own: Moments) -> Moments:
-        """Of the batch of all ranks."""
+        """Per-channel mean and variance of the batch of all ranks, from those of this one."""
         if not self._synchronized:
             return own
         count = torch.full_like(own.mean, self._pixels)
         mean, variance, _ = combine(torch.stack([own.mean, own.variance, count]))
         return Moments(mean, variance)
 
-    def completion(self, result: Tensor, mean: Tensor, sums: Tensor) -> Completion:
-        """With the sums of all ranks, of which `sums`, 2 x M, are this one's."""
+    def correction(self, result: Tensor, mean: Tensor, sums: Tensor) -> BatchNormGradCorrection:
+        """The correction of a result's gradient, by the sums of all ranks; `sums`, 2 x M, are this one's."""
         if self._synchronized:
             sums = sums.clone()
             torch.distributed.all_reduce(sums)
-        return Completion(result, mean, sums, self._total)
+        return BatchNormGradCorrection(result, mean, sums, self._total)
 
 
 def pixels_of_all_ranks(like: Tensor, pixels: int) -> float:

@@ -14,88 +14,142 @@ B channels of a bottleneck.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
-from typing import TypeGuard
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from densenets.ops.backends.cpp.block import NativeBlock
-from densenets.ops.backends.cpp.kernels import NativeKernels
-from densenets.ops.fused.plan import BlockPlan, BlockResult, BlockTensors, empty_result
-from densenets.ops.fused.ranks import Ranks
-from densenets.ops.fused.transition import empty_gradient, transition_unit
-from densenets.ops.fused.unit import Completion, Kernels, Moments, Unit, UnitParameters, as_matrix
+from densenets.ops.backends.records import named_backend
+from densenets.ops.fused.plan import BlockKernels, BlockPlan, BlockResult, BlockTensors, empty_result
+from densenets.ops.fused.ranks import GlobalBatch
+from densenets.ops.fused.unit import (
+    BatchNormGradCorrection,
+    Moments,
+    Unit,
+    UnitKernels,
+    UnitParameters,
+    as_matrix,
+)
 
 
 def block_forward(
-    x: Tensor, tensors: BlockTensors, plan: BlockPlan, kernels: Kernels, *, keep_bottlenecks: bool
-) -> BlockResult:
-    """Run a block on N x C0 x *sides."""
-    result = empty_result(x, tensors, plan, keep_bottlenecks=keep_bottlenecks)
-    kernels.expect(result.features, result.bottlenecks)
+    x: Tensor,
+    parameters: Sequence[Tensor],
+    running: Sequence[Tensor],
+    dropout_masks: Sequence[Tensor],
+    epsilons: Sequence[float],
+    dropout: float,
+    plan: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Run a dense block, and the transition behind it if the plan has one.
+
+    Args:
+        x: the block's input, N x C0 x *sides.
+        parameters: scale, shift and weight of every unit, in the order of the data, the transition's last.
+        running: mean and variance of every unit in evaluation; empty in training.
+        dropout_masks: of every unit of the block, P x its channels; empty without dropout.
+        epsilons: of every unit, the transition's last.
+        dropout: probability of dropout behind each convolution of the block.
+        plan: the text of a `BlockPlan`.
+
+    Returns:
+        The fields of a `BlockResult`; features and reduced maps as N x C x *sides, in channels-last form.
+    """
+    block_plan = BlockPlan.parse(plan, epsilons, dropout)
+    tensors = BlockTensors.of_lists(parameters, running, dropout_masks, block_plan)
+    kernels = named_backend(block_plan.backend).load()
+    result = empty_result(x, tensors, block_plan)
+    kernels.advise_huge_pages(result.features, result.bottlenecks)
     channels = x.shape[1]
     result.features[..., :channels].copy_(x.movedim(1, -1))
-    run = _BlockRun(result, tensors, plan, kernels)
-    if plan.training:
+    run = _BlockRun(result, tensors, block_plan, kernels)
+    if block_plan.training:
         run.note_moments(0, channels, kernels.statistics(run.matrix[:, :channels]))
-    if _in_one_call(kernels, plan):
-        NativeBlock(result, tensors, plan).forward(kernels)
+    if tensors.parameters and _runs_in_one_call(block_plan):
+        cast(BlockKernels, kernels).block_forward(result, tensors, block_plan)
     else:
-        for layer in range(len(tensors.parameters) // plan.units):
+        for layer in range(len(tensors.parameters) // block_plan.layer_units):
             channels = run.layer_forward(layer, channels)
     if (unit := run.transition_unit()) is not None:
         kernels.forward(unit, result.reduced.view(-1, result.reduced.shape[-1]), statistics=False)
-    return result
+    return images_first(result)
 
 
 def block_backward(
-    gradient: Tensor | None,
-    reduced_gradient: Tensor | None,
-    result: BlockResult,
-    tensors: BlockTensors,
-    plan: BlockPlan,
-    kernels: Kernels,
-) -> tuple[Tensor, list[UnitParameters]]:
-    """Gradients of a block's input, N x C0 x *sides, and of every unit's parameters, the transition's last.
+    gradients: Sequence[Tensor | None],
+    results: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    running: Sequence[Tensor],
+    dropout_masks: Sequence[Tensor],
+    epsilons: Sequence[float],
+    dropout: float,
+    plan: str,
+) -> list[Tensor]:
+    """Send gradients of a block's results through it.
 
     Args:
-        gradient: with respect to the block's features, N x (C0 + L k) x *sides; left as it is.
-        reduced_gradient: with respect to the transition's result. One of the two may be missing, this one
-            where there is no transition.
-        result: of the forward pass; `reduced` isn't read.
-        tensors: as in the forward pass.
-        plan: as in the forward pass.
-        kernels: what computes.
+        gradients: with respect to the block's features, N x (C0 + L k) x *sides, and to the transition's
+            result. One of the two may be None: the second where there is no transition.
+        results: what `block_forward` returned, but the last, which is not read.
+        parameters: as in the forward pass, like the other arguments.
+        running: see there.
+        dropout_masks: see there.
+        epsilons: see there.
+        dropout: see there.
+        plan: see there.
+
+    Returns:
+        Gradients of the block's input, N x C0 x *sides, and of all parameters, in their types.
     """
-    run = _BlockRun(result, tensors, plan, kernels)
-    sums = torch.zeros_like(result.feature_moments)
-    matrix, of_transition = run.last_gradients(gradient, reduced_gradient, sums)
-    if _in_one_call(kernels, plan):
-        found = NativeBlock(result, tensors, plan).backward(kernels, matrix, sums)
+    block_plan = BlockPlan.parse(plan, epsilons, dropout)
+    tensors = BlockTensors.of_lists(parameters, running, dropout_masks, block_plan)
+    features, bottlenecks, feature_moments, bottleneck_moments = results
+    result = BlockResult(
+        features.movedim(1, -1), bottlenecks, feature_moments, bottleneck_moments, features.new_empty(0)
+    )
+    kernels = named_backend(block_plan.backend).load()
+    run = _BlockRun(result, tensors, block_plan, kernels)
+    sums = torch.zeros_like(feature_moments)
+    matrix, transition_grads = run.last_gradients(gradients[0], gradients[1], sums)
+    if tensors.parameters and _runs_in_one_call(block_plan):
+        grads = cast(BlockKernels, kernels).block_backward(result, tensors, block_plan, matrix, sums)
     else:
-        found = run.backward(matrix, sums)
-    made = sum(parameters.weight.shape[0] for parameters in tensors.parameters[plan.units - 1 :: plan.units])
-    end = matrix.shape[1] - made
-    x_gradient = result.features.new_empty((*result.features.shape[:-1], end))
-    run.complete(matrix[:, :end], run.completion(0, end, sums), x_gradient.view(-1, end))
-    return x_gradient.movedim(-1, 1), found + of_transition
+        grads = run.backward(matrix, sums)
+    in_channels = matrix.shape[1] - sum(
+        parameters.weight.shape[0]
+        for parameters in tensors.parameters[block_plan.layer_units - 1 :: block_plan.layer_units]
+    )
+    x_gradient = result.features.new_empty((*result.features.shape[:-1], in_channels))
+    run.apply_correction(
+        matrix[:, :in_channels], run.correction(0, in_channels, sums), x_gradient.view(-1, in_channels)
+    )
+    return [x_gradient.movedim(-1, 1), *[grad for unit in [*grads, *transition_grads] for grad in unit]]
 
 
-def _in_one_call(kernels: Kernels, plan: BlockPlan) -> TypeGuard[NativeKernels]:
-    """Whether the native library runs all layers by itself: nobody has to be asked between two of them."""
-    return type(kernels) is NativeKernels and not (plan.training and plan.synchronized)
+def images_first(result: BlockResult) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The fields of a result, with maps as N x C x *sides; a transition that there is not stays empty."""
+    reduced = result.reduced.movedim(-1, 1) if result.reduced.dim() > 1 else result.reduced
+    return (result.features.movedim(-1, 1), *result[1:-1], reduced)
+
+
+def _runs_in_one_call(plan: BlockPlan) -> bool:
+    """Whether the backend runs all layers by itself: nobody has to be asked between two of them."""
+    return named_backend(plan.backend).runs_block and not (plan.training and plan.synchronized)
 
 
 class _BlockRun:
     """A pass through a block: its buffer as a matrix, its units, its statistics over all ranks."""
 
-    def __init__(self, result: BlockResult, tensors: BlockTensors, plan: BlockPlan, kernels: Kernels) -> None:
+    def __init__(
+        self, result: BlockResult, tensors: BlockTensors, plan: BlockPlan, kernels: UnitKernels
+    ) -> None:
         self.result, self.tensors, self.plan, self.kernels = result, tensors, plan, kernels
         self.batch, *sides, channels = result.features.shape
         self.sides = tuple(sides)
         self.matrix = result.features.view(-1, channels)
-        self.ranks = Ranks(self.matrix, synchronized=plan.training and plan.synchronized)
+        self.global_batch = GlobalBatch(self.matrix, synchronized=plan.training and plan.synchronized)
 
     @cached_property
     def bottleneck_gradient(self) -> Tensor:
@@ -109,7 +163,7 @@ class _BlockRun:
 
     def _buffer(self) -> Tensor:
         buffer = self.matrix.new_empty(self.result.bottlenecks.shape[1:])
-        self.kernels.expect(buffer)
+        self.kernels.advise_huge_pages(buffer)
         return buffer
 
     def unit(self, index: int, x: Tensor, moments: Moments | None) -> Unit:
@@ -124,14 +178,14 @@ class _BlockRun:
             shift=parameters.shift,
             epsilon=self.plan.epsilons[index],
             weight=parameters.weight,
-            keep=tensors.keep[index] if tensors.keep else None,
-            keep_scale=1 / (1 - self.plan.drop),
+            dropout_mask=tensors.dropout_masks[index] if tensors.dropout_masks else None,
+            dropout_scale=self.plan.dropout_scale,
         )
 
     def feature_unit(self, layer: int, channels: int) -> Unit:
         """The layer's first unit, which reads the first columns of the buffer."""
         moments = Moments(*self.result.feature_moments[:, :channels]) if self.plan.training else None
-        return self.unit(layer * self.plan.units, self.matrix[:, :channels], moments)
+        return self.unit(layer * self.plan.layer_units, self.matrix[:, :channels], moments)
 
     def bottleneck_unit(self, layer: int) -> Unit:
         """The layer's second unit, which reads its bottleneck."""
@@ -145,16 +199,16 @@ class _BlockRun:
     def note_moments(self, start: int, end: int, moments: Moments | None) -> None:
         """Keep the statistics of some channels, over all ranks."""
         if moments is not None:
-            torch.stack(self.ranks.moments(moments), out=self.result.feature_moments[:, start:end])
+            torch.stack(self.global_batch.moments(moments), out=self.result.feature_moments[:, start:end])
 
     def layer_forward(self, layer: int, channels: int) -> int:
         """Run a layer on the first columns of the buffer; returns how many there are now."""
         kernels, training = self.kernels, self.plan.training
         unit = self.feature_unit(layer, channels)
-        if self.plan.units == 2:
+        if self.plan.layer_units == 2:
             moments = kernels.forward(unit, self.bottleneck(layer), statistics=training)
             if moments is not None:
-                torch.stack(self.ranks.moments(moments), out=self.result.bottleneck_moments[layer])
+                torch.stack(self.global_batch.moments(moments), out=self.result.bottleneck_moments[layer])
             unit = self.bottleneck_unit(layer)
         end = channels + unit.weight.shape[0]
         moments = kernels.forward(unit, self.matrix[:, channels:end], statistics=training)
@@ -163,15 +217,20 @@ class _BlockRun:
 
     def transition_unit(self) -> Unit | None:
         """The transition's unit, which reads the whole buffer; None where there is none."""
-        plan, parameters, running = (
-            self.plan.transition,
-            self.tensors.transition,
-            self.tensors.transition_running,
-        )
-        if plan is None or parameters is None:
+        parameters, running = self.tensors.transition, self.tensors.transition_running
+        if parameters is None:
             return None
-        moments = Moments(*self.result.feature_moments) if running is None else running
-        return transition_unit(self.result.features.shape, self.matrix, moments, parameters, plan)
+        return Unit(
+            x=self.matrix,
+            batch=self.batch,
+            sides=self.sides,
+            moments=Moments(*self.result.feature_moments) if running is None else running,
+            scale=parameters.scale,
+            shift=parameters.shift,
+            epsilon=self.plan.epsilons[-1],
+            weight=parameters.weight,
+            pool=self.plan.transition_pools,
+        )
 
     def last_gradients(
         self, gradient: Tensor | None, reduced_gradient: Tensor | None, sums: Tensor
@@ -184,13 +243,16 @@ class _BlockRun:
         if unit is None or reduced_gradient is None:
             assert gradient is not None
             matrix = torch.empty_like(self.matrix)
-            self.kernels.expect(matrix)
+            self.kernels.advise_huge_pages(matrix)
             matrix.view_as(self.result.features).copy_(gradient.movedim(1, -1))
             return matrix, []
-        matrix = empty_gradient(unit, self.kernels)
+        # What pooling leaves out, at the end of an odd side, has its gradient from statistics alone.
+        left_out = unit.pool and any(side % 2 for side in unit.sides)
+        matrix = torch.zeros_like(unit.x) if left_out else torch.empty_like(unit.x)
+        self.kernels.advise_huge_pages(matrix)
         if gradient is not None:
             matrix.view_as(self.result.features).copy_(gradient.movedim(1, -1))
-        found = self.kernels.backward(
+        grads = self.kernels.backward(
             unit,
             as_matrix(reduced_gradient),
             None,
@@ -198,58 +260,60 @@ class _BlockRun:
             accumulate=gradient is not None,
             sums=sums if self.plan.training else None,
         )
-        return matrix, [found]
+        return matrix, [grads]
 
     def backward(self, gradients: Tensor, sums: Tensor) -> list[UnitParameters]:
         """Send the gradient of the block's output, P x channels, to its input's columns, layer by layer."""
-        found: list[UnitParameters] = []
-        end, units = gradients.shape[1], self.plan.units
+        grads: list[UnitParameters] = []
+        end, units = gradients.shape[1], self.plan.layer_units
         for layer in reversed(range(len(self.tensors.parameters) // units)):
             start = end - self.tensors.parameters[layer * units + units - 1].weight.shape[0]
-            found = self.layer_backward(layer, start, end, gradients, sums) + found
+            grads = self.layer_backward(layer, start, end, gradients, sums) + grads
             end = start
-        return found
+        return grads
 
     def layer_backward(
         self, layer: int, start: int, end: int, gradients: Tensor, sums: Tensor
     ) -> list[UnitParameters]:
         """Send the gradient of columns start ... end, which a layer made, to the columns before them."""
         unit, training = self.feature_unit(layer, start), self.plan.training
-        made, missing = gradients[:, start:end], self.completion(start, end, sums)
-        found: list[UnitParameters] = []
-        if self.plan.units == 2:
+        gradient, correction = gradients[:, start:end], self.correction(start, end, sums)
+        grads: list[UnitParameters] = []
+        if self.plan.layer_units == 2:
             if not len(self.result.bottlenecks):
                 self.kernels.forward(unit, self.spare, statistics=False)
             second = self.bottleneck_unit(layer)
             second_sums = torch.zeros_like(torch.stack(second.moments)) if training else None
-            found.append(
+            grads.append(
                 self.kernels.backward(
-                    second, made, missing, self.bottleneck_gradient, accumulate=False, sums=second_sums
+                    second, gradient, correction, self.bottleneck_gradient, accumulate=False, sums=second_sums
                 )
             )
-            made, missing = self.bottleneck_gradient, None
+            gradient, correction = self.bottleneck_gradient, None
             if second_sums is not None:
-                missing = self.ranks.completion(second.x, second.moments.mean, second_sums)
+                correction = self.global_batch.correction(second.x, second.moments.mean, second_sums)
         first = self.kernels.backward(
             unit,
-            made,
-            missing,
+            gradient,
+            correction,
             gradients[:, :start],
             accumulate=True,
             sums=sums[:, :start] if training else None,
         )
-        return [first, *found]
+        return [first, *grads]
 
-    def completion(self, start: int, end: int, sums: Tensor) -> Completion | None:
-        """What the gradient of some columns of the buffer lacks; None where statistics are constants."""
+    def correction(self, start: int, end: int, sums: Tensor) -> BatchNormGradCorrection | None:
+        """What corrects the gradient of some columns of the buffer; None where statistics are constants."""
         if not self.plan.training:
             return None
         mean = self.result.feature_moments[0, start:end]
-        return self.ranks.completion(self.matrix[:, start:end], mean, sums[:, start:end])
+        return self.global_batch.correction(self.matrix[:, start:end], mean, sums[:, start:end])
 
-    def complete(self, gradient: Tensor, completion: Completion | None, out: Tensor) -> None:
-        """Write the completed gradient."""
-        if completion is None:
+    def apply_correction(
+        self, gradient: Tensor, correction: BatchNormGradCorrection | None, out: Tensor
+    ) -> None:
+        """Write the corrected gradient."""
+        if correction is None:
             out.copy_(gradient)
         else:
-            self.kernels.complete(gradient, completion, out)
+            self.kernels.apply_correction(gradient, correction, out)

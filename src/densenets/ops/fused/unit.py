@@ -24,6 +24,14 @@ class Moments(NamedTuple):
     variance: Tensor
 
 
+class UnitParameters(NamedTuple):
+    """Parameters of a unit, or their gradients: gamma and beta (C) and the weight (M x C x *kernel)."""
+
+    scale: Tensor
+    shift: Tensor
+    weight: Tensor
+
+
 @dataclass(frozen=True, kw_only=True)
 class Unit:
     """BN-ReLU-convolution, perhaps with average pooling before its product, and dropout behind it.
@@ -32,15 +40,15 @@ class Unit:
         x: P x C, a view of the first columns of a matrix.
         batch: images.
         sides: of an image in x, in pixels; one, two or three.
-        moments: what the normalisation uses, of the batch or running.
-        scale: C; gamma.
+        moments: what the normalisation uses, of the batch or running; of any floating-point type.
+        scale: C; gamma, of any floating-point type.
         shift: C; beta.
         epsilon: what is added to the variance.
-        weight: M x C x *kernel, the kernel's sides all 1 or all 3.
+        weight: M x C x *kernel, the kernel's sides all 1 or all 3; of any floating-point type.
         pool: average 2 x 2 (x 2) pixels of ReLU's result; exact where a kernel of side 1 follows, because
             the two commute, at a quarter of the multiply-adds.
-        keep: Q x M of uint8, 1 where dropout keeps a value; None without dropout.
-        keep_scale: what a kept value is multiplied by.
+        dropout_mask: Q x M of uint8, 1 where dropout keeps a value; None without dropout.
+        dropout_scale: what a kept value is multiplied by.
     """
 
     x: Tensor
@@ -52,20 +60,20 @@ class Unit:
     epsilon: float
     weight: Tensor
     pool: bool = False
-    keep: Tensor | None = None
-    keep_scale: float = 1.0
+    dropout_mask: Tensor | None = None
+    dropout_scale: float = 1.0
 
     @property
     def out_pixels(self) -> int:
-        """Q."""
+        """Pixels of the output."""
         pixels = self.batch
         for side in self.sides:
             pixels *= side // 2 if self.pool else side
         return pixels
 
 
-class Completion(NamedTuple):
-    """What is still missing from the gradient of a result that batch normalisations have read.
+class BatchNormGradCorrection(NamedTuple):
+    """What batch normalisations that read a result subtract from its gradient.
 
     With statistics of the batch, each of them takes two corrections from the gradient of its input. They
     need sums over all pixels, so they come last: gradient - (sums[0] + (result - mean) sums[1]) / pixels.
@@ -83,26 +91,19 @@ class Completion(NamedTuple):
     pixels: float
 
 
-class UnitParameters(NamedTuple):
-    """Of one unit, or their gradients: gamma and beta (C) and the weight (M x C x *kernel)."""
+class UnitKernels(Protocol):
+    """What every backend computes: the unit, forward and backward.
 
-    scale: Tensor
-    shift: Tensor
-    weight: Tensor
-
-
-class Kernels(Protocol):
-    """An implementation of the unit.
-
-    Feature maps and their gradients have the block's data type, all other tensors its accumulation type.
+    Feature maps and their gradients have the block's data type, statistics and sums its accumulation type;
+    parameters come in their own type, and their gradients go in it.
     """
 
-    def expect(self, *buffers: Tensor) -> None:
+    def advise_huge_pages(self, *buffers: Tensor) -> None:
         """Prepare fresh memory that is going to be written as a whole."""
         ...
 
     def statistics(self, x: Tensor) -> Moments:
-        """Of the columns of P x C."""
+        """Per-channel mean and variance of P x C."""
         ...
 
     def forward(self, unit: Unit, out: Tensor, *, statistics: bool) -> Moments | None:
@@ -113,28 +114,58 @@ class Kernels(Protocol):
         self,
         unit: Unit,
         gradient: Tensor,
-        completion: Completion | None,
+        correction: BatchNormGradCorrection | None,
         x_gradient: Tensor,
         *,
         accumulate: bool,
         sums: Tensor | None,
     ) -> UnitParameters:
-        """Send the gradient of the result, Q x M, through the unit.
+        """Send the gradient of the result, Q x M, through the unit; return those of its parameters.
 
         Args:
             unit: as in the forward pass.
-            gradient: with respect to the result; completed on the way in.
-            completion: what it lacks; None where it is complete.
+            gradient: with respect to the result; corrected on the way in.
+            correction: what it is corrected by; None where it is final.
             x_gradient: P x C; written, or added to with `accumulate`.
             accumulate: whether to add.
-            sums: 2 x C, what the completion of x's gradient will need; added to. None where the statistics
+            sums: 2 x C, what the correction of x's gradient will need; added to. None where the statistics
                 are constants.
         """
         ...
 
-    def complete(self, gradient: Tensor, completion: Completion, out: Tensor) -> None:
-        """Write the completed gradient, Q x M."""
+    def apply_correction(self, gradient: Tensor, correction: BatchNormGradCorrection, out: Tensor) -> None:
+        """Write the corrected gradient, Q x M."""
         ...
+
+
+class StemKernels(UnitKernels, Protocol):
+    """What a backend computes that runs the stem: BN-ReLU-max pooling, 3 wide, 2 apart."""
+
+    def stem_forward(self, unit: Unit, out: Tensor, winners: Tensor) -> None:
+        """Write the maxima, and which pixel of its window each came from.
+
+        Args:
+            unit: its weight, 0 x C x *windows, has the windows' sides alone.
+            out: Q x C.
+            winners: Q x C of uint8.
+        """
+        ...
+
+    def stem_backward(
+        self, unit: Unit, gradient: Tensor, winners: Tensor, x_gradient: Tensor, *, batch_statistics: bool
+    ) -> UnitParameters:
+        """Write the gradient of a stem's input, corrected, P x C; return those of its parameters."""
+        ...
+
+
+def unit_parameters(unit: Unit) -> UnitParameters:
+    """The parameters of a unit."""
+    return UnitParameters(unit.scale, unit.shift, unit.weight)
+
+
+def in_types_of(parameters: UnitParameters, grads: UnitParameters) -> UnitParameters:
+    """Gradients in the types of their parameters."""
+    return UnitParameters(*(grad.to(own.dtype) for grad, own in zip(grads, parameters, strict=True)))
 
 
 def accumulation_type(dtype: torch.dtype) -> torch.dtype:
@@ -153,11 +184,6 @@ def compute_type(tensor: Tensor) -> torch.dtype:
 def as_matrix(x: Tensor) -> Tensor:
     """N x C x *sides -> P x C; a view of what lies in channels-last form, a copy of anything else."""
     return x.movedim(1, -1).contiguous().view(-1, x.shape[1])
-
-
-def ready(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """A parameter as kernels can read it; see `ready_list`."""
-    return ready_list([tensor], dtype)[0]
 
 
 def ready_list(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:

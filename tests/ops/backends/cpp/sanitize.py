@@ -157,7 +157,7 @@ def run_units(*, short: bool) -> None:
     )
     from units import DTYPES, SHAPES, STEM_SHAPES, instruction_sets, random_shapes
 
-    from densenets.ops.backends.cpp.kernels import NativeKernels
+    from densenets.ops.backends.cpp.kernels import CppKernels
 
     checks = (check_forward, check_backward, check_accumulation, check_batch_statistics)
     shapes = SHAPES[::3] if short else (*SHAPES, *random_shapes(16), *random_shapes(24, seed=1))
@@ -170,7 +170,7 @@ def run_units(*, short: bool) -> None:
                 torch.set_num_threads(threads)
                 for check, shape in cases:
                     try:
-                        check(NativeKernels(name), shape, dtype, margin=0)
+                        check(CppKernels(name), shape, dtype, margin=0)
                     except AssertionError as error:
                         print(f"off, {name}, {dtype}, {threads} threads: {check.__name__}, {shape}: {error}")
             print(f"{name}, {dtype}: {len(all_threads) * len(cases)} checks ran", flush=True)
@@ -183,10 +183,10 @@ def run_without_memory() -> None:
     import torch
     from units import Shape, make
 
-    from densenets.ops.backends.cpp.kernels import NativeKernels
+    from densenets.ops.backends.cpp.kernels import CppKernels
     from densenets.ops.backends.cpp.library import load_library, release_memory
 
-    kernels, refused = NativeKernels(), 0
+    kernels, refused = CppKernels(), 0
     for shape in (Shape(2, (7, 5), 37, 17, kernel=3), Shape(2, (8, 6), 37, 17, pool=True)):
         example = make(shape, torch.float32, margin=0)
         x_gradient = torch.empty_like(example.unit.x)

@@ -12,7 +12,7 @@ from torch import Tensor
 from units import DTYPES, Example, Shape, instruction_sets, make
 
 from densenets.ops.backends.cpp import interface
-from densenets.ops.backends.cpp.kernels import NativeKernels
+from densenets.ops.backends.cpp.kernels import CppKernels
 from densenets.ops.backends.cpp.library import load_library
 
 pytestmark = pytest.mark.skipif(not instruction_sets(), reason="the native kernels were not built")
@@ -138,7 +138,7 @@ def test_images_that_there_are_not(shape: Shape, dtype: torch.dtype):
     """A batch of none: means of nothing are NaN, gradients are zero."""
     example = make(shape, dtype)
     unit = replace(example.unit, x=example.unit.x[:0], batch=0)
-    kernels, none = NativeKernels(), example.gradient[:0]
+    kernels, none = CppKernels(), example.gradient[:0]
     found = kernels.forward(unit, torch.empty(0, shape.made, dtype=dtype), statistics=True)
     assert found is not None
     for moments in (found, kernels.statistics(unit.x)):
@@ -150,14 +150,14 @@ def test_images_that_there_are_not(shape: Shape, dtype: torch.dtype):
     for gradient in gradients:
         assert torch.equal(gradient, torch.zeros_like(gradient))
     assert torch.equal(sums, torch.ones_like(sums))
-    kernels.complete(none, example.completion._replace(result=none, pixels=0), torch.empty_like(none))
+    kernels.apply_correction(none, example.correction._replace(result=none, pixels=0), torch.empty_like(none))
 
 
 def test_a_stem_of_images_that_there_are_not():
     example = make(STEM, torch.float32)
     unit = replace(example.unit, x=example.unit.x[:0], batch=0)
     none, winners = torch.empty(0, 17), torch.empty(0, 17, dtype=torch.uint8)
-    NativeKernels().stem_forward(unit, none, winners)
-    found = NativeKernels().stem_backward(unit, none, winners, torch.empty(0, 17), batch_statistics=True)
+    CppKernels().stem_forward(unit, none, winners)
+    found = CppKernels().stem_backward(unit, none, winners, torch.empty(0, 17), batch_statistics=True)
     assert not found.scale.any()
     assert not found.shift.any()

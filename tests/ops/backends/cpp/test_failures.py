@@ -18,7 +18,7 @@ from unit_checks import poisoned
 from units import Shape, instruction_sets, make, stem_gradient
 
 from densenets.models.densenet import DenseNet
-from densenets.ops.backends.cpp.kernels import NativeKernels
+from densenets.ops.backends.cpp.kernels import CppKernels
 from densenets.ops.backends.cpp.library import load_library, release_memory
 
 pytestmark = pytest.mark.skipif(not instruction_sets(), reason="the native kernels were not built")
@@ -47,7 +47,7 @@ def forward(shape: Shape) -> Callable[[], list[Tensor]]:
 
     def call() -> list[Tensor]:
         out = poisoned(example.unit.out_pixels, shape.made, torch.float32)
-        moments = NativeKernels().forward(example.unit, out, statistics=True)
+        moments = CppKernels().forward(example.unit, out, statistics=True)
         assert moments is not None
         return [out, *moments]
 
@@ -59,8 +59,8 @@ def backward(shape: Shape) -> Callable[[], list[Tensor]]:
 
     def call() -> list[Tensor]:
         x_gradient = torch.zeros_like(example.unit.x)
-        found = NativeKernels().backward(
-            example.unit, example.gradient, example.completion, x_gradient, accumulate=False, sums=None
+        found = CppKernels().backward(
+            example.unit, example.gradient, example.correction, x_gradient, accumulate=False, sums=None
         )
         return [x_gradient, *found]
 
@@ -68,15 +68,15 @@ def backward(shape: Shape) -> Callable[[], list[Tensor]]:
 
 
 def statistics(shape: Shape) -> Callable[[], list[Tensor]]:
-    return lambda: list(NativeKernels().statistics(make(shape, torch.float32).unit.x))
+    return lambda: list(CppKernels().statistics(make(shape, torch.float32).unit.x))
 
 
-def complete(shape: Shape) -> Callable[[], list[Tensor]]:
+def apply_correction(shape: Shape) -> Callable[[], list[Tensor]]:
     example = make(shape, torch.float32)
 
     def call() -> list[Tensor]:
         out = torch.empty(example.gradient.shape)
-        NativeKernels().complete(example.gradient, example.completion, out)
+        CppKernels().apply_correction(example.gradient, example.correction, out)
         return [out]
 
     return call
@@ -89,8 +89,8 @@ def stem(shape: Shape) -> Callable[[], list[Tensor]]:
     def call() -> list[Tensor]:
         out, winners = torch.empty(gradient.shape), torch.empty(gradient.shape, dtype=torch.uint8)
         x_gradient = torch.empty_like(example.unit.x)
-        NativeKernels().stem_forward(example.unit, out, winners)
-        NativeKernels().stem_backward(example.unit, gradient, winners, x_gradient, batch_statistics=True)
+        CppKernels().stem_forward(example.unit, out, winners)
+        CppKernels().stem_backward(example.unit, gradient, winners, x_gradient, batch_statistics=True)
         return [out, x_gradient]
 
     return call
@@ -104,7 +104,7 @@ CALLS = {
     "backward pooled": backward(POOLED),
     "backward": backward(LINE),
     "statistics": statistics(POOLED),
-    "complete": complete(POOLED),
+    "correction": apply_correction(POOLED),
     "stem": stem(STEM),
 }
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
@@ -157,9 +157,9 @@ def run(code: str, *options: str) -> str:
 UNIT = """
 import resource, torch
 from densenets.ops.fused.unit import Moments, Unit
-from densenets.ops.backends.cpp.kernels import NativeKernels
+from densenets.ops.backends.cpp.kernels import CppKernels
 from densenets.ops.backends.cpp.library import load_library
-kernels = NativeKernels()
+kernels = CppKernels()
 
 def unit(channels, made):
     ones = torch.ones(channels)

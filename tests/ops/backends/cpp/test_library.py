@@ -189,14 +189,14 @@ def forgotten() -> Iterator[None]:
 def refusal() -> str:
     with pytest.raises(InputError, match="were built from other sources than this code") as caught:
         load_library()
-    state = library.native_state()
-    assert state.instruction_set is None
-    assert state.missing == str(caught.value)
-    assert "\n" not in state.missing
-    assert "build them again with 'make install'" in state.missing
-    choice = choose_execution("auto", device="cpu", dtype="float32", native=state)
+    is_available, reason = library.availability()
+    assert not is_available
+    assert reason == str(caught.value)
+    assert "\n" not in reason
+    assert "build them again with 'make install'" in reason
+    choice = choose_execution("auto", device="cpu", dtype="float32")
     assert choice.execution == "reference"
-    return state.missing
+    return reason
 
 
 @built
@@ -244,9 +244,9 @@ def test_a_library_that_does_not_say_what_it_was_built_from_is_refused(folder: P
 
 def test_a_missing_library_is_looked_for_once(folder: Path, monkeypatch: pytest.MonkeyPatch):
     """Every block of a network asks."""
-    before = library.native_state()
+    before = library.availability()
     monkeypatch.setattr(library, "_FOLDER", None)
-    assert library.native_state() == before
+    assert library.availability() == before
 
 
 def test_the_fingerprint_is_of_names_and_contents(tmp_path: Path):

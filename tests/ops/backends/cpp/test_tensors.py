@@ -16,9 +16,9 @@ from torch._subclasses import FakeTensorMode
 from units import Shape, instruction_sets, make, stem_gradient
 
 from densenets.ops.backends.cpp import tensors
-from densenets.ops.backends.cpp.kernels import NativeKernels
+from densenets.ops.backends.cpp.kernels import CppKernels
 from densenets.ops.backends.cpp.tensors import array, check_apart, matrix, whole
-from densenets.ops.fused.unit import Completion, Unit
+from densenets.ops.fused.unit import BatchNormGradCorrection, Unit
 
 built = pytest.mark.skipif(not instruction_sets(), reason="the native kernels were not built")
 SHAPE = Shape(3, (7, 7), 37, 12, kernel=3, drop=True)
@@ -131,7 +131,7 @@ def test_columns_in_turn_are_apart():
 
 @built
 @every_wrong
-@pytest.mark.parametrize("part", ["x", "mean", "variance", "scale", "shift", "weight", "keep", "out"])
+@pytest.mark.parametrize("part", ["x", "mean", "variance", "scale", "shift", "weight", "dropout_mask", "out"])
 def test_every_tensor_of_a_unit_is_looked_at(part: str, wrong: Callable[[Tensor], Tensor]):
     unit, out = make(SHAPE, torch.float32).unit, torch.empty(147, 12)
     if part == "out":
@@ -142,33 +142,33 @@ def test_every_tensor_of_a_unit_is_looked_at(part: str, wrong: Callable[[Tensor]
     else:
         unit = replace(unit, **{part: wrong(getattr(unit, part))})
     with pytest.raises((RuntimeError, ValueError)):
-        NativeKernels().forward(unit, out, statistics=False)
+        CppKernels().forward(unit, out, statistics=False)
 
 
 @built
 @every_wrong
-@pytest.mark.parametrize("part", ["gradient", "result", "mean", "completion sums", "x_gradient", "sums"])
+@pytest.mark.parametrize("part", ["gradient", "result", "mean", "correction sums", "x_gradient", "sums"])
 def test_every_tensor_of_a_backward_pass_is_looked_at(part: str, wrong: Callable[[Tensor], Tensor]):
     example = make(SHAPE, torch.float32)
     given = {
         "gradient": example.gradient,
-        "result": example.completion.result,
-        "mean": example.completion.mean,
-        "completion sums": example.completion.sums,
+        "result": example.correction.result,
+        "mean": example.correction.mean,
+        "correction sums": example.correction.sums,
         "x_gradient": torch.zeros(147, 37),
         "sums": example.sums,
     }
     given[part] = wrong(given[part])
     gradient, result, mean, completion_sums, x_gradient, sums = given.values()
-    completion = Completion(result, mean, completion_sums, 147.0)
+    correction = BatchNormGradCorrection(result, mean, completion_sums, 147.0)
     with pytest.raises((RuntimeError, ValueError)):
-        NativeKernels().backward(example.unit, gradient, completion, x_gradient, accumulate=True, sums=sums)
+        CppKernels().backward(example.unit, gradient, correction, x_gradient, accumulate=True, sums=sums)
 
 
 @built
 def test_what_is_read_is_not_written():
     example = make(SHAPE, torch.float32)
-    kernels, x = NativeKernels(), example.unit.x
+    kernels, x = CppKernels(), example.unit.x
     same = make(Shape(3, (7, 7), 12, 12, kernel=3), torch.float32).unit
     with pytest.raises(RuntimeError, match="were to write what they read"):
         kernels.forward(same, same.x, statistics=False)
@@ -176,17 +176,17 @@ def test_what_is_read_is_not_written():
         gradient = other[:, :12] if other is not x else example.gradient
         with pytest.raises(RuntimeError, match="were to write what they read"):
             kernels.backward(example.unit, gradient, None, other, accumulate=False, sums=None)
-    completion = example.completion
+    correction = example.correction
     with pytest.raises(RuntimeError, match="were to write what they read"):
-        kernels.complete(example.gradient, completion, completion.result)
+        kernels.apply_correction(example.gradient, correction, correction.result)
 
 
 @built
 def test_a_gradient_is_completed_in_its_place():
     example = make(SHAPE, torch.float32)
     expected = torch.empty(147, 12)
-    NativeKernels().complete(example.gradient, example.completion, expected)
-    NativeKernels().complete(example.gradient, example.completion, example.gradient)
+    CppKernels().apply_correction(example.gradient, example.correction, expected)
+    CppKernels().apply_correction(example.gradient, example.correction, example.gradient)
     assert torch.equal(example.gradient, expected)
 
 
@@ -194,7 +194,7 @@ def test_a_gradient_is_completed_in_its_place():
 def test_pooling_a_side_of_one_pixel():
     unit: Unit = replace(make(Shape(5, (1, 1), 5, 3), torch.float32).unit, pool=True)
     with pytest.raises(RuntimeError, match="pool a side of one pixel"):
-        NativeKernels().forward(unit, torch.empty(0, 3), statistics=False)
+        CppKernels().forward(unit, torch.empty(0, 3), statistics=False)
 
 
 @built
@@ -211,7 +211,7 @@ def test_every_tensor_of_a_stem_is_looked_at(part: str, wrong: Callable[[Tensor]
     }
     given[part] = wrong(given[part])
     out, winners, gradient, x_gradient = given.values()
-    kernels = NativeKernels()
+    kernels = CppKernels()
     calls: dict[bool, Callable[[], object]] = {
         True: lambda: kernels.stem_forward(example.unit, out, winners),
         False: lambda: kernels.stem_backward(

@@ -1,135 +1,132 @@
-"""A fused dense block by the native library: all its layers in one call."""
+"""A dense block for the C++ library: the arguments of the one call that runs all its layers."""
 
 from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from densenets.ops.backends.cpp import interface
-from densenets.ops.backends.cpp.kernels import NativeKernels, three_sides
-from densenets.ops.backends.cpp.tensors import array, arrays, check_apart, data_type, whole
+from densenets.ops.backends.cpp.tensors import array, arrays, check_apart, data_type, three_sides, whole
 from densenets.ops.fused.plan import BlockPlan, BlockResult, BlockTensors
-from densenets.ops.fused.unit import UnitParameters, accumulation_type
+from densenets.ops.fused.unit import UnitParameters, accumulation_type, ready_list
 
 
-class NativeBlock:
-    """The arguments of a call; they hold addresses, so the tensors must outlive it.
+class BlockCall:
+    """The arguments of a call; it holds the tensors whose addresses they are.
 
     Args:
         result: where the features are, and in training the moments of the block's input.
         tensors: what the block reads beside its input.
         plan: what it computes.
+
+    Attributes:
+        struct: the arguments.
+        grads: of every unit's parameters in the accumulation type, which the backward pass writes.
     """
 
     def __init__(self, result: BlockResult, tensors: BlockTensors, plan: BlockPlan) -> None:
-        self._result, self._tensors, self._plan = result, tensors, plan
+        self._result, self._plan = result, plan
         features = result.features
         self._dtype, self._real = features.dtype, accumulation_type(features.dtype)
+        self._parameters = ready_list([p for unit in tensors.parameters for p in unit], self._real)
+        self._running = ready_list([s for moments in tensors.running for s in moments], self._real)
+        self._dropout_masks = tensors.dropout_masks
+        self.grads: list[UnitParameters] = []
         batch, *sides, self._channels = features.shape
         self._pixels, self._width = batch * math.prod(sides), result.bottlenecks.shape[2]
-        made = [parameters.weight.shape[0] for parameters in tensors.parameters[plan.units - 1 :: plan.units]]
-        self._call = interface.Block(
+        last_weights = self._parameters[3 * plan.layer_units - 1 :: 3 * plan.layer_units]
+        self.struct = interface.Block(
             data_type=data_type(self._dtype),
             threads=torch.get_num_threads(),
             batch=batch,
             sides=three_sides(sides),
-            units=plan.units,
-            layers=len(made),
-            in_channels=self._channels - sum(made),
+            units=plan.layer_units,
+            layers=len(last_weights),
+            in_channels=self._channels - sum(weight.shape[0] for weight in last_weights),
             channels=self._channels,
-            keep_scale=1 / (1 - plan.drop),
+            dropout_scale=plan.dropout_scale,
             features=array(features, self._dtype, features.shape),
             keep_bottlenecks=len(result.bottlenecks) > 0,
         )
-        self._parts = interface.block_units(self._describe_units())
-        self._call.parts = ctypes.cast(self._parts, ctypes.POINTER(interface.BlockUnit))
+        self._units = interface.block_units(self._describe_units())
+        self.struct.parts = ctypes.cast(self._units, ctypes.POINTER(interface.BlockUnit))
         if plan.training:
-            moments, of_bottlenecks = result.feature_moments, result.bottleneck_moments
-            self._call.feature_moments = array(moments, self._real, (2, self._channels))
-            if plan.units == 2:
-                shape = (len(made), 2, self._width)
-                self._call.bottleneck_moments = array(of_bottlenecks, self._real, shape)
+            self.struct.feature_moments = array(result.feature_moments, self._real, (2, self._channels))
+            if plan.layer_units == 2:
+                shape = (len(last_weights), 2, self._width)
+                self.struct.bottleneck_moments = array(result.bottleneck_moments, self._real, shape)
 
-    def forward(self, kernels: NativeKernels) -> None:
-        """Write features, bottlenecks and moments of all layers."""
-        bottlenecks = self._bottlenecks(kernels)
-        self._call.bottlenecks = self._address_of_bottlenecks(bottlenecks)
-        self._check_apart(bottlenecks)
-        kernels.block_forward(self._call)
+    def prepare_forward(self) -> Sequence[Tensor]:
+        """Say where results go; returns fresh memory that the call will write."""
+        self._bottlenecks, fresh = self._place_bottlenecks()
+        self._check_apart(self._bottlenecks)
+        return fresh
 
-    def backward(self, kernels: NativeKernels, gradients: Tensor, sums: Tensor) -> list[UnitParameters]:
-        """Send the gradient of the features through all layers.
-
-        Args:
-            kernels: what computes.
-            gradients: P x channels; the columns of the block's input are left to be completed.
-            sums: 2 x channels, what the completions need; added to.
-        """
-        bottlenecks = self._bottlenecks(kernels)
-        found = [
-            UnitParameters(*(torch.empty_like(parameter) for parameter in parameters))
-            for parameters in self._tensors.parameters
+    def prepare_backward(self, gradients: Tensor, sums: Tensor) -> Sequence[Tensor]:
+        """Say where gradients are and go; returns fresh memory that the call will write."""
+        self.grads = [
+            UnitParameters(*(torch.empty_like(parameter) for parameter in self._parameters[i : i + 3]))
+            for i in range(0, len(self._parameters), 3)
         ]
-        for part, (scale, shift, weight) in zip(self._parts, found, strict=True):
-            part.scale_gradient = array(scale, self._real, scale.shape)
-            part.shift_gradient = array(shift, self._real, scale.shape)
-            part.weight_gradient = array(weight, self._real, weight.shape)
-        bottleneck_gradient = self._bottleneck(kernels)
-        bottleneck_sums = sums.new_empty((2, self._width))
-        call = self._call
-        call.bottlenecks = self._address_of_bottlenecks(bottlenecks)
-        call.gradients = array(gradients, self._dtype, (self._pixels, self._channels))
-        call.bottleneck_gradient = array(bottleneck_gradient, self._dtype, (self._pixels, self._width))
-        call.bottleneck_sums = array(bottleneck_sums, self._real, (2, self._width))
+        for unit, (scale, shift, weight) in zip(self._units, self.grads, strict=True):
+            unit.scale_gradient = array(scale, self._real, scale.shape)
+            unit.shift_gradient = array(shift, self._real, scale.shape)
+            unit.weight_gradient = array(weight, self._real, weight.shape)
+        self._bottlenecks, fresh = self._place_bottlenecks()
+        self._bottleneck_gradient = self._fresh_bottleneck()
+        self._bottleneck_sums = sums.new_empty((2, self._width))
+        struct = self.struct
+        struct.gradients = array(gradients, self._dtype, (self._pixels, self._channels))
+        struct.bottleneck_gradient = array(
+            self._bottleneck_gradient, self._dtype, (self._pixels, self._width)
+        )
+        struct.bottleneck_sums = array(self._bottleneck_sums, self._real, (2, self._width))
         if self._plan.training:
-            call.sums = array(sums, self._real, (2, self._channels))
-        self._check_apart(bottlenecks, gradients, bottleneck_gradient)
-        kernels.block_backward(call)
-        return found
+            struct.sums = array(sums, self._real, (2, self._channels))
+        self._check_apart(self._bottlenecks, gradients, self._bottleneck_gradient)
+        return [*fresh, self._bottleneck_gradient]
 
     def _describe_units(self) -> Iterator[tuple[Any, ...]]:
         """The fields of each unit's struct; the gradients' are the backward pass's."""
-        units, channels, real = self._plan.units, self._call.in_channels, self._real
-        running, keep = self._tensors.running, self._tensors.keep
-        for index, (scale, shift, weight) in enumerate(self._tensors.parameters):
-            made, _, *kernel = weight.shape
-            read = channels if index % units == 0 else self._width
-            vectors = arrays((scale, shift, *(running[index] if running else ())), real, (read,))
+        layer_units, channels, real = self._plan.layer_units, self.struct.in_channels, self._real
+        parameters, running, masks = self._parameters, self._running, self._dropout_masks
+        for index in range(len(parameters) // 3):
+            scale, shift, weight = parameters[3 * index : 3 * index + 3]
+            out_channels, _, *kernel = weight.shape
+            in_channels = channels if index % layer_units == 0 else self._width
+            vectors = arrays((scale, shift, *running[2 * index : 2 * index + 2]), real, (in_channels,))
             yield (
                 *three_sides(kernel),
-                made,
+                out_channels,
                 self._plan.epsilons[index],
                 *vectors[:2],
-                array(weight, real, (made, read, *kernel)),
+                array(weight, real, (out_channels, in_channels, *kernel)),
                 *(vectors[2:] or (0, 0)),
-                array(keep[index], torch.uint8, (self._pixels, made)) if keep else 0,
+                array(masks[index], torch.uint8, (self._pixels, out_channels)) if masks else 0,
                 *(0, 0, 0),
             )
-            if index % units == units - 1:
-                channels += made
+            if index % layer_units == layer_units - 1:
+                channels += out_channels
 
-    def _address_of_bottlenecks(self, bottlenecks: Tensor) -> int:
-        kept = self._call.keep_bottlenecks
-        shape = (self._call.layers, self._pixels, self._width) if kept else (self._pixels, self._width)
-        return array(bottlenecks, self._dtype, shape)
+    def _place_bottlenecks(self) -> tuple[Tensor, list[Tensor]]:
+        """Where all bottlenecks are, L x P x B, or where each goes in turn, P x B; what of it is fresh."""
+        kept, one = self._result.bottlenecks, (self._pixels, self._width)
+        if len(kept):
+            self.struct.bottlenecks = array(kept, self._dtype, (self.struct.layers, *one))
+            return kept, []
+        fresh = self._fresh_bottleneck()
+        self.struct.bottlenecks = array(fresh, self._dtype, one)
+        return fresh, [fresh]
+
+    def _fresh_bottleneck(self) -> Tensor:
+        return self._result.features.new_empty(self._result.bottlenecks.shape[1:])
 
     def _check_apart(self, *buffers: Tensor) -> None:
         places = [whole(buffer) for buffer in (self._result.features, *buffers)]
         for index, place in enumerate(places):
             check_apart(place, *places[:index])
-
-    def _bottlenecks(self, kernels: NativeKernels) -> Tensor:
-        """Where the bottlenecks of all layers are, L x P x B, or where each goes in turn, P x B."""
-        kept = self._result.bottlenecks
-        return kept if len(kept) else self._bottleneck(kernels)
-
-    def _bottleneck(self, kernels: NativeKernels) -> Tensor:
-        """Fresh memory for one bottleneck, P x B."""
-        buffer = self._result.features.new_empty(self._result.bottlenecks.shape[1:])
-        kernels.expect(buffer)
-        return buffer

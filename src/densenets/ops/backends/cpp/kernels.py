@@ -1,4 +1,4 @@
-"""The unit of a fused execution by the native library."""
+"""The unit, a whole block and the stem by the C++ library."""
 
 from __future__ import annotations
 
@@ -7,17 +7,37 @@ import functools
 import math
 import os
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from densenets.errors import InputError
 from densenets.ops.backends.cpp import interface, library
-from densenets.ops.backends.cpp.tensors import Rows, array, arrays, check_apart, data_type, matrix
-from densenets.ops.fused.unit import Completion, Moments, Unit, UnitParameters, accumulation_type
+from densenets.ops.backends.cpp.block import BlockCall
+from densenets.ops.backends.cpp.tensors import (
+    Rows,
+    array,
+    arrays,
+    check_apart,
+    data_type,
+    matrix,
+    three_sides,
+)
+from densenets.ops.fused.plan import BlockPlan, BlockResult, BlockTensors
+from densenets.ops.fused.unit import (
+    BatchNormGradCorrection,
+    Moments,
+    Unit,
+    UnitParameters,
+    accumulation_type,
+    in_types_of,
+    ready_list,
+    unit_parameters,
+)
 
 
-class NativeKernels:
+class CppKernels:
     """The kernels of one instruction set, on the threads that PyTorch computes with.
 
     Args:
@@ -39,14 +59,14 @@ class NativeKernels:
                 f"this machine runs {', '.join(loaded.instruction_sets)}, not '{instruction_set}'"
             )
 
-    def expect(self, *buffers: Tensor) -> None:
+    def advise_huge_pages(self, *buffers: Tensor) -> None:
         """Ask for large pages under fresh memory: the system clears it on first use several times faster."""
         for buffer in buffers:
             address = array(buffer, buffer.dtype, tuple(buffer.shape))
-            self._functions.densenets_expect(address, buffer.numel() * buffer.element_size())
+            self._functions.densenets_advise_huge_pages(address, buffer.numel() * buffer.element_size())
 
     def statistics(self, x: Tensor) -> Moments:
-        """Of the columns of P x C."""
+        """Per-channel mean and variance of P x C."""
         number, (pixels, channels) = data_type(x.dtype), x.shape
         rows, moments = matrix(x, x.dtype, (pixels, channels)), _empty_moments(x, channels)
         self._functions.densenets_statistics(
@@ -63,15 +83,14 @@ class NativeKernels:
 
     def forward(self, unit: Unit, out: Tensor, *, statistics: bool) -> Moments | None:
         """Write the unit's result, Q x M, and return its moments if asked to."""
-        call, x = _call(unit)
+        call, x, _held = _call(unit)
         channels = unit.weight.shape[0]
         rows = matrix(out, unit.x.dtype, (unit.out_pixels, channels))
         check_apart(rows, x)
         call.output, call.output_stride = rows.address, rows.stride
         moments = _empty_moments(out, channels) if statistics else None
         if moments is not None:
-            found = arrays(moments, moments.mean.dtype, (channels,))
-            call.output_mean, call.output_variance = found
+            call.output_mean, call.output_variance = arrays(moments, moments.mean.dtype, (channels,))
         self._functions.densenets_forward(self._index, ctypes.byref(call))
         return moments
 
@@ -79,44 +98,51 @@ class NativeKernels:
         self,
         unit: Unit,
         gradient: Tensor,
-        completion: Completion | None,
+        correction: BatchNormGradCorrection | None,
         x_gradient: Tensor,
         *,
         accumulate: bool,
         sums: Tensor | None,
     ) -> UnitParameters:
-        """Send the gradient of the result through the unit; see `Kernels`."""
-        call, x = _call(unit)
-        gradients = UnitParameters(
-            torch.empty_like(unit.scale), torch.empty_like(unit.shift), torch.empty_like(unit.weight)
-        )
+        """Send the gradient of the result through the unit; see `UnitKernels`."""
+        call, x, held = _call(unit)
+        grads = UnitParameters(*(torch.empty_like(parameter) for parameter in held.parameters))
         shape = (unit.out_pixels, unit.weight.shape[0])
-        read = _set_gradient(call, gradient, completion, unit.x.dtype, shape)
-        self._set_results(call, unit, x_gradient, gradients, (x, *read))
+        read = _set_gradient(call, gradient, correction, unit.x.dtype, shape)
+        self._set_results(call, unit, x_gradient, grads, (x, *read))
         call.accumulate = accumulate
-        call.weight_gradient = array(gradients.weight, unit.weight.dtype, unit.weight.shape)
+        call.weight_gradient = array(grads.weight, grads.weight.dtype, unit.weight.shape)
         if sums is not None:
-            call.sum_1, call.sum_2 = _two_rows(sums, unit.scale.dtype, x.shape[1])
+            call.sum_1, call.sum_2 = _two_rows(sums, grads.scale.dtype, x.shape[1])
         self._functions.densenets_backward(self._index, ctypes.byref(call))
-        return gradients
+        return in_types_of(unit_parameters(unit), grads)
 
-    def block_forward(self, block: interface.Block) -> None:
-        """Run all layers of a block; see `native.block`."""
-        self._functions.densenets_block_forward(self._index, ctypes.byref(block))
+    def block_forward(self, result: BlockResult, tensors: BlockTensors, plan: BlockPlan) -> None:
+        """Run all layers of a block; see `BlockKernels`."""
+        block = BlockCall(result, tensors, plan)
+        self.advise_huge_pages(*block.prepare_forward())
+        self._functions.densenets_block_forward(self._index, ctypes.byref(block.struct))
 
-    def block_backward(self, block: interface.Block) -> None:
-        """Send the gradient of a block's output through its layers; see `native.block`."""
-        self._functions.densenets_block_backward(self._index, ctypes.byref(block))
+    def block_backward(
+        self, result: BlockResult, tensors: BlockTensors, plan: BlockPlan, gradients: Tensor, sums: Tensor
+    ) -> list[UnitParameters]:
+        """Send the gradient of a block's features through its layers; see `BlockKernels`."""
+        block = BlockCall(result, tensors, plan)
+        self.advise_huge_pages(*block.prepare_backward(gradients, sums))
+        self._functions.densenets_block_backward(self._index, ctypes.byref(block.struct))
+        return [in_types_of(own, grads) for own, grads in zip(tensors.parameters, block.grads, strict=True)]
 
-    def complete(self, gradient: Tensor, completion: Completion, out: Tensor) -> None:
-        """Write the completed gradient, Q x M."""
+    def apply_correction(self, gradient: Tensor, correction: BatchNormGradCorrection, out: Tensor) -> None:
+        """Write the corrected gradient, Q x M."""
         pixels, channels = out.shape
         call = interface.Unit(data_type=data_type(out.dtype), threads=torch.get_num_threads())
         call.out_channels = channels
-        made, *read = _set_gradient(call, gradient, completion, out.dtype, (pixels, channels))
+        given, *read = _set_gradient(call, gradient, correction, out.dtype, (pixels, channels))
         rows = matrix(out, out.dtype, (pixels, channels))
-        check_apart(rows, *read, *([] if made == rows else [made]))  # in its own place it may be completed
-        self._functions.densenets_complete(self._index, ctypes.byref(call), pixels, rows.address, rows.stride)
+        check_apart(rows, *read, *([] if given == rows else [given]))  # in its own place it may be corrected
+        self._functions.densenets_apply_correction(
+            self._index, ctypes.byref(call), pixels, rows.address, rows.stride
+        )
 
     def stem_forward(self, unit: Unit, out: Tensor, winners: Tensor) -> None:
         """BN-ReLU-max pooling in the place of a unit's product: its maxima, and which tap each came from.
@@ -126,7 +152,7 @@ class NativeKernels:
             out: Q x C.
             winners: Q x C of uint8.
         """
-        call, x = _call(unit)
+        call, x, _held = _call(unit)
         shape = (_maxima(unit), x.shape[1])
         rows = matrix(out, unit.x.dtype, shape)
         check_apart(rows, x)
@@ -137,26 +163,28 @@ class NativeKernels:
     def stem_backward(
         self, unit: Unit, gradient: Tensor, winners: Tensor, x_gradient: Tensor, *, batch_statistics: bool
     ) -> UnitParameters:
-        """Write the gradient of a stem's input, complete, P x C; return those of its parameters."""
-        call, x = _call(unit)
-        found = UnitParameters(torch.empty_like(unit.scale), torch.empty_like(unit.shift), unit.weight)
+        """Write the gradient of a stem's input, corrected, P x C; return those of its parameters."""
+        call, x, (parameters, _) = _call(unit)
+        grads = UnitParameters(
+            torch.empty_like(parameters.scale), torch.empty_like(parameters.shift), parameters.weight
+        )
         shape = (_maxima(unit), x.shape[1])
         read = _set_gradient(call, gradient, None, unit.x.dtype, shape)
-        self._set_results(call, unit, x_gradient, found, (x, *read))
+        self._set_results(call, unit, x_gradient, grads, (x, *read))
         call.result_count = x.shape[0] if batch_statistics else 0
         taps = array(winners, torch.uint8, shape)
         self._functions.densenets_stem_backward(self._index, ctypes.byref(call), taps)
-        return found
+        return in_types_of(unit_parameters(unit), grads)
 
     @staticmethod
     def _set_results(
-        call: interface.Unit, unit: Unit, x_gradient: Tensor, found: UnitParameters, read: Sequence[Rows]
+        call: interface.Unit, unit: Unit, x_gradient: Tensor, grads: UnitParameters, read: Sequence[Rows]
     ) -> None:
         """Where a backward pass writes the gradients of its input, of scale and shift."""
         rows = matrix(x_gradient, unit.x.dtype, read[0].shape)
         check_apart(rows, *read)
         call.input_gradient, call.input_gradient_stride = rows.address, rows.stride
-        call.scale_gradient, call.shift_gradient = arrays(found[:2], unit.scale.dtype, (rows.shape[1],))
+        call.scale_gradient, call.shift_gradient = arrays(grads[:2], grads.scale.dtype, (rows.shape[1],))
 
     def peak(self, dtype: torch.dtype, threads: int, seconds: float) -> float:
         """Floating-point operations per second of a loop of multiply-adds alone, in GFLOP/s."""
@@ -178,15 +206,25 @@ def _library_with_threads() -> library.Library:
     return loaded
 
 
-def _call(unit: Unit) -> tuple[interface.Unit, Rows]:
-    """What every call of a unit says, and where its input lies."""
+class _Held(NamedTuple):
+    """Tensors of the accumulation type whose addresses a call has; they must outlive it."""
+
+    parameters: UnitParameters
+    moments: Moments
+
+
+def _call(unit: Unit) -> tuple[interface.Unit, Rows, _Held]:
+    """What every call of a unit says, where its input lies, and what must outlive the call."""
     x, real = unit.x, accumulation_type(unit.x.dtype)
     out_channels, in_channels, *kernel = unit.weight.shape
     if unit.pool and min(unit.sides) < 2:
         raise RuntimeError("a bug of densenets: the native kernels were to pool a side of one pixel")
     number = data_type(x.dtype)
     rows = matrix(x, x.dtype, (unit.batch * math.prod(unit.sides), in_channels))
-    mean, variance, scale, shift = arrays((*unit.moments, unit.scale, unit.shift), real, (in_channels,))
+    held = _Held(
+        UnitParameters(*ready_list(unit_parameters(unit), real)), Moments(*ready_list(unit.moments, real))
+    )
+    mean, variance, scale, shift = arrays((*held.moments, *held.parameters[:2]), real, (in_channels,))
     call = interface.Unit(
         data_type=number,
         threads=torch.get_num_threads(),
@@ -202,13 +240,13 @@ def _call(unit: Unit) -> tuple[interface.Unit, Rows]:
         variance=variance,
         scale=scale,
         shift=shift,
-        weight=array(unit.weight, real, unit.weight.shape),
+        weight=array(held.parameters.weight, real, unit.weight.shape),
         epsilon=unit.epsilon,
     )
-    if unit.keep is not None:
-        call.keep = array(unit.keep, torch.uint8, (unit.out_pixels, out_channels))
-        call.keep_scale = unit.keep_scale
-    return call, rows
+    if unit.dropout_mask is not None:
+        call.dropout_mask = array(unit.dropout_mask, torch.uint8, (unit.out_pixels, out_channels))
+        call.dropout_scale = unit.dropout_scale
+    return call, rows, held
 
 
 def _two_rows(sums: Tensor, dtype: torch.dtype, length: int) -> tuple[int, int]:
@@ -219,31 +257,26 @@ def _two_rows(sums: Tensor, dtype: torch.dtype, length: int) -> tuple[int, int]:
 def _set_gradient(
     call: interface.Unit,
     gradient: Tensor,
-    completion: Completion | None,
+    correction: BatchNormGradCorrection | None,
     dtype: torch.dtype,
     shape: tuple[int, int],
 ) -> list[Rows]:
-    """The gradient of a result, and what completes it; returns where they are."""
+    """The gradient of a result, and what corrects it; returns where they are."""
     rows = matrix(gradient, dtype, shape)
     call.output_gradient, call.output_gradient_stride = rows.address, rows.stride
-    if completion is None:
+    if correction is None:
         return [rows]
-    result = matrix(completion.result, dtype, shape)
+    result = matrix(correction.result, dtype, shape)
     real, channels = accumulation_type(dtype), shape[1:]
     call.result, call.result_stride = result.address, result.stride
-    call.result_mean, call.result_count = array(completion.mean, real, channels), completion.pixels
-    call.result_sum_1, call.result_sum_2 = _two_rows(completion.sums, real, *channels)
+    call.result_mean, call.result_count = array(correction.mean, real, channels), correction.pixels
+    call.result_sum_1, call.result_sum_2 = _two_rows(correction.sums, real, *channels)
     return [rows, result]
 
 
 def _maxima(unit: Unit) -> int:
     """Pixels behind a stem: windows two apart."""
     return unit.batch * math.prod((side + 1) // 2 for side in unit.sides)
-
-
-def three_sides(sides: Sequence[int]) -> tuple[int, ...]:
-    """Depth, height and width; 1 for a dimension that there is not."""
-    return (*[1] * (3 - len(sides)), *sides)
 
 
 def _empty_moments(like: Tensor, channels: int) -> Moments:

@@ -18,7 +18,7 @@ from densenets.ops.backends.cpp.interface import (
     layout_of,
 )
 from densenets.ops.backends.cpp.sources import fingerprint
-from densenets.ops.execution import NativeState
+from densenets.ops.backends.records import Availability
 
 INSTRUCTION_SET_VARIABLE = "DENSENETS_INSTRUCTION_SET"
 _FOLDER = Path(__file__).parent
@@ -115,13 +115,13 @@ def release_memory() -> int:
     return released
 
 
-def native_state() -> NativeState:
-    """Whether the native kernels can run here.
+def availability() -> Availability:
+    """Whether the library can run here: the instruction set that it would use, or why it cannot.
 
     Raises:
         InputError: the environment asks for an instruction set that there is not.
     """
-    found = _find_library()
-    if isinstance(found, str):
-        return NativeState(None, found)
-    return NativeState(found.instruction_sets[found.chosen()])
+    library = _find_library()
+    if isinstance(library, str):
+        return Availability(False, library)
+    return Availability(True, library.instruction_sets[library.chosen()])

@@ -137,3 +137,8 @@ def _refusal(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...], form: s
         f"a bug of densenets: the native kernels were given a tensor of {found}, and take one of {dtype}, "
         f"{tuple(shape)}, on cpu, {form}, aligned and with memory of its own"
     )
+
+
+def three_sides(sides: Sequence[int]) -> tuple[int, ...]:
+    """Depth, height and width; 1 for a dimension that there is not."""
+    return (*[1] * (3 - len(sides)), *sides)

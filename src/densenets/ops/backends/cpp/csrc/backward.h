@@ -1,4 +1,4 @@
-// A unit backward: the gradient of its result is completed on the way in; BN-ReLU of the input is made
+// A unit backward: the gradient of its result is corrected on the way in; BN-ReLU of the input is made
 // again, box by box, in the cache.
 #pragma once
 
@@ -6,16 +6,16 @@
 
 namespace DENSENETS_ISA {
 
-// Makes the gradient of a result complete: gradient + result * slope + offset, and dropout's mask.
+// Corrects the gradient of a result: gradient + result * slope + offset, and dropout's mask.
 template <class K>
-struct Completion {
+struct BatchNormGradCorrection {
   using Real = typename K::Real;
   Real* slope;
   Real* offset;
 
   static size_t size(int64_t channels) { return 2 * round_up(channels, kChannelStep); }
 
-  Completion(const Unit& unit, Real* memory)
+  BatchNormGradCorrection(const Unit& unit, Real* memory)
       : slope(memory), offset(memory + round_up(unit.out_channels, kChannelStep)) {
     std::fill(memory, memory + size(unit.out_channels), Real(0));
     if (!unit.result) return;
@@ -36,10 +36,10 @@ struct Completion {
       const auto* results = static_cast<const typename K::Stored*>(unit.result) + row * unit.result_stride;
       gradient += load_first(results + c, left) * load(slope + c) + load(offset + c);
     }
-    if (unit.keep) {
-      const uint8_t* keep = unit.keep + row * unit.out_channels + c;
+    if (unit.dropout_mask) {
+      const uint8_t* mask = unit.dropout_mask + row * unit.out_channels + c;
       for (int64_t i = 0; i < kLanes<Real> && i < left; i++) {
-        gradient[i] = keep[i] ? gradient[i] * static_cast<Real>(unit.keep_scale) : 0;
+        gradient[i] = mask[i] ? gradient[i] * static_cast<Real>(unit.dropout_scale) : 0;
       }
     }
     return gradient;
@@ -47,7 +47,7 @@ struct Completion {
 };
 
 template <class K>
-void pack_gradient(const Unit& unit, const Completion<K>& complete, const int64_t* rows, int64_t pixels,
+void pack_gradient(const Unit& unit, const BatchNormGradCorrection<K>& correct, const int64_t* rows, int64_t pixels,
                    typename K::Packed* blocks, int64_t block_step) {
   using Real = typename K::Real;
   for (int64_t pixel = 0; pixel < pixels; pixel++, blocks += kBlock<K>) {
@@ -55,7 +55,7 @@ void pack_gradient(const Unit& unit, const Completion<K>& complete, const int64_
     if (row == kOutside) {
       pack_pixel<K>(blocks, block_step, unit.out_channels, [](int64_t) { return Vector<Real>{}; });
     } else {
-      pack_pixel<K>(blocks, block_step, unit.out_channels, [&](int64_t c) { return complete(unit, row, c); });
+      pack_pixel<K>(blocks, block_step, unit.out_channels, [&](int64_t c) { return correct(unit, row, c); });
     }
   }
 }
@@ -219,23 +219,23 @@ class Backward {
 
   void run(Workspace& workspace) {
     const int parts = parts_of(unit_, geometry_);
-    Real *coefficients, *completion;
+    Real *coefficients, *correction;
     gradients_ = {nullptr, nullptr, taps_ * out_ * columns_, in_};
     lay_out(workspace, [&](auto&& take) {
       take(weight_, packed_weight_size<K>(view_));
       take(coefficients, Affine<Real>::size(in_));
-      take(completion, Completion<K>::size(out_));
+      take(correction, BatchNormGradCorrection<K>::size(out_));
       take(gradients_.weight, parts * gradients_.weight_size);
       take(gradients_.channels, 2 * parts * in_);
     });
     slices_ = slices_for(workspace, parts, [&](auto&& take) { Arrays().list(*this, take); });
     const Affine<Real> affine(unit_, coefficients);
-    const Completion<K> complete(unit_, completion);
+    const BatchNormGradCorrection<K> correct(unit_, correction);
     pack_in_parallel(unit_, sums_, [&](int64_t begin, int64_t end) {
       pack_weight<K>(view_, groups_, static_cast<const Real*>(unit_.weight), begin, end, weight_);
     });
     for_each_part(unit_.threads, parts,
-                  [&](int part) { run_part(affine, complete, part, BoxRange(geometry_, part, parts)); });
+                  [&](int part) { run_part(affine, correct, part, BoxRange(geometry_, part, parts)); });
     finish_weight<K>(unit_, gradients_, columns_, parts);
     finish_channels(unit_, affine, gradients_, parts);
   }
@@ -266,14 +266,14 @@ class Backward {
     }
   };
 
-  void run_part(const Affine<Real>& affine, const Completion<K>& complete, int part, BoxRange range) {
+  void run_part(const Affine<Real>& affine, const BatchNormGradCorrection<K>& correct, int part, BoxRange range) {
     Arrays arrays;
     place(slices_.of(part), [&](auto&& take) { arrays.list(*this, take); });
     gradients_.clear(part);
     list_inputs(geometry_.box(range.begin), arrays.rows, arrays.inputs);
     for (int64_t i = range.begin; i < range.end; i++) {
       const Box box = geometry_.box(i), next_box = geometry_.box(range.next(i));
-      const int64_t count = pack_box(complete, box, arrays);
+      const int64_t count = pack_box(correct, box, arrays);
       list_inputs(next_box, arrays.rows, arrays.next_inputs);
       for (int64_t g = 0; g < groups_.count(); g++) run_group(affine, part, box, next_box, g, count, arrays);
       std::swap(arrays.inputs, arrays.next_inputs);
@@ -281,11 +281,11 @@ class Backward {
     release_registers<K>();
   }
 
-  // The completed gradients of a box with its halo; returns how many segments they are summed in.
-  int64_t pack_box(const Completion<K>& complete, const Box& box, const Arrays& arrays) const {
+  // The corrected gradients of a box with its halo; returns how many segments they are summed in.
+  int64_t pack_box(const BatchNormGradCorrection<K>& correct, const Box& box, const Arrays& arrays) const {
     const int64_t halo_pixels = geometry_.halo_pixels(box), block_step = (halo_pixels + (K::pair == 2)) * kBlock<K>;
     geometry_.rows(box, true, arrays.rows);
-    pack_gradient<K>(unit_, complete, arrays.rows, halo_pixels, arrays.gradients, block_step);
+    pack_gradient<K>(unit_, correct, arrays.rows, halo_pixels, arrays.gradients, block_step);
     if constexpr (K::in_matrices) {
       transpose_pixels(arrays.gradients, block_step, out_, halo_pixels, reinterpret_cast<bfloat16*>(arrays.pairs));
     } else if constexpr (K::pair == 2) {

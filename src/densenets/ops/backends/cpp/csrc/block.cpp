@@ -43,7 +43,7 @@ class BlockRun {
     for (int64_t layer = block_.layers - 1; layer >= 0; layer--) {
       const int64_t start = end - part(layer, block_.units - 1).out_channels;
       Unit last = last_unit(layer, start);
-      complete(last, gradients(start), block_.channels, features(start), block_.channels, moments(start),
+      correct(last, gradients(start), block_.channels, features(start), block_.channels, moments(start),
                sums(start), sums(block_.channels + start));
       if (block_.units == 1) {
         add_to_features(last);
@@ -82,8 +82,8 @@ class BlockRun {
     unit.shift = part.shift;
     unit.epsilon = part.epsilon;
     unit.weight = part.weight;
-    unit.keep = part.keep;
-    unit.keep_scale = block_.keep_scale;
+    unit.dropout_mask = part.dropout_mask;
+    unit.dropout_scale = block_.dropout_scale;
     unit.scale_gradient = part.scale_gradient;
     unit.shift_gradient = part.shift_gradient;
     unit.weight_gradient = part.weight_gradient;
@@ -133,8 +133,8 @@ class BlockRun {
     unit_forward(kernels_, first, workspace_);
   }
 
-  // Where the gradient of a unit's result is, and what completes it in training.
-  void complete(Unit& unit, const void* gradient, int64_t gradient_stride, const void* result, int64_t result_stride,
+  // Where the gradient of a unit's result is, and what corrects it in training.
+  void correct(Unit& unit, const void* gradient, int64_t gradient_stride, const void* result, int64_t result_stride,
                 const void* mean, const void* sum_1, const void* sum_2) const {
     unit.output_gradient = gradient;
     unit.output_gradient_stride = gradient_stride;
@@ -167,7 +167,7 @@ class BlockRun {
     }
     unit_backward(kernels_, last, workspace_);
     Unit first = feature_unit(part(layer, 0), channels);
-    complete(first, block_.bottleneck_gradient, width_, bottleneck(layer), width_, bottleneck_moments(layer, 0),
+    correct(first, block_.bottleneck_gradient, width_, bottleneck(layer), width_, bottleneck_moments(layer, 0),
              block_.bottleneck_sums, second_sums);
     add_to_features(first);
   }

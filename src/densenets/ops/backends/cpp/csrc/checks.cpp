@@ -88,7 +88,7 @@ int64_t maxima_of(const Unit& unit) {
   return pixels;
 }
 
-// The gradient of Q x channels, and what completes it.
+// The gradient of Q x channels, and what corrects it.
 void check_output_gradient(const Unit& unit, int64_t rows, int64_t channels) {
   check_matrix(unit.output_gradient, rows, channels, unit.output_gradient_stride, "output_gradient");
   if (!unit.result) return;

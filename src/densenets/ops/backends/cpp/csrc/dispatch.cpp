@@ -182,7 +182,7 @@ const char* densenets_instruction_set_name(int32_t index) noexcept {
   return index >= 0 && index < supported().count ? supported().sets[index]->name : nullptr;
 }
 
-void densenets_expect(void* memory, int64_t bytes) noexcept {
+void densenets_advise_huge_pages(void* memory, int64_t bytes) noexcept {
 #if defined(MADV_HUGEPAGE)
   constexpr uintptr_t page = 4096;
   constexpr int64_t enough = 4 << 20;
@@ -233,13 +233,13 @@ int32_t densenets_statistics(int32_t instruction_set, int32_t data_type, int32_t
   });
 }
 
-int32_t densenets_complete(int32_t instruction_set, const Unit* unit, int64_t pixels, void* out,
+int32_t densenets_apply_correction(int32_t instruction_set, const Unit* unit, int64_t pixels, void* out,
                            int64_t stride) noexcept {
   return guarded([&](Workspace& workspace) {
     const DataTypeKernels& chosen = kernels(instruction_set, unit->data_type);
     const Columns columns = {unit->threads, out, pixels, unit->out_channels, stride, nullptr, nullptr};
     check_complete(*unit, columns);
-    if (pixels > 0) chosen.complete(*unit, columns, workspace);
+    if (pixels > 0) chosen.correct(*unit, columns, workspace);
   });
 }
 

@@ -23,7 +23,7 @@ struct DataTypeKernels {
   void (*forward)(const Unit&, Workspace&);
   void (*backward)(const Unit&, Workspace&);
   void (*statistics)(const Columns&, Workspace&);
-  void (*complete)(const Unit&, const Columns&, Workspace&);
+  void (*correct)(const Unit&, const Columns&, Workspace&);
   void (*stem_forward)(const Unit&, uint8_t* winners, Workspace&);
   void (*stem_backward)(const Unit&, const uint8_t* winners, Workspace&);
   double (*peak)(int threads, double seconds, Workspace&);

@@ -77,12 +77,12 @@ void write_columns(const Unit& unit, const int64_t* rows, int64_t pixels, typena
   using Real = typename K::Real;
   constexpr int64_t lanes = kLanes<Real>;
   const int64_t left = unit.out_channels - first;
-  if (unit.keep) {
+  if (unit.dropout_mask) {
     for (int64_t pixel = 0; pixel < pixels; pixel++) {
-      const uint8_t* keep = unit.keep + rows[pixel] * unit.out_channels + first;
+      const uint8_t* mask = unit.dropout_mask + rows[pixel] * unit.out_channels + first;
       Real* values = tile + pixel * stride;
       for (int64_t c = 0; c < std::min<int64_t>(left, vectors * lanes); c++) {
-        values[c] = keep[c] ? values[c] * static_cast<Real>(unit.keep_scale) : 0;
+        values[c] = mask[c] ? values[c] * static_cast<Real>(unit.dropout_scale) : 0;
       }
     }
   }

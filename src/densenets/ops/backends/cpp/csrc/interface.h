@@ -42,8 +42,8 @@ struct Unit {
   const void* shift;  // C; beta
   double epsilon;
   const void* weight;   // M x C x taps
-  const uint8_t* keep;  // Q x M, or null: 1 where dropout keeps a value
-  double keep_scale;    // what a kept value is multiplied by
+  const uint8_t* dropout_mask;  // Q x M, or null: 1 where dropout keeps a value
+  double dropout_scale;    // what a kept value is multiplied by
 
   // Forward.
   void* output;  // Q x M
@@ -51,7 +51,7 @@ struct Unit {
   void* output_mean;      // M, or null
   void* output_variance;  // M, or null; divided by Q
 
-  // Backward. The gradient with respect to the output is completed on the way in, by the two corrections
+  // Backward. The gradient with respect to the output is corrected on the way in, by the two corrections
   // of the batch normalisations that read it: dy - (sum_1 + (y - mean) * sum_2) / count.
   const void* output_gradient;  // Q x M
   int64_t output_gradient_stride;
@@ -81,7 +81,7 @@ struct BlockUnit {
   const void* weight;
   const void* mean;  // running; null where the batch's own are used
   const void* variance;
-  const uint8_t* keep;  // or null
+  const uint8_t* dropout_mask;  // or null
   void* scale_gradient;  // these three in the backward pass alone
   void* shift_gradient;
   void* weight_gradient;
@@ -98,7 +98,7 @@ struct Block {
   int64_t layers;
   int64_t in_channels;
   int64_t channels;
-  double keep_scale;
+  double dropout_scale;
   const BlockUnit* parts;  // layers x units
   void* features;
   void* bottlenecks;         // layers x P x B, or P x B if they are not kept; null without bottleneck
@@ -107,8 +107,8 @@ struct Block {
   void* bottleneck_moments;  // layers x 2 x B; null in evaluation or without bottleneck
 
   // Backward.
-  void* gradients;            // from that of the block's output to that of its input, which isn't completed
-  void* sums;                 // 2 x channels, what the completions need: added to; null in evaluation
+  void* gradients;            // from that of the block's output to that of its input, which is not corrected
+  void* sums;                 // 2 x channels, what the corrections need: added to; null in evaluation
   void* bottleneck_gradient;  // P x B, for each layer in turn
   void* bottleneck_sums;      // 2 x B, the same
 };
@@ -143,7 +143,7 @@ int32_t densenets_instruction_sets() noexcept;
 const char* densenets_instruction_set_name(int32_t index) noexcept;  // null where there is none
 
 // Asks the system for large pages under memory that is going to be written for the first time.
-void densenets_expect(void* memory, int64_t bytes) noexcept;
+void densenets_advise_huge_pages(void* memory, int64_t bytes) noexcept;
 
 // These return a Status.
 int32_t densenets_forward(int32_t instruction_set, const Unit* unit) noexcept;
@@ -156,9 +156,9 @@ int32_t densenets_block_backward(int32_t instruction_set, const Block* block) no
 int32_t densenets_statistics(int32_t instruction_set, int32_t data_type, int32_t threads, const void* input,
                              int64_t pixels, int64_t channels, int64_t stride, void* mean, void* variance) noexcept;
 
-// The gradient with respect to a unit's result, completed: out, pixels x out_channels of the data type. Reads
-// the fields of the unit that complete the output's gradient.
-int32_t densenets_complete(int32_t instruction_set, const Unit* unit, int64_t pixels, void* out, int64_t stride) noexcept;
+// The gradient with respect to a unit's result, corrected: out, pixels x out_channels of the data type. Reads
+// the fields of the unit that correct the output's gradient.
+int32_t densenets_apply_correction(int32_t instruction_set, const Unit* unit, int64_t pixels, void* out, int64_t stride) noexcept;
 
 // BN-ReLU-max pooling (windows of 3, two apart, one pixel of margin) in the place of the product: `taps` are
 // the windows' sides, `output` has C channels, `winners` (as many bytes) say which tap each result came from.

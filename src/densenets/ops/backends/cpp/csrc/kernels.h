@@ -62,16 +62,16 @@ void statistics_of(const Columns& in, Workspace& workspace) {
 }
 
 template <class K>
-void complete_of(const Unit& unit, const Columns& out, Workspace& workspace) {
+void correct_of(const Unit& unit, const Columns& out, Workspace& workspace) {
   using Real = typename K::Real;
   Real* coefficients;
-  lay_out(workspace, [&](auto&& take) { take(coefficients, Completion<K>::size(unit.out_channels)); });
-  const Completion<K> complete(unit, coefficients);
+  lay_out(workspace, [&](auto&& take) { take(coefficients, BatchNormGradCorrection<K>::size(unit.out_channels)); });
+  const BatchNormGradCorrection<K> correct(unit, coefficients);
   for_each_part(unit.threads, unit.threads, [&](int part) {
     for (int64_t row = share(out.rows, part, unit.threads); row < share(out.rows, part + 1, unit.threads); row++) {
       auto* result = static_cast<typename K::Stored*>(out.data) + row * out.stride;
       for (int64_t c = 0; c < unit.out_channels; c += kLanes<Real>) {
-        store_first(result + c, complete(unit, row, c), unit.out_channels - c);
+        store_first(result + c, correct(unit, row, c), unit.out_channels - c);
       }
     }
   });
@@ -114,7 +114,7 @@ double peak_of(int threads, double seconds, Workspace& workspace) {
 
 template <class K>
 constexpr densenets::DataTypeKernels kernels_of() {
-  return {forward_of<K>, backward_of<K>, statistics_of<K>, complete_of<K>, stem_forward<K>,
+  return {forward_of<K>, backward_of<K>, statistics_of<K>, correct_of<K>, stem_forward<K>,
           stem_backward<K>, peak_of<K>};
 }
 

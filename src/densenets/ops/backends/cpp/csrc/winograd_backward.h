@@ -88,24 +88,24 @@ class BackwardInTiles {
 
   void run(Workspace& workspace) {
     const int parts = parts_of(unit_, geometry_);
-    Real *coefficients, *completion;
+    Real *coefficients, *correction;
     gradients_ = {nullptr, nullptr, kPoints * unit_.taps[0] * out_ * columns_, in_};
     lay_out(workspace, [&](auto&& take) {
       take(weight_, kPoints * weight_point_);
       take(coefficients, Affine<Real>::size(in_));
-      take(completion, Completion<K>::size(out_));
+      take(correction, BatchNormGradCorrection<K>::size(out_));
       take(gradients_.weight, parts * gradients_.weight_size);
       take(gradients_.channels, 2 * parts * in_);
     });
     slices_ = slices_for(workspace, parts, [&](auto&& take) { Arrays().list(*this, take); });
     const Affine<Real> affine(unit_, coefficients);
-    const Completion<Plain<K>> complete(unit_, completion);
+    const BatchNormGradCorrection<Plain<K>> correct(unit_, correction);
     pack_in_parallel(unit_, sums_, [&](int64_t begin, int64_t end) {
       pack_tile_weight<K>(view_, groups_, static_cast<const Real*>(unit_.weight), true, begin, end, weight_,
                           weight_point_);
     });
     for_each_part(unit_.threads, parts,
-                  [&](int part) { run_part(affine, complete, part, BoxRange(geometry_, part, parts)); });
+                  [&](int part) { run_part(affine, correct, part, BoxRange(geometry_, part, parts)); });
     finish_tile_weight<K>(unit_, gradients_, columns_, parts);
     finish_channels(unit_, affine, gradients_, parts);
   }
@@ -143,25 +143,25 @@ class BackwardInTiles {
     }
   };
 
-  void run_part(const Affine<Real>& affine, const Completion<Plain<K>>& complete, int part, BoxRange range) {
+  void run_part(const Affine<Real>& affine, const BatchNormGradCorrection<Plain<K>>& correct, int part, BoxRange range) {
     Arrays arrays;
     place(slices_.of(part), [&](auto&& take) { arrays.list(*this, take); });
     gradients_.clear(part);
     geometry_.rows(in_whole_tiles(geometry_.box(range.begin)), true, arrays.rows);
     for (int64_t i = range.begin; i < range.end; i++) {
       const Box box = geometry_.box(i), next_box = in_whole_tiles(geometry_.box(range.next(i)));
-      pack_box(complete, box, arrays);
+      pack_box(correct, box, arrays);
       geometry_.rows(next_box, true, arrays.next_rows);
       run_box(affine, part, box, i + 1 < range.end ? geometry_.halo_pixels(next_box) : 0, arrays);
       std::swap(arrays.rows, arrays.next_rows);
     }
   }
 
-  // The completed gradients of a box with its halo, at all points.
-  void pack_box(const Completion<Plain<K>>& complete, const Box& box, const Arrays& arrays) const {
+  // The corrected gradients of a box with its halo, at all points.
+  void pack_box(const BatchNormGradCorrection<Plain<K>>& correct, const Box& box, const Arrays& arrays) const {
     const Tiles tiles(box.size, unit_.taps[0]);
     const int64_t pixel_block = tiles.halo_pixels() * kPlain;
-    pack_gradient<Plain<K>>(unit_, complete, arrays.rows, tiles.halo_pixels(), arrays.gradient_pixels, pixel_block);
+    pack_gradient<Plain<K>>(unit_, correct, arrays.rows, tiles.halo_pixels(), arrays.gradient_pixels, pixel_block);
     tiles_of_halo<K>(tiles, arrays.gradient_pixels, pixel_block, out_, arrays.gradients, block_point_, block_);
     if constexpr (K::pair == 2) {
       for (int i = 0; i < kPoints; i++) {

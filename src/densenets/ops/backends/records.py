@@ -1,0 +1,127 @@
+"""The backends of the fused execution: where each can run, and what it runs. Needs no PyTorch.
+
+A backend computes the unit that blocks are made of (`densenets.ops.fused.unit`); one that says so also runs a
+whole block in one call, or the stem. To add one, write its `UnitKernels` in a folder of its own and put a
+record here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from densenets.ops.fused.unit import UnitKernels
+
+
+class Availability(NamedTuple):
+    """Whether a backend can run on this machine.
+
+    Attributes:
+        available: whether it can.
+        reason: what it would run with, such as an instruction set; or why it cannot.
+    """
+
+    available: bool
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """A backend.
+
+    Attributes:
+        name: as operators are told it.
+        label: as a sentence calls it.
+        devices: types of device whose tensors it takes; empty for any.
+        dtypes: data types of feature maps.
+        is_fast: whether "auto" takes it before the reference.
+        runs_block: whether it runs all layers of a block in one call (`BlockKernels`).
+        runs_stem: whether it runs an ImageNet stem (`StemKernels`).
+        availability: whether it can run here.
+        load: its kernels.
+    """
+
+    name: str
+    label: str
+    devices: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    is_fast: bool
+    runs_block: bool
+    runs_stem: bool
+    availability: Callable[[], Availability]
+    load: Callable[[], UnitKernels]
+
+
+def _cpp_availability() -> Availability:
+    from densenets.ops.backends.cpp.library import availability
+
+    return availability()
+
+
+def _cpp_kernels() -> UnitKernels:
+    from densenets.ops.backends.cpp.kernels import CppKernels
+
+    return CppKernels()
+
+
+def _eager_availability() -> Availability:
+    return Availability(True, "")
+
+
+def _eager_kernels() -> UnitKernels:
+    from densenets.ops.backends.eager import EagerKernels
+
+    return EagerKernels()
+
+
+CPP = Backend(
+    name="cpp",
+    label="native kernels",
+    devices=("cpu",),
+    dtypes=("float32", "bfloat16", "float64"),
+    is_fast=True,
+    runs_block=True,
+    runs_stem=True,
+    availability=_cpp_availability,
+    load=_cpp_kernels,
+)
+EAGER = Backend(
+    name="eager",
+    label="PyTorch's operations",
+    devices=(),
+    dtypes=("float32", "bfloat16", "float64"),
+    is_fast=False,
+    runs_block=False,
+    runs_stem=False,
+    availability=_eager_availability,
+    load=_eager_kernels,
+)
+
+BACKENDS = (CPP, EAGER)  # the first that can run on the maps' device and in their type is taken
+
+
+def named_backend(name: str) -> Backend:
+    """The backend of this name, one of `BACKENDS`."""
+    return next(backend for backend in BACKENDS if backend.name == name)
+
+
+def runs_stem(name: str) -> bool:
+    """Whether the backend of this name runs an ImageNet stem."""
+    return named_backend(name).runs_stem
+
+
+# Constant in a compiled graph, which cannot hold records.
+runs_stem._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def refusal(backend: Backend, device: str, dtype: str) -> str | None:
+    """Why a backend cannot run on maps of this type of device and data type; None where it can."""
+    if backend.devices and device not in backend.devices:
+        devices = " and ".join(name.upper() for name in backend.devices)
+        return f"the {backend.label} are for the {devices}, not {device}"
+    if dtype not in backend.dtypes:
+        return f"the {backend.label} compute in {', '.join(backend.dtypes)}, not in {dtype}"
+    available, reason = backend.availability()
+    return None if available else reason
