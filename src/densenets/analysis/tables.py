@@ -6,7 +6,8 @@ from typing import Any
 
 from rich.table import Table
 
-from densenets.figures.text import bytes_text, console, duration, milliseconds, plain, plain_title, short
+from densenets.figures.numbers import bytes_text, duration, milliseconds, short
+from densenets.terminal import console, plain, plain_title
 
 
 def print_reuse(data: dict[str, Any]) -> None:

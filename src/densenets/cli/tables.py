@@ -8,11 +8,12 @@ from typing import Any
 
 from rich.table import Table
 
-from densenets.figures.text import bytes_text, console, images_text, plain, plain_title, short
+from densenets.figures.numbers import bytes_text, images_text, short
 from densenets.models.layer_table.rows import NetworkFacts
 from densenets.models.registry import NAME_FORMS
 from densenets.names import printable
 from densenets.ops.execution import Choice
+from densenets.terminal import console, plain, plain_title
 
 
 def print_summary(facts: NetworkFacts, execution: Choice) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from densenets.analysis.reuse.compute import BlockReuse, FeatureReuse
-from densenets.figures.text import bytes_text, short
+from densenets.figures.numbers import bytes_text, short
 from densenets.models.layer_table.rows import LayerFacts, NetworkFacts
 
 _WIDEST_STEP, _NARROWEST_STEP = 56, 30  # pixels from node to node; a finger needs some

@@ -16,7 +16,7 @@ from densenets.analysis.learning_curves import watched_value
 from densenets.analysis.reuse.compute import BlockReuse, FeatureReuse, reuse_summary
 from densenets.analysis.reuse.figure import layer_values
 from densenets.analysis.run_facts import RunFacts
-from densenets.figures.text import bytes_text, duration, images_text, milliseconds, short
+from densenets.figures.numbers import bytes_text, duration, images_text, milliseconds, short
 from densenets.models.layer_table.rows import NetworkFacts
 from densenets.report.mistakes import Mistake
 from densenets.report.overview import Overview

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from densenets import __version__
-from densenets.figures.text import images_text
+from densenets.figures.numbers import images_text
 from densenets.files import write_bytes
 from densenets.names import printable
 from densenets.report import content

@@ -16,8 +16,8 @@ from densenets.analysis.gradients.compute import GradientFlow, NetworkFlow
 from densenets.analysis.gradients.layer_flow import SETTINGS
 from densenets.data.data_sets import DATA_FACTS
 from densenets.figures.fonts import literal
-from densenets.figures.plots import write_figure
-from densenets.figures.series_style import look
+from densenets.figures.series_style import series_style
+from densenets.figures.write import write_figure
 
 _QUANTITIES = (("gradient", "gradient (nats, RMS)"), ("signal", "signal (RMS)"))
 _LINE_STYLES = ("-", "--", "-.", ":")
@@ -49,7 +49,7 @@ def gradients_figure(flow: GradientFlow) -> Figure:
     settings = list(dict.fromkeys(network.setting for network in flow.networks))
     models = list(dict.fromkeys(network.model for network in flow.networks))
     lines = {
-        model: _Line(*look(number), _LINE_STYLES[number % len(_LINE_STYLES)], number)
+        model: _Line(*series_style(number), _LINE_STYLES[number % len(_LINE_STYLES)], number)
         for number, model in enumerate(models)
     }
     size = (max(6.0, _PANEL_WIDTH * _columns(flow) + 0.4), 2 * _PANEL_HEIGHT * len(settings) + 1.2)

@@ -11,7 +11,7 @@ from matplotlib.image import AxesImage
 
 from densenets.analysis.reuse.compute import BlockReuse, FeatureReuse
 from densenets.figures.fonts import literal
-from densenets.figures.plots import write_figure
+from densenets.figures.write import write_figure
 
 _MOST_TICKS = 16
 _PANEL = 4.2  # inches

@@ -12,7 +12,7 @@ from matplotlib.image import AxesImage
 
 from densenets.analysis.saliency.compute import ImageSaliency, SaliencyMap
 from densenets.figures.fonts import literal, shortened
-from densenets.figures.plots import write_figure
+from densenets.figures.write import write_figure
 from densenets.names import printable
 
 _MOST_ROWS = 6  # of one figure; with more it is too tall to be looked at
