@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from densenets.errors import InputError
+
+if TYPE_CHECKING:
+    from densenets.models.network_config import NetworkConfig
 
 Options = TypeVar("Options")
 
@@ -61,7 +64,7 @@ def _one_line(box: str) -> str:
         if text.startswith("--") and section[0].startswith("Perhaps")
     ]
     # Where a dataclass refused its values, our own line says all.
-    message = re.sub(r"^Error parsing \S+: (?=.* (cannot be|unknown|did you mean|need))", "", message)
+    message = re.sub(r"^Error parsing \S+: (?=.* (cannot be|must be|unknown|did you mean|need))", "", message)
     return message + (f"; did you mean {' or '.join(proposed[:3])}?" if proposed else "")
 
 
@@ -75,6 +78,11 @@ def read_shape(text: str) -> list[int]:
     if not all(size.isdecimal() and int(size) for size in sizes) or not 2 <= len(sizes) <= 4:
         raise InputError(f"--input {text} is no shape; channels and sides are needed, such as 3x32x32")
     return [int(size) for size in sizes]
+
+
+def default_shape(config: NetworkConfig) -> list[int]:
+    """Channels and sides of the images that a network is made for."""
+    return [config.in_channels] + [config.default_size] * config.spatial_dims
 
 
 def read_bytes(text: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 _UNITS = ((10**18, "E"), (10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 _HOUR, _DAY, _YEAR = 3600, 86_400, 365 * 86_400  # seconds
 
@@ -46,3 +48,8 @@ def milliseconds(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"
+
+
+def shape_text(sizes: Sequence[int]) -> str:
+    """Channels and sides as a text such as 3x32x32."""
+    return "x".join(str(size) for size in sizes)
