@@ -206,9 +206,9 @@ def test_another_family_has_a_page_without_the_map(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_is_said_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="mistakes -1 cannot be"):
+    with pytest.raises(InputError, match="mistakes must be at least 0, got -1"):
         overview_of(tmp_path, mistakes=-1)
-    with pytest.raises(InputError, match="batch_size 0 cannot be"):
+    with pytest.raises(InputError, match="batch_size must be at least 1, got 0"):
         overview_of(tmp_path, evaluation=EvaluationOptions(batch_size=0))
     with pytest.raises(InputError, match="there is no run or checkpoint"):
         overview_of(tmp_path / "nothing")

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from densenets.cli.analysis_options import (
+    AnalysisOptions,
+    CheckpointOptions,
     CostOptions,
     EfficiencyOptions,
-    GradientsOptions,
     MemoryOptions,
     OutputOptions,
-    ReuseOptions,
     SaliencyOptions,
     StepOptions,
 )
@@ -54,39 +54,27 @@ def analyze(arguments: list[str]) -> None:
 
 
 def _reuse(arguments: list[str]) -> None:
-    options = parse(ReuseOptions, arguments, "analyze reuse")
-    from densenets.analysis.reuse.compute import feature_reuse
+    from densenets.analysis.reuse.compute import ReuseConfig, feature_reuse
     from densenets.analysis.reuse.figure import write_reuse
     from densenets.analysis.tables import print_reuse
     from densenets.checkpoint import read_checkpoint
 
-    model = read_checkpoint(options.checkpoint).model
-    reuse = feature_reuse(model, options.normalization, with_scale=options.with_scale)
+    options = parse(CheckpointOptions[ReuseConfig], arguments, "analyze reuse", flat=True)
+    reuse = feature_reuse(read_checkpoint(options.checkpoint).model, options.config)
     data = {"checkpoint": str(options.checkpoint), **reuse.to_dict()}
     write_reuse(reuse, f"feature reuse, {options.checkpoint}", options.out / "reuse")
     _finish("reuse", options, data, reuse.rows(), print_reuse)
 
 
 def _gradients(arguments: list[str]) -> None:
-    options = parse(GradientsOptions, arguments, "analyze gradients")
     from densenets.analysis.gradients.compute import GradientsConfig, gradient_flow, measurements
     from densenets.analysis.gradients.figure import write_gradients
     from densenets.analysis.tables import print_gradients
     from densenets.progress import announcements
 
-    config = GradientsConfig(
-        models=options.models,
-        data=options.data,
-        root=options.root,
-        settings=options.settings,
-        steps=options.steps,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        seed=options.seed,
-        device=options.device,
-    )
-    with announcements(measurements(config)) as announce:
-        flow = gradient_flow(config, announce)
+    options = parse(AnalysisOptions[GradientsConfig], arguments, "analyze gradients", flat=True)
+    with announcements(measurements(options.config)) as announce:
+        flow = gradient_flow(options.config, announce)
     write_gradients(flow, options.out / "gradients")
     _finish("gradients", options, flow.to_dict(), flow.rows(), print_gradients)
 

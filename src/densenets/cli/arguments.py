@@ -18,8 +18,22 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB|KB|MB|GB|B)", re.IGNORECASE)
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
-def parse(kind: type[Options], arguments: list[str], verb: str, default: Options | None = None) -> Options:
+def parse(
+    kind: type[Options],
+    arguments: list[str],
+    verb: str,
+    default: Options | None = None,
+    *,
+    flat: bool = False,
+) -> Options:
     """Read a verb's options; fields of `kind` without a default are positional.
+
+    Args:
+        kind: dataclass of the options.
+        arguments: behind the verb.
+        verb: as help and errors name it.
+        default: an instance whose values are the defaults; None for those of `kind`.
+        flat: options of nested dataclasses have no prefix, unlike those of `train`.
 
     Raises:
         InputError: the arguments are not the verb's, in one line.
@@ -35,7 +49,7 @@ def parse(kind: type[Options], arguments: list[str], verb: str, default: Options
                 args=arguments,
                 prog=f"densenets {verb}",
                 default=default,
-                config=(tyro.conf.PositionalRequiredArgs,),
+                config=(tyro.conf.PositionalRequiredArgs, *((tyro.conf.OmitArgPrefixes,) if flat else ())),
             )
             return cast(Options, options)
     except SystemExit as end:

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.table import Table
 
+from densenets.checkpoint import read_checkpoint
 from densenets.cli.arguments import parse
+from densenets.distributed import joined_ranks
+from densenets.evaluation import EvaluationOptions, evaluate_on, images_of
 from densenets.figures.numbers import images_text
 from densenets.files import json_text
+from densenets.models.baselines.fractalnet import run_one_column
 from densenets.names import printable
+from densenets.report.evaluation import write_evaluation
 from densenets.terminal import console, plain
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    """What an evaluation is made on, and how it is told."""
+    """What is evaluated, and where the result goes."""
 
     run: Path
     """A run's folder or a checkpoint file."""
-    data: str = ""
-    """A named set, or a folder: its test/, else val/, else class folders; by default the run's own images."""
-    root: Path | None = None
-    """Where a named set lies (imagenet: the folder that holds val/)."""
-    crops: Literal[1, 10] = 1
-    """Of folders: the central crop, or ten (corners, centre, mirrored) whose logits are averaged."""
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     column: int | None = None
     """Of a FractalNet: the column that runs alone, 0 the shallowest."""
     out: Path | None = None
@@ -35,46 +35,23 @@ class EvaluateOptions:
     """Print JSON."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 evaluates under autocast."""
-    batch_size: int = 100
-    """Images of a batch, on each process."""
-    workers: int = 2
-    """Processes that decode images of folders."""
-    skip_broken: bool = False
-    """Leave out images that cannot be decoded, naming them."""
 
 
 def evaluate(arguments: list[str]) -> None:
     """Evaluate a run or a checkpoint; print a table or JSON, and write files if asked to."""
-    options = parse(EvaluateOptions, arguments, "evaluate")
-    from densenets.checkpoint import read_checkpoint
-    from densenets.distributed import joined_ranks
-    from densenets.evaluation import EvaluationOptions, evaluate_on, images_of
-    from densenets.models.baselines.fractalnet import run_one_column
-    from densenets.report.evaluation import write_evaluation
-
+    options = parse(EvaluateOptions, arguments, "evaluate", flat=True)
     checkpoint = read_checkpoint(options.run)
     if options.column is not None:
         run_one_column(checkpoint.model, options.column)
-    asked = EvaluationOptions(
-        data=options.data,
-        root=options.root,
-        crops=options.crops,
-        precision=options.precision,
-        batch_size=options.batch_size,
-        workers=options.workers,
-        skip_broken=options.skip_broken,
-    )
-    images = images_of(checkpoint, asked)
+    images = images_of(checkpoint, options.evaluation)
     with joined_ranks(options.device) as ranks:
-        result = evaluate_on(checkpoint, images, asked, ranks)
+        result = evaluate_on(checkpoint, images, options.evaluation, ranks)
         is_first = ranks.is_first
     facts = {
         "checkpoint": str(options.run),
-        "data": options.data or checkpoint.details["data"]["name"],
+        "data": options.evaluation.data or checkpoint.details["data"]["name"],
         "source": images.source,
-        "crops": options.crops,
+        "crops": options.evaluation.crops,
         **result.to_dict(checkpoint.classes),
     }
     if is_first and options.out:

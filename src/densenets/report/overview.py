@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,28 +38,26 @@ _LARGE_SIDE = 64  # pixels
 class OverviewConfig:
     """What is gathered.
 
-    Attributes:
-        source: a run's folder or a checkpoint file.
-        evaluation: on what images the mistakes are looked for.
-        mistakes: how many are wanted; 0 looks for none.
-        measure: measure time and memory of a training step, if that is not known already.
-        device: where the images are classified.
-
     Raises:
         InputError: a number is out of its range.
     """
 
     source: Path
-    evaluation: EvaluationOptions
+    """A run's folder or a checkpoint file."""
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    """The images on which the worst mistakes are looked for."""
     mistakes: int = 12
+    """How many of the worst mistakes are shown; 0 for none."""
     measure: bool = True
+    """Measure time and memory of a training step on this machine, if that is not known already."""
     device: str = "auto"
+    """auto, cpu, cuda, ..."""
 
     def __post_init__(self) -> None:
         if self.mistakes < 0:
-            raise InputError(f"mistakes {self.mistakes} cannot be: at least 0 is needed")
+            raise InputError(f"mistakes must be at least 0, got {self.mistakes}")
         if self.evaluation.batch_size < 1:
-            raise InputError(f"batch_size {self.evaluation.batch_size} cannot be: at least 1 is needed")
+            raise InputError(f"batch_size must be at least 1, got {self.evaluation.batch_size}")
 
 
 @dataclass(frozen=True, kw_only=True)

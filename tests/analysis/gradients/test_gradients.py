@@ -37,6 +37,7 @@ def config(**changes: Any) -> GradientsConfig:
         "settings": ("paper",),
         "steps": (0, 2),
         "batch_size": 32,
+        "learning_rate": 0.0,
         "device": "cpu",
     }
     return GradientsConfig(**{**fields, **changes})
@@ -170,7 +171,7 @@ def test_cifar10_is_trained_on_by_the_papers_protocol(tiny_cifar10: TinyCifar) -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"models": ()}, "models '' cannot be: at least one, each once"),
+        ({"models": ()}, "models must be at least one name, each once, got ''"),
         ({"models": (SMALL, SMALL)}, "each once"),
         ({"models": ("resnet2o",)}, "unknown model 'resnet2o'; did you mean"),
         ({"models": ("plain-21",)}, "depth 21 cannot be"),
@@ -178,14 +179,14 @@ def test_cifar10_is_trained_on_by_the_papers_protocol(tiny_cifar10: TinyCifar) -
         ({"models": ("densenet121",), "data": "cifar10"}, "unknown recipe 'cifar10-densenet121'"),
         ({"models": ("fractalnet-20-4",)}, "at least 32x32 pixels are needed"),
         ({"data": "imagenet"}, "unknown data set 'imagenet'"),
-        ({"settings": ()}, "settings '' cannot be"),
+        ({"settings": ()}, "settings must be at least one name, each once, got ''"),
         ({"settings": ("glorot",)}, "unknown setting 'glorot'; known: xavier, he, paper"),
-        ({"steps": ()}, "steps () cannot be: ascending numbers of at least 0"),
+        ({"steps": ()}, "steps must be ascending numbers of at least 0, got ()"),
         ({"steps": (5, 2)}, "ascending"),
         ({"steps": (2, 2)}, "ascending"),
         ({"steps": (-1, 2)}, "at least 0"),
-        ({"steps": (0, 1801)}, "recipe digits ends after 1800"),  # 40 epochs of 45 steps
-        ({"batch_size": 1}, "batch_size is at least 2"),
+        ({"steps": (0, 1801)}, "at most 1800, where recipe digits ends"),  # 40 epochs of 45 steps
+        ({"batch_size": 1}, "batch_size must be at least 2"),
         ({"seed": -1}, "seed at least 0"),
         ({"learning_rate": -0.1}, "learning_rate"),
     ],

@@ -51,32 +51,30 @@ from densenets.training.train_step import Learner
 
 @dataclass(frozen=True, kw_only=True)
 class GradientsConfig:
-    """What is measured.
-
-    Attributes:
-        models: names of the zoo.
-        data: one of `densenets.data.data_config.MEMORY_DATA`.
-        root: where it lies.
-        settings: how the networks are built, of `SETTINGS`.
-        steps: of training, after which is measured, ascending; 0 is the initialisation.
-        batch_size: images of a training step, and images that are measured with.
-        learning_rate: the highest of the schedule; 0 for the recipe's own.
-        seed: of initial weights, order of images, augmentation and dropout, and of the images measured with.
-        device: auto, cpu, cuda, ...
+    """Signal and gradient of every layer by depth, at initialisation and after some steps of training.
 
     Raises:
-        InputError: a name is unknown, a network is too large for the images, or a number cannot be.
+        InputError: a name is unknown, a network is too large for the images, or a number is out of its range.
     """
 
     models: tuple[str, ...]
+    """Names of the zoo, such as densenet-40-12 resnet38 plain-38 highway-38-8."""
     data: str = "digits"
+    """Images to train on: digits, fashion-mnist, cifar10, cifar100 or svhn."""
     root: Path = Path("data")
+    """Where they lie."""
     settings: tuple[Setting, ...] = ("xavier", "paper")
-    steps: tuple[int, ...] = (0, 30, 100)
+    """paper: as the networks' papers build them; xavier, he: without batch normalisation, such weights."""
+    steps: tuple[int, ...] = (0, 20, 100)
+    """Of training, ascending, after which is measured; 0 is the initialisation."""
     batch_size: int = 64
-    learning_rate: float = 0.0
+    """Images of a training step, and images that are measured with."""
+    learning_rate: float = 0.01
+    """The highest of the schedule, alike for all networks; 0 for the recipe's own."""
     seed: int = 0
+    """Of initial weights, order of images, augmentation and dropout, and of the images measured with."""
     device: str = "auto"
+    """auto, cpu, cuda, ..."""
 
     def __post_init__(self) -> None:
         if self.data not in MEMORY_DATA:
@@ -87,11 +85,14 @@ class GradientsConfig:
         for name in ("models", "settings"):
             values: tuple[str, ...] = getattr(self, name)
             if not values or len(set(values)) < len(values):
-                raise InputError(f"{name} '{' '.join(values)}' cannot be: at least one, each once")
+                raise InputError(f"{name} must be at least one name, each once, got '{' '.join(values)}'")
         if not self.steps or list(self.steps) != sorted(set(self.steps)) or self.steps[0] < 0:
-            raise InputError(f"steps {self.steps} cannot be: ascending numbers of at least 0 are needed")
+            raise InputError(f"steps must be ascending numbers of at least 0, got {self.steps}")
         if self.batch_size < 2 or min(self.learning_rate, self.seed) < 0:
-            raise InputError("batch_size is at least 2, learning_rate and seed at least 0")
+            raise InputError(
+                "batch_size must be at least 2, learning_rate and seed at least 0, got "
+                f"{self.batch_size}, {self.learning_rate:g} and {self.seed}"
+            )
         for model in self.models:
             self._check(self.recipe(model))
 
@@ -123,7 +124,9 @@ class GradientsConfig:
         assert count is not None
         steps = _order(recipe, count).steps * recipe.training.epochs
         if self.steps[-1] > steps:
-            raise InputError(f"steps {self.steps} cannot be: recipe {recipe.name} ends after {steps}")
+            raise InputError(
+                f"steps must be at most {steps}, where recipe {recipe.name} ends, got {self.steps}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,26 @@ CLASSIFIER = "classifier"
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReuseConfig:
+    """The heat map of feature reuse (paper, Fig. 5) of a trained DenseNet.
+
+    Raises:
+        InputError: the normalisation is unknown.
+    """
+
+    normalization: Normalization = "mean"
+    """What a value is; l1: sum by the source's maps; share: of the layer's sum; largest: by its largest."""
+    with_scale: bool = False
+    """Multiply weights by the scale of the batch normalisation before them."""
+
+    def __post_init__(self) -> None:
+        if self.normalization not in NORMALIZATIONS:
+            raise InputError(
+                f"normalization must be one of {', '.join(NORMALIZATIONS)}, got '{self.normalization}'"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class BlockReuse:
     """The heat map of one dense block.
 
@@ -102,23 +122,17 @@ class FeatureReuse:
         ]
 
 
-def feature_reuse(
-    model: Network, normalization: Normalization = "mean", *, with_scale: bool = False
-) -> FeatureReuse:
+def feature_reuse(model: Network, config: ReuseConfig = ReuseConfig()) -> FeatureReuse:
     """The heat maps of a trained DenseNet, in float64.
 
     Args:
         model: whose weights are read.
-        normalization: what a value is, see `NORMALIZATIONS`.
-        with_scale: multiply each weight by the scale (gamma) of the batch normalisation that its map passes
-            first. Maps of large gamma with small weights then count as much as the reverse.
+        config: what a value is. With the scale (gamma) of the batch normalisation that a map passes first,
+            maps of large gamma with small weights count as much as the reverse.
 
     Raises:
-        InputError: the network is no DenseNet, its classifier is not linear, a weight is not finite, or the
-            normalisation is unknown.
+        InputError: the network is no DenseNet, its classifier is not linear, or a weight is not finite.
     """
-    if normalization not in NORMALIZATIONS:
-        raise InputError(f"normalization '{normalization}' is unknown; known: {', '.join(NORMALIZATIONS)}")
     if not isinstance(model, DenseNet):
         raise InputError(
             f"the network is a {model.config.title}; feature reuse is of dense blocks, which DenseNets have"
@@ -127,10 +141,10 @@ def feature_reuse(
         raise InputError(
             f"the classifier is a {type(model.classifier).__name__}; feature reuse needs a linear layer"
         )
-    blocks = tuple(_block_reuse(model, block, normalization, with_scale) for block in model.config.blocks())
+    blocks = tuple(_block_reuse(model, block, config) for block in model.config.blocks())
     return FeatureReuse(
-        normalization=normalization,
-        with_scale=with_scale,
+        normalization=config.normalization,
+        with_scale=config.with_scale,
         through="1x1 of the bottleneck" if model.config.bottleneck else "3x3",
         blocks=blocks,
     )
@@ -170,13 +184,11 @@ def _mean(values: list[float | None] | list[float]) -> float | None:
 
 
 @torch.no_grad()
-def _block_reuse(
-    model: DenseNet, block: BlockChannels, normalization: Normalization, with_scale: bool
-) -> BlockReuse:
+def _block_reuse(model: DenseNet, block: BlockChannels, config: ReuseConfig) -> BlockReuse:
     maps = (block.in_channels, *[block.growth_rate] * block.layers)
     numbers = [str(number) for number in range(1, block.layers + 1)]
     columns = [
-        _normalized(_sums(weight * scale if with_scale else weight, maps), normalization)
+        _normalized(_sums(weight * scale if config.with_scale else weight, maps), config.normalization)
         for scale, weight in _readers(model, block)
     ]
     if not all(math.isfinite(value) for column in columns for value in column):
