@@ -56,27 +56,32 @@ def analyze(arguments: list[str]) -> None:
 def _reuse(arguments: list[str]) -> None:
     from densenets.analysis.reuse.compute import ReuseConfig, feature_reuse
     from densenets.analysis.reuse.figure import write_reuse
-    from densenets.analysis.tables import print_reuse
+    from densenets.analysis.reuse.table import print_reuse
     from densenets.checkpoint import read_checkpoint
 
     options = parse(CheckpointOptions[ReuseConfig], arguments, "analyze reuse", flat=True)
     reuse = feature_reuse(read_checkpoint(options.checkpoint).model, options.config)
     data = {"checkpoint": str(options.checkpoint), **reuse.to_dict()}
     write_reuse(reuse, f"feature reuse, {options.checkpoint}", options.out / "reuse")
-    _finish("reuse", options, data, reuse.rows(), print_reuse)
+    rows = [dataclasses.asdict(row) for row in reuse.rows()]
+    _finish("reuse", options, data, rows, lambda _: print_reuse(str(options.checkpoint), reuse))
 
 
 def _gradients(arguments: list[str]) -> None:
     from densenets.analysis.gradients.compute import GradientsConfig, gradient_flow, measurements
     from densenets.analysis.gradients.figure import write_gradients
-    from densenets.analysis.tables import print_gradients
+    from densenets.analysis.gradients.table import print_gradients
+    from densenets.machine import choose_device, keep_freed_memory
     from densenets.progress import announcements
 
     options = parse(AnalysisOptions[GradientsConfig], arguments, "analyze gradients", flat=True)
+    if choose_device(options.config.device).type == "cpu":
+        keep_freed_memory()
     with announcements(measurements(options.config)) as announce:
         flow = gradient_flow(options.config, announce)
     write_gradients(flow, options.out / "gradients")
-    _finish("gradients", options, flow.to_dict(), flow.rows(), print_gradients)
+    rows = [row.to_dict() for row in flow.rows()]
+    _finish("gradients", options, flow.to_dict(), rows, lambda _: print_gradients(flow))
 
 
 def _memory(arguments: list[str]) -> None:
@@ -139,7 +144,7 @@ def _saliency(arguments: list[str]) -> None:
     options = parse(SaliencyOptions, arguments, "analyze saliency")
     from densenets.analysis.saliency.compute import saliency
     from densenets.analysis.saliency.figure import write_saliency
-    from densenets.analysis.tables import print_saliency
+    from densenets.analysis.saliency.table import print_saliency
     from densenets.checkpoint import read_checkpoint
     from densenets.machine import choose_device
     from densenets.prediction import find_images
@@ -148,16 +153,18 @@ def _saliency(arguments: list[str]) -> None:
     if not options.images:
         raise InputError("name at least one picture, or a folder of pictures")
     paths, device = find_images(options.images), choose_device(options.device)
-    found = saliency(read_checkpoint(options.checkpoint), paths, class_name=options.class_name, device=device)
+    explained = saliency(
+        read_checkpoint(options.checkpoint), paths, class_name=options.class_name, device=device
+    )
     with announcements(len(paths)) as announce:
         images = []
         for path in paths:
             announce(path.name)
-            images.append(next(found))
+            images.append(next(explained))
     write_saliency(images, options.out / "saliency")
     data = {"checkpoint": str(options.checkpoint), "images": [image.to_dict() for image in images]}
-    rows = [row for image in images for row in image.rows()]
-    _finish("saliency", options, data, rows, print_saliency)
+    rows = [dataclasses.asdict(row) for image in images for row in image.rows()]
+    _finish("saliency", options, data, rows, lambda _: print_saliency(str(options.checkpoint), images))
 
 
 _ANALYSES: dict[str, Callable[[list[str]], None]] = {

@@ -53,3 +53,8 @@ def milliseconds(value: float | None) -> str:
 def shape_text(sizes: Sequence[int]) -> str:
     """Channels and sides as a text such as 3x32x32."""
     return "x".join(str(size) for size in sizes)
+
+
+def significant(value: float | None, digits: int) -> str:
+    """A number in so many significant digits; - for None."""
+    return "-" if value is None else f"{value:.{digits}g}"

@@ -13,10 +13,10 @@ from matplotlib import colormaps
 from PIL import Image
 
 from densenets.analysis.learning_curves import watched_value
-from densenets.analysis.reuse.compute import BlockReuse, FeatureReuse, reuse_summary
+from densenets.analysis.reuse.compute import BlockReuse, FeatureReuse
 from densenets.analysis.reuse.figure import layer_values
 from densenets.analysis.run_facts import RunFacts
-from densenets.figures.numbers import bytes_text, duration, images_text, milliseconds, short
+from densenets.figures.numbers import bytes_text, duration, images_text, milliseconds, short, significant
 from densenets.models.layer_table.rows import NetworkFacts
 from densenets.report.mistakes import Mistake
 from densenets.report.overview import Overview
@@ -210,12 +210,14 @@ def heat(reuse: FeatureReuse) -> Values:
         ],
         "summary": [
             {
-                "block": row["block"],
-                **{name: _number(row[name]) for name in ("input", "next", "earlier")},
+                "block": block.number,
+                "input": significant(means.input, 4),
+                "next": significant(means.next, 4),
+                "earlier": significant(means.earlier, 4),
                 "reader": block.targets[-1],
-                "thirds": [_number(third) for third in row["reader"]],
+                "thirds": [significant(mean, 4) for mean in means.reader],
             }
-            for block, row in zip(reuse.blocks, reuse_summary(reuse), strict=True)
+            for block, means in zip(reuse.blocks, reuse.summary(), strict=True)
         ],
     }
 
@@ -255,10 +257,6 @@ def _hex(colours: str, share: float) -> str:
 
 def _gradient(colours: str) -> str:
     return ",".join(_hex(colours, place / 8) for place in range(9))
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
 
 
 def stored_rows(facts: NetworkFacts) -> list[list[str]]:

@@ -180,7 +180,7 @@ def test_the_data_is_json() -> None:
     data = json.loads(json.dumps(reuse.to_dict()))
     assert data["normalization"] == "mean"
     assert data["blocks"][0]["values"][1][0] is None
-    assert reuse.rows()[0]["block"] == 1
+    assert reuse.rows()[0].block == 1
 
 
 def test_a_layer_of_zeros_is_no_division_by_zero(by_hand: DenseNet) -> None:

@@ -80,6 +80,46 @@ class BlockReuse:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Connection:
+    """The weight that one target gives to one source.
+
+    Attributes:
+        block: number of the dense block, from 1.
+        source: "input", or the number of the layer that is read.
+        source_maps: feature maps that the source gives.
+        target: number of the layer that reads, or "transition N" or "classifier".
+        value: as `FeatureReuse.meaning` says.
+    """
+
+    block: int
+    source: str
+    source_maps: int
+    target: str
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockMeans:
+    """Means over the values of a block's heat map; None where there is no such value.
+
+    Attributes:
+        block: its number, from 1.
+        input: of the block's input in its layers.
+        other: of the layers in the layers behind them.
+        next: of the layer directly before.
+        earlier: of the layers before that one.
+        reader: of the transition or classifier, by thirds of its sources from the first to the last.
+    """
+
+    block: int
+    input: float | None
+    other: float | None
+    next: float | None
+    earlier: float | None
+    reader: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeatureReuse:
     """The heat maps of all blocks.
 
@@ -103,18 +143,17 @@ class FeatureReuse:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
-        return {**dataclasses.asdict(self), "meaning": self.meaning, "summary": reuse_summary(self)}
+        summary = [{**dataclasses.asdict(means), "reader": list(means.reader)} for means in self.summary()]
+        return {**dataclasses.asdict(self), "meaning": self.meaning, "summary": summary}
 
-    def rows(self) -> list[dict[str, Any]]:
-        """A row a connection, for a table."""
+    def summary(self) -> tuple[BlockMeans, ...]:
+        """What the paper says of its figure, in numbers, block by block."""
+        return tuple(_block_means(block) for block in self.blocks)
+
+    def rows(self) -> list[Connection]:
+        """All connections, block by block and source by source."""
         return [
-            {
-                "block": block.number,
-                "source": source,
-                "source_maps": maps,
-                "target": target,
-                "value": value,
-            }
+            Connection(block=block.number, source=source, source_maps=maps, target=target, value=value)
             for block in self.blocks
             for source, maps, values in zip(block.sources, block.source_maps, block.values, strict=True)
             for target, value in zip(block.targets, values, strict=True)
@@ -150,32 +189,20 @@ def feature_reuse(model: Network, config: ReuseConfig = ReuseConfig()) -> Featur
     )
 
 
-def reuse_summary(reuse: FeatureReuse) -> list[dict[str, Any]]:
-    """What the paper says of its figure, in numbers: of each block, means over values.
-
-    Returns:
-        block; input: of the block's input in its layers, and other: of the layers in the layers behind them;
-        next: of the layer directly before, and earlier: of the layers before that one; reader: of the
-        transition or classifier, by thirds of its sources from the first to the last. None where there is no
-        such value.
-    """
-    return [_block_summary(block) for block in reuse.blocks]
-
-
-def _block_summary(block: BlockReuse) -> dict[str, Any]:
+def _block_means(block: BlockReuse) -> BlockMeans:
     layers = len(block.targets) - 1
     within = [(s, t, block.values[s][t]) for t in range(layers) for s in range(t + 1)]
     reader = block.of_target(layers)
     thirds = [reader[len(reader) * i // 3 : len(reader) * (i + 1) // 3] for i in range(3)]
-    return {
-        "block": block.number,
-        "input": _mean([value for s, _, value in within if s == 0]),
-        "other": _mean([value for s, _, value in within if s > 0]),
+    return BlockMeans(
+        block=block.number,
+        input=_mean([value for s, _, value in within if s == 0]),
+        other=_mean([value for s, _, value in within if s > 0]),
         # Source s > 0 is the layer of target s - 1: the one directly before target s.
-        "next": _mean([value for s, t, value in within if s == t > 0]),
-        "earlier": _mean([value for s, t, value in within if 0 < s < t]),
-        "reader": [_mean(third) for third in thirds],
-    }
+        next=_mean([value for s, t, value in within if s == t > 0]),
+        earlier=_mean([value for s, t, value in within if 0 < s < t]),
+        reader=tuple(_mean(third) for third in thirds),
+    )
 
 
 def _mean(values: list[float | None] | list[float]) -> float | None:
@@ -208,10 +235,11 @@ def _block_reuse(model: DenseNet, block: BlockChannels, config: ReuseConfig) -> 
 
 
 def _readers(model: DenseNet, block: BlockChannels) -> list[tuple[Tensor, Tensor]]:
-    """Of every layer of a block and of what reads all of it: scales of the maps, and weights behind them.
+    """Scales and weights of every layer of a block, and of the transition or classifier behind it.
 
     Returns:
-        scales, read; weights, made x kernel pixels x read.
+        for each, the scales (gamma) of the batch normalisation, in_channels; and the weights of the layer
+        behind it, out_channels x kernel pixels x in_channels.
     """
     features = model.features
     readers: list[tuple[nn.Module, Tensor]] = []
@@ -234,7 +262,13 @@ def _readers(model: DenseNet, block: BlockChannels) -> list[tuple[Tensor, Tensor
 
 @dataclass(frozen=True)
 class _Sums:
-    """Of each source of a target: absolute weights, how many there are, and of how many maps."""
+    """Sums over the weights that a target gives to each of its sources.
+
+    Attributes:
+        absolute: sums of absolute weights.
+        weights: numbers of weights.
+        maps: numbers of feature maps.
+    """
 
     absolute: list[float]
     weights: list[int]
@@ -242,12 +276,12 @@ class _Sums:
 
 
 def _sums(weight: Tensor, maps: tuple[int, ...]) -> _Sums:
-    read = weight.shape[-1]
+    in_channels = weight.shape[-1]
     sources: list[int] = []
-    while sum(sources) < read:
+    while sum(sources) < in_channels:
         sources.append(maps[len(sources)])
-    by_map = weight.abs().reshape(-1, read).sum(dim=0)
-    per_map = weight.numel() // read
+    by_map = weight.abs().reshape(-1, in_channels).sum(dim=0)
+    per_map = weight.numel() // in_channels
     return _Sums(
         absolute=[float(part.sum()) for part in by_map.split(sources)],
         weights=[per_map * count for count in sources],
