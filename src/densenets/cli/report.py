@@ -7,7 +7,7 @@ from pathlib import Path
 
 from densenets.cli.arguments import parse
 from densenets.report.overview import OverviewConfig, make_overview
-from densenets.report.write import write_page
+from densenets.report.page import write_page
 
 
 @dataclass(frozen=True, kw_only=True)

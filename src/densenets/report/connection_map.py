@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from densenets.analysis.reuse.compute import BlockReuse, FeatureReuse
-from densenets.figures.numbers import bytes_text, short
+from densenets.figures.numbers import bytes_text, shape_text, short
 from densenets.models.layer_table.rows import LayerFacts, NetworkFacts
 
 _WIDEST_STEP, _NARROWEST_STEP = 56, 30  # pixels from node to node; a finger needs some
@@ -23,7 +23,7 @@ _FAINTEST = 0.12  # opacity of a connection without weight
 
 @dataclass(frozen=True)
 class Node:
-    """What can be pointed at.
+    """A button of the map: the input of a block, a layer, or the transition or classifier behind it.
 
     Attributes:
         key: in the page, and in its data.
@@ -122,8 +122,8 @@ def _block_map(facts: NetworkFacts, block: BlockReuse) -> BlockMap:
     )
     height = min(_HIGHEST, 26 + step * count / 4)
     first = rows[_layer_name(block, 0)]
-    sides = "x".join(str(side) for side in first.size)
-    made = block.source_maps[0] + sum(block.source_maps[1:])
+    sides = shape_text(first.size)
+    out_channels = sum(block.source_maps)
     arcs = [
         _arc(block, source, target, step, height, count)
         for target in range(len(block.targets))
@@ -133,7 +133,7 @@ def _block_map(facts: NetworkFacts, block: BlockReuse) -> BlockMap:
         number=block.number,
         caption=(
             f"{len(block.targets) - 1} layers on maps of {sides}; {block.source_maps[0]} channels in, "
-            f"{block.source_maps[1]} added a layer, {made} handed on"
+            f"{block.source_maps[1]} added a layer, {out_channels} handed on"
         ),
         nodes=nodes,
         arcs=tuple(sorted(arcs, key=lambda arc: arc.source - arc.target)),
@@ -174,13 +174,13 @@ def _source_label(source: str) -> str:
 
 
 def _input_data(rows: Mapping[str, LayerFacts], block: BlockReuse) -> dict[str, Any]:
-    giver = rows["stem" if block.number == 1 else f"transition{block.number - 1}"]
+    source = rows["stem" if block.number == 1 else f"transition{block.number - 1}"]
     return {
         "title": f"input of dense block {block.number}",
         "facts": [
-            ["comes from", giver.name],
+            ["comes from", source.name],
             ["channels", f"{block.source_maps[0]:,}"],
-            ["maps", "x".join(str(side) for side in giver.size)],
+            ["maps", shape_text(source.size)],
             ["read by", f"all {len(block.targets) - 1} layers and {block.targets[-1]}"],
         ],
         "sources": [],
@@ -200,7 +200,7 @@ def _facts(layer: LayerFacts, has_stored: bool, sources: int, target: str) -> li
     if is_layer:
         facts.append(["behind it", f"{layer.hands_on:,} channels"])
     facts += [
-        ["maps", "x".join(str(side) for side in layer.size)],
+        ["maps", shape_text(layer.size)],
         ["parameters", f"{layer.parameters:,}"],
         ["multiply-adds", f"{layer.multiply_adds:,} ({short(layer.multiply_adds)})"],
     ]
