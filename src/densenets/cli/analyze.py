@@ -1,6 +1,6 @@
 """`densenets analyze ANALYSIS ...`: one short function an analysis; heavy imports inside it.
 
-Each makes plain data, writes it to the folder of --out, draws it, and prints a table or JSON.
+Each writes its data and its figure to the folder of --out, and prints a table or JSON.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def analyze(arguments: list[str]) -> None:
     """Run one analysis.
 
     Raises:
-        InputError: no analysis has the name, or what it is asked cannot be.
+        InputError: no analysis has the name, or an option is wrong.
     """
     name, *rest = arguments or ["--help"]
     if name in ("-h", "--help"):

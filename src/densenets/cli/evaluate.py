@@ -61,7 +61,7 @@ def evaluate(arguments: list[str]) -> None:
 
 
 def print_evaluation(facts: dict[str, Any]) -> None:
-    """Print what an evaluation found."""
+    """Print the error rates of every class and of all images."""
     out = console()
     table = Table(box=None)
     table.add_column("class")

@@ -26,7 +26,7 @@ Format = Literal["csv", "json"]
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Which pictures are classified, and how that is told."""
+    """Which pictures are classified, and how the result is written."""
 
     run: Path
     """A run's folder or a checkpoint file."""

@@ -1,4 +1,4 @@
-"""What the page says, section by section: an overview in, texts and numbers for the template out."""
+"""Texts and numbers of the page's sections, from an overview."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class MeasuredSteps:
 
 
 def headline(overview: Overview) -> list[tuple[str, str]]:
-    """The figures that come first."""
+    """Labels and values of the numbers at the head of the page."""
     facts, found = overview.facts, overview.evaluation
     shown = []
     if found:
@@ -102,7 +102,7 @@ def result_sentence(overview: Overview) -> str:
 
 
 def epochs(run: RunFacts) -> list[dict[str, Any]]:
-    """The epochs of a run with what was watched, whichever images that were."""
+    """Lines of metrics.jsonl of a run's epochs, with error and loss on its validation or test images."""
     return [
         {
             **line,
@@ -173,7 +173,7 @@ def layer_table(facts: NetworkFacts) -> tuple[list[str], list[list[str]]]:
 
 
 def stored_rows(facts: NetworkFacts) -> list[list[str]]:
-    """What each execution keeps of an image."""
+    """Execution, activations stored for one image, and what they are, as shown."""
     return [[name, bytes_text(facts.total(quantity)), kept] for quantity, name, kept in _EXECUTIONS]
 
 

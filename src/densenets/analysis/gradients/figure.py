@@ -28,7 +28,7 @@ _HIGHEST_LOSS = 1.25  # by that of guessing: what is above it leaves the panel
 
 
 class _Line(NamedTuple):
-    """What a network is drawn in."""
+    """Style of the line of a network."""
 
     colour: str
     marker: str

@@ -64,7 +64,7 @@ class BlockReuse:
         number: of the block, from 1.
         sources: what its layers read: "input", then the layers by number, "1" ... "L".
         source_maps: feature maps that each source gives.
-        targets: who reads: the layers, "1" ... "L", then "transition N" or "classifier".
+        targets: what reads them: the layers, "1" ... "L", then "transition N" or "classifier".
         values: values[s][t] of source s in target t; None where the source comes after the target.
     """
 
@@ -75,7 +75,7 @@ class BlockReuse:
     values: tuple[tuple[float | None, ...], ...]
 
     def of_target(self, target: int) -> list[float]:
-        """What a target gives to each of its sources, in order."""
+        """The values of a target, one a source, in order."""
         return [value for row in self.values if (value := row[target]) is not None]
 
 

@@ -1,4 +1,4 @@
-"""Saliency as a figure: what the network saw, and over it where each dense block finds the class."""
+"""Saliency as a figure: the crop of a picture, and over it the Grad-CAM map of each dense block."""
 
 from __future__ import annotations
 
