@@ -171,7 +171,7 @@ def test_nothing_to_look_at_is_one_line(capsys: pytest.CaptureFixture[str], run:
     assert "name at least one network" in fails(capsys, "analyze", "cost")
     assert "name at least one run's folder" in fails(capsys, "analyze", "efficiency")
     assert "name at least one picture" in fails(capsys, "analyze", "saliency", run)
-    assert "models '' cannot be: at least one" in fails(capsys, "analyze", "gradients")
+    assert "models must be at least one name, each once, got ''" in fails(capsys, "analyze", "gradients")
     assert "Missing from densenets analyze memory" in fails(capsys, "analyze", "memory")
 
 
@@ -201,7 +201,7 @@ def test_a_report_of_another_family_and_of_nothing(
     assert "A ResNet has no dense blocks" in page
     assert "does not say what it was trained on" in page
     assert "there is no run or checkpoint" in fails(capsys, "report", tmp_path / "nothing")
-    assert "mistakes -1 cannot be" in fails(capsys, "report", resnet, "--mistakes", "-1")
+    assert "mistakes must be at least 0, got -1" in fails(capsys, "report", resnet, "--mistakes", "-1")
 
 
 def test_foreign_weights_become_a_checkpoint(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

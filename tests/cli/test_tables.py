@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from densenets.cli.catalog import model_rows, recipe_rows
-from densenets.cli.tables import print_evaluation, print_models, print_recipes, print_summary
+from densenets.cli.catalog import model_rows, print_models, print_recipes, recipe_rows
+from densenets.cli.evaluate import print_evaluation
+from densenets.cli.summary import print_summary
 from densenets.models.layer_table.densenet_rows import block_facts
 from densenets.models.layer_table.table import network_facts
 from densenets.models.registry import ZOO, named_config

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 import pytest
 from matplotlib.figure import Figure
 
+from densenets.analysis.confusion_figure import write_confusion
 from densenets.figures.fonts import fonts_for, literal, shortened
-from densenets.figures.plots import write_confusion
 
 # The suite takes warnings for errors, so of those a missing glyph or a layout without room would be one.
 NAMES = (

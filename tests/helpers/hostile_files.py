@@ -38,7 +38,7 @@ from densenets.models.baselines.resnet_config import ResNetConfig
 from densenets.models.create import build_network
 from densenets.models.network_config import NetworkConfig
 from densenets.report.overview import OverviewConfig, make_overview
-from densenets.report.write import write_page
+from densenets.report.page import write_page
 from densenets.training.recipe import Recipe, changed, recipe_from_dict
 from densenets.training.recipe_cost import recipe_cost
 from densenets.training.recipes import named_recipe

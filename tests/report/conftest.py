@@ -13,7 +13,7 @@ from training_runs import small_recipe
 
 from densenets.evaluation import EvaluationOptions
 from densenets.report.overview import Overview, OverviewConfig, make_overview
-from densenets.report.write import write_page
+from densenets.report.page import write_page
 from densenets.training.loop import train
 from densenets.training.recipe import changed
 

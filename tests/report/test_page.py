@@ -22,10 +22,11 @@ from densenets.evaluation import EvaluationOptions
 from densenets.models.create import build_network, create_model
 from densenets.models.registry import named_config
 from densenets.report import content
-from densenets.report.connections import block_maps, node_data
+from densenets.report.confusion import ConfusionPair, confusion_pairs, confusion_rows
+from densenets.report.connection_map import block_maps, node_data
 from densenets.report.mistakes import Mistake
 from densenets.report.overview import Overview, OverviewConfig, make_overview
-from densenets.report.write import page_text, write_page
+from densenets.report.page import page_text, write_page
 
 SMALL = Preprocessing(channels=3, image_size=32, resize=32, mean=(0.5,) * 3, std=(0.2,) * 3)
 
@@ -99,25 +100,25 @@ def test_pictures_are_in_the_page_as_they_are(digits_overview: Overview) -> None
     mistake = Mistake(
         name="x", true="a", true_probability=1e-9, predicted="b", predicted_probability=0.75, pixels=pixels
     )
-    (shown,) = content.mistakes([mistake])
-    assert (shown["width"], shown["height"]) == (6, 8)
-    assert (shown["true_share"], shown["predicted_share"]) == ("below 0.1%", "75.0%")
-    kind, data = shown["image"].split(",", 1)
+    (shown,) = content.shown_mistakes([mistake])
+    assert (shown.width, shown.height) == (6, 8)
+    assert (shown.true_share, shown.predicted_share) == ("below 0.1%", "75.0%")
+    kind, data = shown.image.split(",", 1)
     assert kind == "data:image/png;base64"
     decoded = np.array(Image.open(io.BytesIO(base64.b64decode(data))))
     assert np.array_equal(decoded, pixels.permute(1, 2, 0).numpy())
     large = dataclasses.replace(mistake, pixels=torch.zeros(1, 224, 224, dtype=torch.uint8))
-    assert content.mistakes([large])[0]["image"].startswith("data:image/jpeg")
-    assert len(content.mistakes(digits_overview.mistakes)) == 5
+    assert content.shown_mistakes([large])[0].image.startswith("data:image/jpeg")
+    assert len(content.shown_mistakes(digits_overview.mistakes)) == 5
 
 
 def test_the_confusion_table_is_the_evaluations(digits_overview: Overview) -> None:
     found = digits_overview.evaluation
     assert found is not None
-    rows = content.confusion_cells(digits_overview)
-    assert [[cell["count"] for cell in row["cells"]] for row in rows] == found["confusion"]
+    rows = confusion_rows(digits_overview)
+    assert [[cell.count for cell in row.cells] for row in rows] == found["confusion"]
     for row, per_class in zip(rows, found["per_class"], strict=True):
-        assert row["error"] == f"{per_class['top1_error']:.1f}"
+        assert row.error == f"{per_class['top1_error']:.1f}"
 
 
 @pytest.mark.parametrize("count", [5, 40])
@@ -151,10 +152,10 @@ def test_many_classes_are_an_image_and_their_worst_pairs(checkpoint: Path) -> No
     evaluation = {"top1_error": 2.0, "top5_error": 0.0, "loss": 0.1, "images": 367, "confusion": confusion}
     classes = tuple(f"class {number}" for number in range(count))
     many = dataclasses.replace(overview, classes=classes, evaluation=evaluation)
-    assert content.confusion_cells(many) == []
-    assert content.confusion_pairs(many) == [
-        {"true": "class 3", "predicted": "class 7", "count": 6, "share": "40%"},
-        {"true": "class 5", "predicted": "class 2", "count": 1, "share": "10%"},
+    assert confusion_rows(many) == []
+    assert confusion_pairs(many) == [
+        ConfusionPair(true="class 3", predicted="class 7", count=6, share="40%"),
+        ConfusionPair(true="class 5", predicted="class 2", count=1, share="10%"),
     ]
     assert "Most frequent confusions" in page_text(many)
 
@@ -206,9 +207,9 @@ def test_another_family_has_a_page_without_the_map(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_is_said_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="mistakes -1 cannot be"):
+    with pytest.raises(InputError, match="mistakes must be at least 0, got -1"):
         overview_of(tmp_path, mistakes=-1)
-    with pytest.raises(InputError, match="batch_size 0 cannot be"):
+    with pytest.raises(InputError, match="batch_size must be at least 1, got 0"):
         overview_of(tmp_path, evaluation=EvaluationOptions(batch_size=0))
     with pytest.raises(InputError, match="there is no run or checkpoint"):
         overview_of(tmp_path / "nothing")

@@ -11,7 +11,7 @@ import pytest
 
 from densenets.models.layer_table.rows import LayerFacts
 from densenets.report.overview import Overview
-from densenets.report.write import write_page
+from densenets.report.page import write_page
 
 DESKTOP = {"viewport": {"width": 1200, "height": 900}}
 PHONE = {

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from digits_runs import digits_run
 
-from densenets.cli import main as cli
 from densenets.cli.arguments import parse
+from densenets.cli.train import TrainOptions, recipe_fields
 from densenets.models.registry import named_config
 from densenets.reproduce.options import TARGETS, DataPlace, ReproduceOptions
 from densenets.reproduce.plan import PlannedRun, cost_of, flags, planned_runs, steps_of
@@ -25,9 +25,9 @@ def parsed(run: PlannedRun) -> tuple[Recipe, Path, bool]:
     _, _, _, verb, base, *arguments = run.command()
     assert verb == "train"
     recipe = named_recipe(base)
-    default = cli._TrainOptions(**cli._fields(recipe), out=Path("runs"))
-    options = parse(cli._TrainOptions, arguments, "train", default)
-    return Recipe(**cli._fields(options)), options.out, options.resume
+    default = TrainOptions(**recipe_fields(recipe), out=Path("runs"))
+    options = parse(TrainOptions, arguments, "train", default)
+    return Recipe(**recipe_fields(options)), options.out, options.resume
 
 
 @pytest.mark.parametrize(("target", "scale"), list(itertools.product(TARGETS, ("cpu", "gpu", "paper"))))

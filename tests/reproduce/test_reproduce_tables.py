@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from densenets.analysis.efficiency.figure import write_comparison
-from densenets.figures.text import duration
+from densenets.figures.numbers import duration
 from densenets.reproduce.tables import print_plan, print_results, write_markdown
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
+Config = TypeVar("Config")
 DenseExecution = Literal["reference", "recompute", "fused", "fused-lean"]
 
 
@@ -20,39 +21,18 @@ class OutputOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReuseOptions(OutputOptions):
-    """The heat map of feature reuse (paper, Fig. 5) of a trained DenseNet."""
+class AnalysisOptions(OutputOptions, Generic[Config]):
+    """What is analysed, and where the data and the figure go."""
 
-    checkpoint: Path
-    """A run's folder or a checkpoint file."""
-    normalization: Literal["mean", "l1", "share", "largest"] = "mean"
-    """What a value is; l1: sum by the source's maps; share: of the layer's sum; largest: by its largest."""
-    with_scale: bool = False
-    """Multiply weights by the scale of the batch normalisation before them."""
+    config: Config
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientsOptions(OutputOptions):
-    """Signal and gradient of every layer by depth, at initialisation and after some steps of training."""
+class CheckpointOptions(AnalysisOptions[Config], Generic[Config]):
+    """Which trained network is analysed, how, and where the data and the figure go."""
 
-    models: tuple[str, ...]
-    """Names of the zoo, such as densenet-40-12 resnet38 plain-38 highway-38-8."""
-    data: str = "digits"
-    """Images to train on: digits, fashion-mnist, cifar10, cifar100 or svhn."""
-    root: Path = Path("data")
-    """Where they lie."""
-    settings: tuple[Literal["xavier", "he", "paper"], ...] = ("xavier", "paper")
-    """paper: as the networks' papers build them; xavier, he: without batch normalisation, such weights."""
-    steps: tuple[int, ...] = (0, 20, 100)
-    """Of training, after which is measured; 0 is the initialisation."""
-    batch_size: int = 64
-    """Images of a training step, and images that are measured with."""
-    learning_rate: float = 0.01
-    """The highest of the schedule, alike for all networks; 0 for the recipe's own."""
-    seed: int = 0
-    """Of initial weights, order of images and augmentation."""
-    device: str = "auto"
-    """auto, cpu, cuda, ..."""
+    checkpoint: Path
+    """A run's folder or a checkpoint file."""
 
 
 @dataclass(frozen=True, kw_only=True)

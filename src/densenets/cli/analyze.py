@@ -1,6 +1,6 @@
 """`densenets analyze ANALYSIS ...`: one short function an analysis; heavy imports inside it.
 
-Each makes plain data, writes it to the folder of --out, draws it, and prints a table or JSON.
+Each writes its data and its figure to the folder of --out, and prints a table or JSON.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from densenets.cli.analysis_options import (
+    AnalysisOptions,
+    CheckpointOptions,
     CostOptions,
     EfficiencyOptions,
-    GradientsOptions,
     MemoryOptions,
     OutputOptions,
-    ReuseOptions,
     SaliencyOptions,
     StepOptions,
 )
@@ -42,7 +42,7 @@ def analyze(arguments: list[str]) -> None:
     """Run one analysis.
 
     Raises:
-        InputError: no analysis has the name, or what it is asked cannot be.
+        InputError: no analysis has the name, or an option is wrong.
     """
     name, *rest = arguments or ["--help"]
     if name in ("-h", "--help"):
@@ -54,41 +54,34 @@ def analyze(arguments: list[str]) -> None:
 
 
 def _reuse(arguments: list[str]) -> None:
-    options = parse(ReuseOptions, arguments, "analyze reuse")
-    from densenets.analysis.reuse.compute import feature_reuse
+    from densenets.analysis.reuse.compute import ReuseConfig, feature_reuse
     from densenets.analysis.reuse.figure import write_reuse
-    from densenets.analysis.tables import print_reuse
+    from densenets.analysis.reuse.table import print_reuse
     from densenets.checkpoint import read_checkpoint
 
-    model = read_checkpoint(options.checkpoint).model
-    reuse = feature_reuse(model, options.normalization, with_scale=options.with_scale)
+    options = parse(CheckpointOptions[ReuseConfig], arguments, "analyze reuse", flat=True)
+    reuse = feature_reuse(read_checkpoint(options.checkpoint).model, options.config)
     data = {"checkpoint": str(options.checkpoint), **reuse.to_dict()}
     write_reuse(reuse, f"feature reuse, {options.checkpoint}", options.out / "reuse")
-    _finish("reuse", options, data, reuse.rows(), print_reuse)
+    rows = [dataclasses.asdict(row) for row in reuse.rows()]
+    _finish("reuse", options, data, rows, lambda _: print_reuse(str(options.checkpoint), reuse))
 
 
 def _gradients(arguments: list[str]) -> None:
-    options = parse(GradientsOptions, arguments, "analyze gradients")
     from densenets.analysis.gradients.compute import GradientsConfig, gradient_flow, measurements
     from densenets.analysis.gradients.figure import write_gradients
-    from densenets.analysis.tables import print_gradients
+    from densenets.analysis.gradients.table import print_gradients
+    from densenets.machine import choose_device, keep_freed_memory
     from densenets.progress import announcements
 
-    config = GradientsConfig(
-        models=options.models,
-        data=options.data,
-        root=options.root,
-        settings=options.settings,
-        steps=options.steps,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        seed=options.seed,
-        device=options.device,
-    )
-    with announcements(measurements(config)) as announce:
-        flow = gradient_flow(config, announce)
+    options = parse(AnalysisOptions[GradientsConfig], arguments, "analyze gradients", flat=True)
+    if choose_device(options.config.device).type == "cpu":
+        keep_freed_memory()
+    with announcements(measurements(options.config)) as announce:
+        flow = gradient_flow(options.config, announce)
     write_gradients(flow, options.out / "gradients")
-    _finish("gradients", options, flow.to_dict(), flow.rows(), print_gradients)
+    rows = [row.to_dict() for row in flow.rows()]
+    _finish("gradients", options, flow.to_dict(), rows, lambda _: print_gradients(flow))
 
 
 def _memory(arguments: list[str]) -> None:
@@ -151,7 +144,7 @@ def _saliency(arguments: list[str]) -> None:
     options = parse(SaliencyOptions, arguments, "analyze saliency")
     from densenets.analysis.saliency.compute import saliency
     from densenets.analysis.saliency.figure import write_saliency
-    from densenets.analysis.tables import print_saliency
+    from densenets.analysis.saliency.table import print_saliency
     from densenets.checkpoint import read_checkpoint
     from densenets.machine import choose_device
     from densenets.prediction import find_images
@@ -160,16 +153,18 @@ def _saliency(arguments: list[str]) -> None:
     if not options.images:
         raise InputError("name at least one picture, or a folder of pictures")
     paths, device = find_images(options.images), choose_device(options.device)
-    found = saliency(read_checkpoint(options.checkpoint), paths, class_name=options.class_name, device=device)
+    explained = saliency(
+        read_checkpoint(options.checkpoint), paths, class_name=options.class_name, device=device
+    )
     with announcements(len(paths)) as announce:
         images = []
         for path in paths:
             announce(path.name)
-            images.append(next(found))
+            images.append(next(explained))
     write_saliency(images, options.out / "saliency")
     data = {"checkpoint": str(options.checkpoint), "images": [image.to_dict() for image in images]}
-    rows = [row for image in images for row in image.rows()]
-    _finish("saliency", options, data, rows, print_saliency)
+    rows = [dataclasses.asdict(row) for image in images for row in image.rows()]
+    _finish("saliency", options, data, rows, lambda _: print_saliency(str(options.checkpoint), images))
 
 
 _ANALYSES: dict[str, Callable[[list[str]], None]] = {

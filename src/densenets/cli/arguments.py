@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from densenets.errors import InputError
+
+if TYPE_CHECKING:
+    from densenets.models.network_config import NetworkConfig
 
 Options = TypeVar("Options")
 
@@ -15,8 +18,22 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB|KB|MB|GB|B)", re.IGNORECASE)
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
-def parse(kind: type[Options], arguments: list[str], verb: str, default: Options | None = None) -> Options:
+def parse(
+    kind: type[Options],
+    arguments: list[str],
+    verb: str,
+    default: Options | None = None,
+    *,
+    flat: bool = False,
+) -> Options:
     """Read a verb's options; fields of `kind` without a default are positional.
+
+    Args:
+        kind: dataclass of the options.
+        arguments: behind the verb.
+        verb: as help and errors name it.
+        default: an instance whose values are the defaults; None for those of `kind`.
+        flat: options of nested dataclasses have no prefix, unlike those of `train`.
 
     Raises:
         InputError: the arguments are not the verb's, in one line.
@@ -32,7 +49,7 @@ def parse(kind: type[Options], arguments: list[str], verb: str, default: Options
                 args=arguments,
                 prog=f"densenets {verb}",
                 default=default,
-                config=(tyro.conf.PositionalRequiredArgs,),
+                config=(tyro.conf.PositionalRequiredArgs, *((tyro.conf.OmitArgPrefixes,) if flat else ())),
             )
             return cast(Options, options)
     except SystemExit as end:
@@ -61,7 +78,7 @@ def _one_line(box: str) -> str:
         if text.startswith("--") and section[0].startswith("Perhaps")
     ]
     # Where a dataclass refused its values, our own line says all.
-    message = re.sub(r"^Error parsing \S+: (?=.* (cannot be|unknown|did you mean|need))", "", message)
+    message = re.sub(r"^Error parsing \S+: (?=.* (cannot be|must be|unknown|did you mean|need))", "", message)
     return message + (f"; did you mean {' or '.join(proposed[:3])}?" if proposed else "")
 
 
@@ -75,6 +92,11 @@ def read_shape(text: str) -> list[int]:
     if not all(size.isdecimal() and int(size) for size in sizes) or not 2 <= len(sizes) <= 4:
         raise InputError(f"--input {text} is no shape; channels and sides are needed, such as 3x32x32")
     return [int(size) for size in sizes]
+
+
+def default_shape(config: NetworkConfig) -> list[int]:
+    """Channels and sides of the images that a network is made for."""
+    return [config.in_channels] + [config.default_size] * config.spatial_dims
 
 
 def read_bytes(text: str) -> int:

@@ -1,14 +1,41 @@
-"""The lists of what there is, networks and recipes, as plain data. Needs no PyTorch."""
+"""`densenets models` and `densenets recipes`: the lists of what there is. Needs no PyTorch."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from rich.table import Table
+
+from densenets.cli.arguments import parse
+from densenets.figures.numbers import shape_text, short
+from densenets.files import json_text
 from densenets.models.layer_table.table import network_facts
-from densenets.models.registry import ZOO
+from densenets.models.registry import NAME_FORMS, ZOO
+from densenets.terminal import console
 from densenets.training.recipe import Recipe
 from densenets.training.recipe_cost import recipe_cost
 from densenets.training.recipes import named_recipe, recipe_names
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """How a list is printed."""
+
+    json: bool = False
+    """Print JSON."""
+
+
+def models(arguments: list[str]) -> None:
+    """Print the networks that have a name."""
+    options = parse(ListOptions, arguments, "models")
+    print(json_text(model_rows())) if options.json else print_models(model_rows())
+
+
+def recipes(arguments: list[str]) -> None:
+    """Print the recipes with what they cost."""
+    options = parse(ListOptions, arguments, "recipes")
+    print(json_text(recipe_rows())) if options.json else print_recipes(recipe_rows())
 
 
 def model_rows() -> list[dict[str, Any]]:
@@ -67,3 +94,82 @@ def _published_error(recipe: Recipe) -> float | None:
         return None
     augmented = recipe.data.name.startswith("cifar") and "crop" in recipe.data.augmentation
     return entry.published.top1.get(recipe.data.name + ("+" if augmented else ""))
+
+
+def print_models(rows: list[dict[str, Any]]) -> None:
+    """Print the networks that have a name."""
+    table = Table(box=None)
+    left = ("model", "input")
+    for column in (
+        "model",
+        "L",
+        "k",
+        "input",
+        "parameters",
+        "printed",
+        "multiply-adds",
+        "published top-1 error (%)",
+    ):
+        table.add_column(column, justify="left" if column in left else "right")
+    for row in rows:
+        errors = ", ".join(f"{data} {error:g}" for data, error in row["published_errors"].items())
+        table.add_row(
+            row["name"],
+            f"{row['depth']}",
+            f"{row['growth_rate'] or ''}",
+            shape_text(row["input"]),
+            f"{row['parameters']:,}",
+            _printed(row),
+            short(row["multiply_adds"]),
+            errors or "-",
+        )
+    out = console()
+    out.print(table)
+    out.print(
+        f"and any of {', '.join(NAME_FORMS)}; + is with standard augmentation; L is the longest path (a Wide "
+        "ResNet's name counts two more); printed: parameters as the paper prints them, ! where its own rules "
+        "give others",
+        style="dim",
+        markup=False,
+    )
+
+
+def _printed(row: dict[str, Any]) -> str:
+    millions = row["printed_parameters"]
+    if millions is None:
+        return ""
+    return f"{millions:g}M" + ("" if abs(row["parameters"] / (1e6 * millions) - 1) < 0.05 else " !")
+
+
+def print_recipes(rows: list[dict[str, Any]]) -> None:
+    """Print the recipes with what they cost."""
+    table = Table(box=None)
+    for column in (
+        "recipe",
+        "epochs",
+        "batch",
+        "parameters",
+        "multiply-adds",
+        "training",
+        "published error (%)",
+    ):
+        table.add_column(column, justify="left" if column == "recipe" else "right")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            f"{row['epochs']}",
+            f"{row['batch_size']}",
+            f"{row['parameters']:,}" if row["parameters"] else "-",
+            short(row["multiply_adds"]),
+            short(row["training_multiply_adds"]),
+            "-" if row["published_error"] is None else f"{row['published_error']:g}",
+        )
+    out = console()
+    out.print(table)
+    out.print(
+        "multiply-adds of one image's forward pass, and of the whole training (3 forward passes an image "
+        "and epoch); the published error is the authors', not measured here. A recipe is DATA-NETWORK or, "
+        "for the peers' own training, DATA-own-NETWORK; DATA is cifar10, cifar100, cifar10-plain, "
+        "cifar100-plain (without augmentation), svhn, fashion-mnist or imagenet",
+        style="dim",
+    )

@@ -1,38 +1,23 @@
-"""The command line: `densenets VERB ...`. One short function a verb; heavy imports inside it.
+"""The command line: `densenets VERB ...`. A verb has its module in this folder, imported when it is called.
 
 Wrong input ends with one line on standard error and exit code 2; a bug with its stack trace.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import importlib
 import io
 import logging
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from densenets import __version__
-from densenets.cli.analyze import analyze
-from densenets.cli.arguments import parse, read_shape
-from densenets.cli.options import (
-    ConvertOptions,
-    EvaluateOptions,
-    ListOptions,
-    PredictOptions,
-    ReportOptions,
-    SummaryOptions,
-)
+from densenets.cli.arguments import default_shape, parse, read_shape
 from densenets.errors import InputError, Interrupted, unknown_name
 from densenets.files import json_text, write_json
-from densenets.names import one_line, tell
-from densenets.training.recipe import Recipe
-
-if TYPE_CHECKING:
-    from densenets.models.network_config import NetworkConfig
+from densenets.names import one_line
 
 _HELP = """usage: densenets VERB [...]
 
@@ -51,11 +36,6 @@ Densely connected convolutional networks without their drawbacks.
   models              the networks that have a name
 
 densenets VERB --help shows a verb's options; densenets --version the version.
-"""
-
-_TRAIN_HELP = """usage: densenets train RECIPE [--field.sub VALUE ...] [--out FOLDER] [--resume]
-
-densenets recipes lists the recipes; densenets train RECIPE --help shows a recipe's fields.
 """
 
 
@@ -98,191 +78,12 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class _TrainOptions(Recipe):
-    out: Path
-    """The run's folder."""
-    resume: bool = False
-    """Go on with the run in that folder, if there is one."""
-
-
-def _train(arguments: list[str]) -> None:
-    name, *rest = arguments or ["--help"]
-    if name in ("-h", "--help"):
-        print(_TRAIN_HELP, end="")
-        return
-    from densenets.training.recipes import named_recipe
-
-    recipe = named_recipe(name)
-    default = _TrainOptions(**_fields(recipe), out=Path("runs") / recipe.name)
-    options = parse(_TrainOptions, rest, f"train {name}", default)
-    from densenets.training.loop import train
-
-    train(Recipe(**_fields(options)), options.out, resume=options.resume)
-    if os.environ.get("RANK", "0") == "0":
-        print(f"{options.out} holds evaluation.json, confusion.png, curves.png and checkpoints/")
-
-
-def _fields(recipe: Recipe) -> dict[str, Any]:
-    return {field.name: getattr(recipe, field.name) for field in dataclasses.fields(Recipe)}
-
-
-def _evaluate(arguments: list[str]) -> None:
-    options = parse(EvaluateOptions, arguments, "evaluate")
-    from densenets.checkpoint import read_checkpoint
-    from densenets.cli.tables import print_evaluation
-    from densenets.distributed import joined_ranks
-    from densenets.evaluation import EvaluationOptions, evaluate_on, images_of
-    from densenets.models.baselines.fractalnet import run_one_column
-    from densenets.report.evaluation import write_evaluation
-
-    checkpoint = read_checkpoint(options.run)
-    if options.column is not None:
-        run_one_column(checkpoint.model, options.column)
-    asked = EvaluationOptions(
-        data=options.data,
-        root=options.root,
-        crops=options.crops,
-        precision=options.precision,
-        batch_size=options.batch_size,
-        workers=options.workers,
-        skip_broken=options.skip_broken,
-    )
-    images = images_of(checkpoint, asked)
-    with joined_ranks(options.device) as ranks:
-        result = evaluate_on(checkpoint, images, asked, ranks)
-        is_first = ranks.is_first
-    facts = {
-        "checkpoint": str(options.run),
-        "data": options.data or checkpoint.details["data"]["name"],
-        "source": images.source,
-        "crops": options.crops,
-        **result.to_dict(checkpoint.classes),
-    }
-    if is_first and options.out:
-        write_evaluation(facts, checkpoint.classes, options.out)
-    if is_first:
-        print(json_text(facts)) if options.json else print_evaluation(facts)
-
-
-def _predict(arguments: list[str]) -> None:
-    options = parse(PredictOptions, arguments, "predict")
-    if options.top < 1 or options.batch_size < 1:
-        raise InputError("--top and --batch-size are at least 1")
-    from densenets.checkpoint import read_checkpoint
-    from densenets.cli.prediction_rows import write_predictions
-    from densenets.machine import choose_device
-    from densenets.prediction import find_images, predict
-
-    checkpoint = read_checkpoint(options.run)
-    paths = find_images(options.files)
-    predictions = predict(
-        checkpoint,
-        paths,
-        device=choose_device(options.device),
-        top=options.top,
-        batch_size=options.batch_size,
-        on_broken=(lambda reason: tell(f"skipped: {reason}")) if options.skip_broken else None,
-    )
-    write_predictions(predictions, len(paths), options.format, options.out)
-
-
-def _convert(arguments: list[str]) -> None:
-    options = parse(ConvertOptions, arguments, "convert")
-    if options.out is None:
-        raise InputError("convert needs --out FILE, such as --out network.safetensors")
-    from densenets.weights.conventions import Pixels, read_class_names
-    from densenets.weights.conversion import convert
-
-    conversion = convert(
-        options.source,
-        options.out,
-        data=options.data,
-        pixels=Pixels(mean=options.mean, std=options.std, image_size=options.image_size),
-        classes=read_class_names(options.classes) if options.classes else (),
-    )
-    print("\n".join(conversion.lines))
-
-
-def _report(arguments: list[str]) -> None:
-    options = parse(ReportOptions, arguments, "report")
-    from densenets.evaluation import EvaluationOptions
-    from densenets.report.overview import OverviewConfig, make_overview
-    from densenets.report.write import write_page
-
-    overview = make_overview(
-        OverviewConfig(
-            source=options.source,
-            evaluation=EvaluationOptions(
-                data=options.data,
-                root=options.root,
-                batch_size=options.batch_size,
-                workers=options.workers,
-                skip_broken=options.skip_broken,
-            ),
-            mistakes=options.mistakes,
-            measure=options.measure,
-            device=options.device,
-        )
-    )
-    path = options.out or overview.default_path
-    size = write_page(overview, path)
-    print(f"{path} ({size / 1e6:.1f} MB); open it in a browser")
-
-
-def _summary(arguments: list[str]) -> None:
-    options = parse(SummaryOptions, arguments, "summary")
-    from densenets.cli.tables import print_summary
-    from densenets.models.layer_table.densenet_rows import block_facts
-    from densenets.models.layer_table.table import network_facts
-    from densenets.ops.execution import choose_execution
-
-    if options.model == "dense-block":
-        channels, *sides = read_shape(options.input or "1x32x32")
-        facts = block_facts(
-            channels,
-            options.layers,
-            options.growth_rate,
-            tuple(sides),
-            bottleneck=options.bottleneck,
-        )
-    else:
-        config = _summarized_config(options.model)
-        channels, *sides = read_shape(options.input) if options.input else _default_shape(config)
-        config = dataclasses.replace(
-            config,
-            in_channels=channels,
-            spatial_dims=len(sides),
-            num_classes=options.num_classes or config.num_classes,
-        )
-        facts = network_facts(options.model, config, tuple(sides))
-    execution = choose_execution("auto", device="cpu", dtype="float32")
-    if options.json:
-        print(json_text({**facts.to_dict(), "execution": str(execution)}))
-    else:
-        print_summary(facts, execution)
-
-
-def _summarized_config(model: str) -> NetworkConfig:
-    from densenets.models.registry import named_config
-
-    if not Path(model).exists():
-        return named_config(model)
-    from densenets.checkpoint import read_checkpoint
-
-    return read_checkpoint(model).model.config
-
-
-def _default_shape(config: NetworkConfig) -> list[int]:
-    return [config.in_channels] + [config.default_size] * config.spatial_dims
-
-
 def _benchmark(arguments: list[str]) -> None:
     from densenets.models.registry import named_config
     from densenets.profiling.benchmark_config import BenchmarkOptions
 
     options = parse(BenchmarkOptions, arguments, "benchmark")
-    shape = read_shape(options.input) if options.input else _default_shape(named_config(options.model))
+    shape = read_shape(options.input) if options.input else default_shape(named_config(options.model))
     config = options.to_config(shape)
     from densenets.cli.tables import print_benchmark
     from densenets.profiling.results import all_failed
@@ -307,32 +108,25 @@ def _reproduce(arguments: list[str]) -> None:
         print(json_text(report))
 
 
-def _recipes(arguments: list[str]) -> None:
-    options = parse(ListOptions, arguments, "recipes")
-    from densenets.cli.catalog import recipe_rows
-    from densenets.cli.tables import print_recipes
+def _verb(module: str, function: str) -> Callable[[list[str]], None]:
+    """A verb's function, whose module of this package is imported when it is called."""
 
-    print(json_text(recipe_rows())) if options.json else print_recipes(recipe_rows())
+    def call(arguments: list[str]) -> None:
+        getattr(importlib.import_module(f"densenets.cli.{module}"), function)(arguments)
 
-
-def _models(arguments: list[str]) -> None:
-    options = parse(ListOptions, arguments, "models")
-    from densenets.cli.catalog import model_rows
-    from densenets.cli.tables import print_models
-
-    print(json_text(model_rows())) if options.json else print_models(model_rows())
+    return call
 
 
 _VERBS = {
-    "train": _train,
-    "evaluate": _evaluate,
-    "predict": _predict,
-    "convert": _convert,
-    "report": _report,
-    "summary": _summary,
-    "analyze": analyze,
+    "train": _verb("train", "train"),
+    "evaluate": _verb("evaluate", "evaluate"),
+    "predict": _verb("predict", "predict"),
+    "report": _verb("report", "report"),
+    "convert": _verb("convert", "convert"),
+    "summary": _verb("summary", "summary"),
+    "analyze": _verb("analyze", "analyze"),
     "benchmark": _benchmark,
     "reproduce": _reproduce,
-    "recipes": _recipes,
-    "models": _models,
+    "recipes": _verb("catalog", "recipes"),
+    "models": _verb("catalog", "models"),
 }

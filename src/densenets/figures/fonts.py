@@ -1,4 +1,4 @@
-"""Names in any script in figures: text as it is, in fonts of this machine that have its characters."""
+"""Text of any script in figures: escaped for matplotlib, and drawn in fonts that have its characters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from densenets.names import printable
 
 
 def literal(text: str) -> str:
-    """Text that matplotlib shall not take for a formula; what cannot be shown is as in a Python string."""
+    """Text without formulas: every $ escaped, and what is unprintable as in a Python string."""
     return "\n".join(printable(line) for line in text.split("\n")).replace("$", r"\$")
 
 
@@ -29,13 +29,13 @@ def shortened(name: str, longest: int) -> str:
 
 @contextmanager
 def fonts_for(figure: Figure) -> Iterator[None]:
-    """Have a figure's text drawn in fonts that have its characters, where this machine has such.
+    """Add font families to the text of a figure for characters that its font lacks, without warnings.
 
     A PNG shows boxes for the others; in an SVG text is text, in the fonts of who looks at it.
     """
     for text in figure.findobj(Text):
-        written = frozenset(ord(character) for character in text.get_text() if character != "\n")
-        if families := _families(written - _usual_characters(findfont(text.get_fontproperties()))):
+        characters = frozenset(ord(character) for character in text.get_text() if character != "\n")
+        if families := _families(characters - _default_characters(findfont(text.get_fontproperties()))):
             text.set_fontfamily([*text.get_fontfamily(), *families])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
@@ -44,22 +44,22 @@ def fonts_for(figure: Figure) -> Iterator[None]:
 
 @functools.lru_cache(maxsize=64)
 def _families(missing: frozenset[int]) -> tuple[str, ...]:
-    """Few installed font families that have the characters which the usual one lacks."""
-    # One that has all characters has boxes for them.
+    """The fewest installed font families, greedily chosen, that have these characters."""
+    # This font has a box for every character.
     fonts = [font for font in fontManager.ttflist if not font.name.startswith("Last Resort")]
-    having = {font.fname: missing & _characters(font.fname) for font in fonts} if missing else {}
+    covered = {font.fname: missing & _characters(font.fname) for font in fonts} if missing else {}
     families: list[str] = []
     while missing:
-        best = max(fonts, key=lambda font: (len(missing & having[font.fname]), font.name))
-        if not missing & having[best.fname]:
+        best = max(fonts, key=lambda font: (len(missing & covered[font.fname]), font.name))
+        if not missing & covered[best.fname]:
             break
         families.append(best.name)
-        missing -= having[best.fname]
+        missing -= covered[best.fname]
     return tuple(families)
 
 
 @functools.lru_cache(maxsize=4)
-def _usual_characters(font: str) -> frozenset[int]:
+def _default_characters(font: str) -> frozenset[int]:
     return _characters(font)
 
 

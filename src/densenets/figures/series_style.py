@@ -1,4 +1,4 @@
-"""How series look in figures: colours that the colour-blind tell apart, and markers."""
+"""Colours and markers of the series of a figure, told apart by the colour-blind too."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-class Look(NamedTuple):
-    """What a series is drawn in."""
+class SeriesStyle(NamedTuple):
+    """Colour (as #RRGGBB) and marker (matplotlib's name) of a series."""
 
     colour: str
     marker: str
 
 
-def look(number: int) -> Look:
-    """The look of a series by its number; 49 pairs before one comes again."""
-    round_ = number // len(COLOURS)
-    return Look(COLOURS[number % len(COLOURS)], _MARKERS[(number + round_) % len(_MARKERS)])
+def series_style(number: int) -> SeriesStyle:
+    """Style of a series by its number from 0; 49 styles before one comes again."""
+    cycle = number // len(COLOURS)
+    return SeriesStyle(COLOURS[number % len(COLOURS)], _MARKERS[(number + cycle) % len(_MARKERS)])

@@ -1,1 +1,1 @@
-"""Pictures of plain data."""
+"""The page of a run or a checkpoint."""

@@ -26,12 +26,12 @@ _STORED = (
 
 
 def bokeh_script() -> str:
-    """Bokeh's own JavaScript, whole."""
+    """Bokeh's own JavaScript library."""
     return "\n".join(Resources(mode="inline", minified=True, components=["bokeh"]).js_raw)
 
 
 def embedded(charts: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
-    """The script that draws charts, and for each the element that it is drawn in."""
+    """JavaScript that draws charts, and for each chart's name its HTML element."""
     if not charts:
         return "", {}
     script, divs = components(dict(charts), wrap_script=False)
@@ -50,12 +50,12 @@ def curve_charts(metrics: Sequence[Mapping[str, Any]], watched: str) -> dict[str
 
 
 def curve_legend(watched: str) -> list[tuple[str, str, str]]:
-    """Name, colour and kind of line of what the curves show; the page tells it, in its own colours."""
+    """Name, colour and dash of the curves' lines, for the page's own legend."""
     return [("training", _ORANGE, "dashed"), (watched, _BLUE, "solid")]
 
 
 def stored_legend() -> list[tuple[str, str, str]]:
-    """The same of the executions."""
+    """Name, colour and dash of the executions' lines."""
     return [(name, colour, dash) for _, name, colour, dash in _STORED]
 
 

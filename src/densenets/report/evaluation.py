@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from densenets.figures.plots import write_confusion
+from densenets.analysis.confusion_figure import write_confusion
 from densenets.files import write_json
 
 

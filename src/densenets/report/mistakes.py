@@ -60,20 +60,20 @@ def evaluate_with_mistakes(
     Raises:
         InputError: the data is missing or broken, or its classes are not the checkpoint's.
     """
-    found = images_of(checkpoint, options)
-    worst = _Worst(count)
+    images = images_of(checkpoint, options)
+    worst = _WorstMistakes(count)
 
     def observe(labels: Tensor, logits: Tensor) -> None:
         worst.observe(labels, logits)
         if watch is not None:
-            watch(worst.seen, len(found.images))
+            watch(worst.seen, len(images.images))
 
-    evaluation = evaluate_on(checkpoint, found, options, ranks, observe)
-    return evaluation, [_mistake(checkpoint, found, *mistake) for mistake in worst.found()]
+    evaluation = evaluate_on(checkpoint, images, options, ranks, observe)
+    return evaluation, [_mistake(checkpoint, images, *mistake) for mistake in worst.ranked()]
 
 
-class _Worst:
-    """Keeps the wrongly classified images of the highest loss."""
+class _WorstMistakes:
+    """The wrongly classified images of the highest loss, of the batches seen so far."""
 
     def __init__(self, count: int) -> None:
         self._count, self.seen = count, 0
@@ -83,7 +83,7 @@ class _Worst:
         self._predicted = torch.empty(0)  # log-probability of the predicted class
 
     def observe(self, labels: Tensor, logits: Tensor) -> None:
-        """Look at a batch: labels N, logits N x classes."""
+        """Add a batch: labels N, logits N x classes."""
         labels, log_probabilities = labels.cpu(), logits.detach().float().log_softmax(dim=1).cpu()
         largest, guesses = log_probabilities.max(dim=1)
         wrong = (guesses != labels).nonzero()[:, 0]
@@ -97,8 +97,8 @@ class _Worst:
         self._log_probabilities, self._indices = self._log_probabilities[order], self._indices[order]
         self._pairs, self._predicted = self._pairs[order], self._predicted[order]
 
-    def found(self) -> list[tuple[int, int, int, float, float]]:
-        """Of each: index, true class, predicted class, and the probabilities of the two."""
+    def ranked(self) -> list[tuple[int, int, int, float, float]]:
+        """Index, true class, predicted class, and the probabilities of the two, of each, the worst first."""
         return [
             (int(index), int(true), int(guess), float(p_true), float(p_guess))
             for index, (true, guess), p_true, p_guess in zip(
@@ -109,16 +109,16 @@ class _Worst:
 
 def _mistake(
     checkpoint: Checkpoint,
-    found: EvaluationImages,
+    evaluated: EvaluationImages,
     index: int,
     true: int,
     guess: int,
     p_true: float,
     p_guess: float,
 ) -> Mistake:
-    images = found.images
+    images = evaluated.images
     if isinstance(images, MemoryImages):
-        name, pixels = f"{found.split} image {index}", images.pixels[index].cpu()
+        name, pixels = f"{evaluated.split} image {index}", images.pixels[index].cpu()
     else:
         path, preprocessing = images.paths[index], checkpoint.preprocessing
         name, pixels = path.name, central_crop(read_image(path, preprocessing.channels), preprocessing)

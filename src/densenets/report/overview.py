@@ -1,10 +1,10 @@
-"""All that is known of a run or a checkpoint, gathered as plain data for its report."""
+"""A run or a checkpoint gathered for its report: network, evaluation, mistakes, feature reuse, cost."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,35 +36,33 @@ _LARGE_SIDE = 64  # pixels
 
 @dataclass(frozen=True, kw_only=True)
 class OverviewConfig:
-    """What is gathered.
-
-    Attributes:
-        source: a run's folder or a checkpoint file.
-        evaluation: on what images the mistakes are looked for.
-        mistakes: how many are wanted; 0 looks for none.
-        measure: measure time and memory of a training step, if that is not known already.
-        device: where the images are classified.
+    """What a report shows of a run or a checkpoint.
 
     Raises:
         InputError: a number is out of its range.
     """
 
     source: Path
-    evaluation: EvaluationOptions
+    """A run's folder or a checkpoint file."""
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    """The images on which the worst mistakes are looked for."""
     mistakes: int = 12
+    """How many of the worst mistakes are shown; 0 for none."""
     measure: bool = True
+    """Measure time and memory of a training step on this machine, if that is not known already."""
     device: str = "auto"
+    """auto, cpu, cuda, ..."""
 
     def __post_init__(self) -> None:
         if self.mistakes < 0:
-            raise InputError(f"mistakes {self.mistakes} cannot be: at least 0 is needed")
+            raise InputError(f"mistakes must be at least 0, got {self.mistakes}")
         if self.evaluation.batch_size < 1:
-            raise InputError(f"batch_size {self.evaluation.batch_size} cannot be: at least 1 is needed")
+            raise InputError(f"batch_size must be at least 1, got {self.evaluation.batch_size}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
-    """A run or a checkpoint, whole.
+    """Everything that the report of a run or a checkpoint shows.
 
     Attributes:
         source: the run's folder or the file.
@@ -109,7 +107,7 @@ class Overview:
 
 
 def make_overview(config: OverviewConfig) -> Overview:
-    """Gather what is known of a run or a checkpoint, and find out what isn't.
+    """Gather what a run's folder or a checkpoint holds, evaluate it and measure a step where that is missing.
 
     Raises:
         InputError: there is no such run or checkpoint, or it cannot be read.
@@ -151,7 +149,7 @@ def _mistakes(
     with joined_ranks(config.device) as ranks, progress_bar() as bar:
         task = bar.add_task("looking for mistakes", total=None)
         try:
-            evaluation, found = evaluate_with_mistakes(
+            evaluation, mistakes = evaluate_with_mistakes(
                 checkpoint,
                 config.evaluation,
                 ranks,
@@ -162,34 +160,34 @@ def _mistakes(
             raise
         except InputError as error:
             return None, (), f"They need the images to evaluate on: {error}."
-    note = "" if found else f"All {evaluation.images} images were classified right."
-    return evaluation.to_dict(checkpoint.classes), tuple(found), note
+    note = "" if mistakes else f"All {evaluation.images} images were classified right."
+    return evaluation.to_dict(checkpoint.classes), tuple(mistakes), note
 
 
 def _costs(
     name: str, network: NetworkConfig, sides: tuple[int, ...], run: RunFacts | None, *, measure: bool
 ) -> list[Row]:
     """What a training step takes in the reference execution, and in the one that training takes."""
-    step = run.step if run else _usual_step(network, sides)
+    step = run.step if run else _default_step(network, sides)
     executions: list[Execution] = ["reference"]
     if isinstance(network, DenseNetConfig) and step.execution != "reference":
         executions.append(step.execution)
     rows = []
     with announcements(len(executions)) as announce:
         for execution in executions:
-            mine = dataclasses.replace(step, execution=execution)
+            executed = dataclasses.replace(step, execution=execution)
             if run:
                 cost = run.cost(execution, measure=measure, announce=announce)
             elif measure:
                 announce(f"a training step, {execution}")
-                cost = measured_step(mine)
+                cost = measured_step(executed)
             else:
                 cost = {}
             if cost:
-                rows.append(cost_row(name, mine, cost))
+                rows.append(cost_row(name, executed, cost))
     return rows
 
 
-def _usual_step(network: NetworkConfig, sides: tuple[int, ...]) -> StepConfig:
+def _default_step(network: NetworkConfig, sides: tuple[int, ...]) -> StepConfig:
     batch = _LARGE_BATCH if max(sides) > _LARGE_SIDE else _SMALL_BATCH
     return StepConfig(network=network, batch=batch, sides=sides)

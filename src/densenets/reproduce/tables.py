@@ -8,8 +8,9 @@ from typing import Any
 from rich.table import Table
 
 from densenets.analysis.learning_curves import reported_split
-from densenets.figures.text import bytes_text, console, duration, milliseconds, short
+from densenets.figures.numbers import bytes_text, duration, milliseconds, short
 from densenets.files import write_bytes
+from densenets.terminal import console
 
 _COLUMNS = (
     "network",

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from densenets.analysis.curves_figure import write_curves
 from densenets.checkpoint import read_checkpoint, save_checkpoint
 from densenets.data.augmentation import Augmentation
 from densenets.data.batches import Batch, BatchOrder, evaluation_batches, training_batches
@@ -24,7 +25,6 @@ from densenets.data.splits import DataSplits
 from densenets.distributed import Ranks, joined_ranks
 from densenets.errors import InputError, Interrupted, NotFinite
 from densenets.evaluation import Evaluation, evaluate
-from densenets.figures.plots import write_curves
 from densenets.files import exclusive, read_json_lines
 from densenets.machine import environment, keep_freed_memory
 from densenets.models.densenet import DenseNet

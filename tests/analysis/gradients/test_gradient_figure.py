@@ -13,14 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from densenets.analysis.gradients.compute import GradientFlow, Moment, NetworkFlow
+from densenets.analysis.gradients.compute import GradientFlow, NetworkFlow, Snapshot
 from densenets.analysis.gradients.figure import gradients_figure, write_gradients
 from densenets.analysis.gradients.layer_flow import SETTINGS, LayerFlow, Setting
 
 
-def moment(step: int, layers: int, factor: float | None) -> Moment:
+def snapshot(step: int, layers: int, factor: float | None) -> Snapshot:
     """Signals that halve by layer, and gradients that the factor multiplies; None for no numbers."""
-    return Moment(
+    return Snapshot(
         step=step,
         loss=None if factor is None else 2.0,
         layers=tuple(
@@ -41,7 +41,7 @@ def network(model: str, setting: Setting, steps: tuple[int, ...], **changes: Any
         "model": model,
         "setting": setting,
         "depth": 39,
-        "moments": tuple(moment(step, 38, 1.2) for step in steps),
+        "snapshots": tuple(snapshot(step, 38, 1.2) for step in steps),
         "training_losses": tuple(2.3 - 0.01 * step for step in range(steps[-1])),
         "note": "",
     }
@@ -61,7 +61,7 @@ def two_by_two() -> GradientFlow:
         "resnet38",
         "xavier",
         steps,
-        moments=(moment(0, 37, 0.9), moment(30, 37, None)),
+        snapshots=(snapshot(0, 37, 0.9), snapshot(30, 37, None)),
         training_losses=(7.0, 1e20, None),
         note="its loss is no number at step 3, where training ended",
     )
@@ -74,7 +74,7 @@ def two_by_two() -> GradientFlow:
 
 
 def panels(figure: Figure) -> list[list[Axes]]:
-    """The axes of each band: gradients by moment, signals by moment, losses."""
+    """The axes of each band: gradients by snapshot, signals by snapshot, losses."""
     return [band.axes for band in figure.subfigs]
 
 
@@ -90,7 +90,7 @@ def texts(svg: Path) -> str:
     return "\n".join("".join(node.itertext()).strip() for node in nodes)
 
 
-def test_a_band_a_setting_and_a_column_a_moment() -> None:
+def test_a_band_a_setting_and_a_column_a_snapshot() -> None:
     figure = gradients_figure(two_by_two())
     assert [band.get_suptitle() for band in figure.subfigs] == [SETTINGS["xavier"], SETTINGS["paper"]]
     for axes in panels(figure):
@@ -107,7 +107,7 @@ def test_the_lines_are_the_numbers() -> None:
         for place, (quantity, column) in enumerate(
             [("gradient", 0), ("gradient", 1), ("signal", 0), ("signal", 1)]
         ):
-            expected = [[getattr(x, quantity) for x in n.moments[column].layers] for n in networks]
+            expected = [[getattr(x, quantity) for x in n.snapshots[column].layers] for n in networks]
             for drawn, values in zip(shown(band[place]), expected, strict=True):
                 assert drawn == pytest.approx([math.nan if v is None else v for v in values], nan_ok=True)
 
@@ -119,7 +119,7 @@ def test_a_quantity_has_one_logarithmic_scale_that_holds_all_of_it() -> None:
         limits = {band[place].get_ylim() for band in bands for place in places}
         assert len(limits) == 1
         low, high = limits.pop()
-        values = [row[quantity] for row in measured.rows() if row[quantity]]
+        values = [value for row in measured.rows() if (value := getattr(row.layer, quantity))]
         assert 0 < low < min(values) < max(values) < high
         assert {band[place].get_yscale() for band in bands for place in places} == {"log"}
 
@@ -172,13 +172,13 @@ def test_before_training_there_is_no_loss_to_draw() -> None:
 def test_networks_of_any_depth_fit_and_zeros_are_gaps(tmp_path: Path) -> None:
     dead = (LayerFlow(name="conv", signal=1.0, gradient=0.0, weight_gradient=0.0, relative_gradient=None),)
     networks = (
-        network("short", "paper", (0,), moments=(Moment(step=0, loss=2.3, layers=dead),)),
-        network("deep", "paper", (0,), moments=(moment(0, 1000, 0.99),)),
+        network("short", "paper", (0,), snapshots=(Snapshot(step=0, loss=2.3, layers=dead),)),
+        network("deep", "paper", (0,), snapshots=(snapshot(0, 1000, 0.99),)),
     )
     (band,) = panels(gradients_figure(flow(*networks, steps=(0,))))
     assert math.isnan(shown(band[0])[0][0])
     assert band[0].get_ylim()[0] > 0
-    nothing = network("nothing", "paper", (0,), moments=(moment(0, 5, None),))
+    nothing = network("nothing", "paper", (0,), snapshots=(snapshot(0, 5, None),))
     write_gradients(flow(nothing, steps=(0,)), tmp_path / "nothing")
 
 

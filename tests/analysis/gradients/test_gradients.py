@@ -14,7 +14,7 @@ from torch import Tensor
 
 from densenets.analysis.gradients import compute as gradients
 from densenets.analysis.gradients.compute import GradientFlow, GradientsConfig, gradient_flow, measurements
-from densenets.analysis.gradients.layer_flow import SETTINGS, LayerFlow, Setting, measure
+from densenets.analysis.gradients.layer_flow import SETTINGS, LayerFlow, Setting, layer_flows
 from densenets.checkpoint import read_checkpoint
 from densenets.data.batches import Batch
 from densenets.errors import InputError
@@ -37,6 +37,7 @@ def config(**changes: Any) -> GradientsConfig:
         "settings": ("paper",),
         "steps": (0, 2),
         "batch_size": 32,
+        "learning_rate": 0.0,
         "device": "cpu",
     }
     return GradientsConfig(**{**fields, **changes})
@@ -50,7 +51,7 @@ def flow(**changes: Any) -> GradientFlow:
 @pytest.mark.parametrize("model", [SMALL, "resnet8"])
 def test_training_does_not_depend_on_being_measured(model: str, setting: Setting) -> None:
     often, once = (flow(models=(model,), settings=(setting,), steps=s) for s in ((0, 1, 2, 4), (4,)))
-    assert often.networks[0].moments[-1] == once.networks[0].moments[-1]
+    assert often.networks[0].snapshots[-1] == once.networks[0].snapshots[-1]
     assert often.networks[0].training_losses == once.networks[0].training_losses
     assert len(once.networks[0].training_losses) == 4
 
@@ -67,9 +68,9 @@ def test_training_is_that_of_densenets_train(tmp_path: Path, monkeypatch: pytest
 
     def watched(model: Network, batch: Batch) -> Any:
         measured.append(copy.deepcopy(model.state_dict()))
-        return measure(model, batch)
+        return layer_flows(model, batch)
 
-    monkeypatch.setattr(gradients, "measure", watched)
+    monkeypatch.setattr(gradients, "layer_flows", watched)
     losses = gradient_flow(options, lambda _: None).networks[0].training_losses
     lines = [line for line in read_json_lines(tmp_path / "run" / "metrics.jsonl") if line["kind"] == "step"]
     assert list(losses[:6]) == [line["loss"] for line in lines]
@@ -80,7 +81,7 @@ def test_training_is_that_of_densenets_train(tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_seed_draws_weights_and_images() -> None:
-    first, again, other = (flow(steps=(0,), seed=seed).networks[0].moments[0] for seed in (0, 0, 1))
+    first, again, other = (flow(steps=(0,), seed=seed).networks[0].snapshots[0] for seed in (0, 0, 1))
     assert first == again
     assert first.loss != other.loss
     assert first.layers[0].signal != other.layers[0].signal
@@ -90,7 +91,7 @@ def test_the_seed_draws_weights_and_images() -> None:
 def test_without_batch_norm_the_gradient_vanishes_in_plain_nets_alone(seed: int) -> None:
     models = ("plain-38", "resnet38", "densenet-40-12")
     found = flow(models=models, settings=("xavier",), steps=(0,), batch_size=64, seed=seed)
-    plain, residual, dense = (network.moments[0] for network in found.networks)
+    plain, residual, dense = (network.snapshots[0] for network in found.networks)
     assert plain.gradient_ratio is not None
     assert plain.signal_ratio is not None
     assert plain.gradient_ratio < 1e-5  # 2e-8
@@ -106,10 +107,10 @@ def test_without_batch_norm_the_gradient_vanishes_in_plain_nets_alone(seed: int)
 def test_with_batch_norm_the_gradient_of_plain_nets_grows_with_depth() -> None:
     models = ("plain-20", "plain-56", "resnet20", "resnet56")
     found = flow(models=models, steps=(0,))
-    shallow, deep, *residual = (network.moments[0].gradient_ratio or 0.0 for network in found.networks)
+    shallow, deep, *residual = (network.snapshots[0].gradient_ratio or 0.0 for network in found.networks)
     assert deep > 10 * shallow > 10
     assert max(residual) < 100
-    assert all(0.1 < (network.moments[0].signal_ratio or 0.0) < 10 for network in found.networks)
+    assert all(0.1 < (network.snapshots[0].signal_ratio or 0.0) < 10 for network in found.networks)
 
 
 def test_a_loss_that_is_no_number_is_data() -> None:
@@ -119,12 +120,12 @@ def test_a_loss_that_is_no_number_is_data() -> None:
     assert broken.training_losses[-1] is None
     assert None not in broken.training_losses[:-1]
     assert len(broken.training_losses) < 40
-    assert broken.moments[0].loss is not None
-    assert broken.moments[0].gradient_ratio is not None
-    assert broken.moments[2].loss is None
-    assert broken.moments[2].gradient_ratio is None
-    assert {layer.signal for layer in broken.moments[2].layers[1:]} == {None}
-    assert len(found.networks[1].moments) == 3  # the others are measured all the same
+    assert broken.snapshots[0].loss is not None
+    assert broken.snapshots[0].gradient_ratio is not None
+    assert broken.snapshots[2].loss is None
+    assert broken.snapshots[2].gradient_ratio is None
+    assert {layer.signal for layer in broken.snapshots[2].layers[1:]} == {None}
+    assert len(found.networks[1].snapshots) == 3  # the others are measured all the same
     json.dumps(found.to_dict(), allow_nan=False)
 
 
@@ -143,17 +144,18 @@ def test_the_data_says_everything_once() -> None:
     assert data["learning_rate"] == 0.1  # the recipe's
     assert set(data["meaning"]) == {"xavier", "paper"}
     assert len(found.rows()) == 2 * 2 * (9 + 7)
-    assert found.rows()[0] | {"setting": "xavier", "model": SMALL, "step": 0, "number": 1} == found.rows()[0]
-    assert {row["number"] for row in found.rows() if row["model"] == SMALL} == set(range(1, 10))
+    first = found.rows()[0].to_dict()
+    assert first | {"setting": "xavier", "model": SMALL, "step": 0, "number": 1} == first
+    assert {row.number for row in found.rows() if row.model == SMALL} == set(range(1, 10))
     summary = found.summary()
     assert len(summary) == 8
-    assert summary[0]["training_loss"] is None
+    assert summary[0].training_loss is None
     losses = found.networks[0].training_losses
-    assert summary[1]["training_loss"] == pytest.approx(sum(x for x in losses if x) / 3)
-    assert summary[1]["gradient_ratio"] == found.networks[0].moments[1].gradient_ratio
+    assert summary[1].training_loss == pytest.approx(sum(x for x in losses if x) / 3)
+    assert summary[1].gradient_ratio == found.networks[0].snapshots[1].gradient_ratio
     assert (
         LayerFlow(**json.loads(json.dumps(data))["networks"][0]["moments"][0]["layers"][0])
-        == (found.networks[0].moments[0].layers[0])
+        == (found.networks[0].snapshots[0].layers[0])
     )
 
 
@@ -170,7 +172,7 @@ def test_cifar10_is_trained_on_by_the_papers_protocol(tiny_cifar10: TinyCifar) -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"models": ()}, "models '' cannot be: at least one, each once"),
+        ({"models": ()}, "models must be at least one name, each once, got ''"),
         ({"models": (SMALL, SMALL)}, "each once"),
         ({"models": ("resnet2o",)}, "unknown model 'resnet2o'; did you mean"),
         ({"models": ("plain-21",)}, "depth 21 cannot be"),
@@ -178,14 +180,14 @@ def test_cifar10_is_trained_on_by_the_papers_protocol(tiny_cifar10: TinyCifar) -
         ({"models": ("densenet121",), "data": "cifar10"}, "unknown recipe 'cifar10-densenet121'"),
         ({"models": ("fractalnet-20-4",)}, "at least 32x32 pixels are needed"),
         ({"data": "imagenet"}, "unknown data set 'imagenet'"),
-        ({"settings": ()}, "settings '' cannot be"),
+        ({"settings": ()}, "settings must be at least one name, each once, got ''"),
         ({"settings": ("glorot",)}, "unknown setting 'glorot'; known: xavier, he, paper"),
-        ({"steps": ()}, "steps () cannot be: ascending numbers of at least 0"),
+        ({"steps": ()}, "steps must be ascending numbers of at least 0, got ()"),
         ({"steps": (5, 2)}, "ascending"),
         ({"steps": (2, 2)}, "ascending"),
         ({"steps": (-1, 2)}, "at least 0"),
-        ({"steps": (0, 1801)}, "recipe digits ends after 1800"),  # 40 epochs of 45 steps
-        ({"batch_size": 1}, "batch_size is at least 2"),
+        ({"steps": (0, 1801)}, "at most 1800, where recipe digits ends"),  # 40 epochs of 45 steps
+        ({"batch_size": 1}, "batch_size must be at least 2"),
         ({"seed": -1}, "seed at least 0"),
         ({"learning_rate": -0.1}, "learning_rate"),
     ],

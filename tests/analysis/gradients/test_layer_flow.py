@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from densenets.analysis.gradients.layer_flow import Setting, first_to_last, measure, put_into
+from densenets.analysis.gradients.layer_flow import Setting, apply_setting, first_to_last_ratio, layer_flows
 from densenets.data.batches import Batch
 from densenets.models.baselines.resnet import ResNet
 from densenets.models.baselines.resnet_config import ResNetConfig
@@ -71,7 +71,7 @@ class Chain(Network):
 def test_two_layers_by_hand() -> None:
     # Images of 1 pixel: 1 of class 0 and -3 of class 1, through the weights 2 and 0.5.
     images = torch.tensor([1.0, -3.0], dtype=torch.float64).reshape(2, 1, 1, 1)
-    loss, (first, second) = measure(Chain(2, 0.5), Batch(images, torch.tensor([0, 1]), 2))
+    loss, (first, second) = layer_flows(Chain(2, 0.5), Batch(images, torch.tensor([0, 1]), 2))
     # The logit is the image itself; its gradient is the probability of class 1, less 1 where that is right.
     by_logit = [1 / (1 + math.exp(-1)), 1 / (1 + math.exp(3)) - 1]
     assert loss == pytest.approx((math.log(1 + math.e) + math.log(1 + math.exp(3))) / 2)
@@ -112,7 +112,7 @@ def test_a_network_by_another_road(shortcut: Any) -> None:
     by_hand = -logits.log_softmax(1)[torch.arange(6), batch.labels].sum()
     by_hand.backward()
 
-    loss, layers = measure(model, batch)
+    loss, layers = layer_flows(model, batch)
     assert [layer.name for layer in layers] == ["conv1", "layer1.0.conv1", "layer1.0.conv2"]
     assert loss == pytest.approx(by_hand.item() / 6)
     for layer, maps, weight in zip(layers, made, weights, strict=True):
@@ -144,7 +144,7 @@ def test_a_network_by_another_road(shortcut: Any) -> None:
 )
 def test_as_many_layers_as_the_network_is_deep(name: str, layers: int) -> None:
     model = named(name).train()
-    _, flows = measure(model, a_batch(2))
+    _, flows = layer_flows(model, a_batch(2))
     assert len(flows) == layers
     # All but the classifier, which is a convolution in some.
     depth = 18 if name == "resnet18" else model.config.depth
@@ -154,7 +154,7 @@ def test_as_many_layers_as_the_network_is_deep(name: str, layers: int) -> None:
 
 
 def test_layers_come_in_the_order_of_the_path() -> None:
-    _, flows = measure(named("densenet-bc-22-8"), a_batch(2))
+    _, flows = layer_flows(named("densenet-bc-22-8"), a_batch(2))
     names = [layer.name.removeprefix("features.") for layer in flows]
     assert names[:3] == ["conv0", "denseblock1.denselayer1.conv1", "denseblock1.denselayer1.conv2"]
     assert names[7:9] == ["transition1.conv", "denseblock2.denselayer1.conv1"]
@@ -179,7 +179,7 @@ def test_measuring_leaves_no_trace(name: str) -> None:
     before = copy.deepcopy(model)
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first = measure(model, batch)
+    first = layer_flows(model, batch)
     assert torch.equal(state, torch.get_rng_state())
     assert model.paths.draw() == before.paths.draw()
     for key, value in before.state_dict().items():
@@ -191,7 +191,7 @@ def test_measuring_leaves_no_trace(name: str) -> None:
         assert model.execution == "auto"
     # Nothing random is in it, nor the running statistics.
     with torch.no_grad():
-        assert measure(model.eval(), batch) == first
+        assert layer_flows(model.eval(), batch) == first
 
 
 @pytest.mark.parametrize(("setting", "gain"), [("xavier", 1), ("he", 2)])
@@ -202,7 +202,7 @@ def test_a_setting_draws_all_convolutions_alike_and_takes_batch_norm_out(
     model = named(name)
     head = model.get_submodule(model.config.head)
     classifier = copy.deepcopy(head.state_dict())
-    put_into(model, setting, generator(5))
+    apply_setting(model, setting, generator(5))
     assert not any(isinstance(module, _BatchNorm) for module in model.modules())
     for key, value in classifier.items():
         assert torch.equal(head.state_dict()[key], value)
@@ -214,20 +214,20 @@ def test_a_setting_draws_all_convolutions_alike_and_takes_batch_norm_out(
         if convolution.bias is not None:
             assert set(convolution.bias.tolist()) == {-2.0 if key.endswith("gate") else 0.0}
     again = named(name)
-    put_into(again, setting, generator(5))
+    apply_setting(again, setting, generator(5))
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
 
 
 def test_the_papers_setting_changes_nothing() -> None:
     model, same = named(SMALL), named(SMALL)
-    put_into(model, "paper", generator(9))
+    apply_setting(model, "paper", generator(9))
     assert str(model) == str(same)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same.parameters(), strict=True))
 
 
 def test_networks_with_two_sets_of_statistics_train_without_any() -> None:
     model = named("fractalnet-10-2-drop-path").train()
-    put_into(model, "xavier", generator())
+    apply_setting(model, "xavier", generator())
     for seed in range(6):  # columns alone, and joined
         model.paths.seed(seed)
         logits = model(a_batch(2).images)
@@ -236,7 +236,7 @@ def test_networks_with_two_sets_of_statistics_train_without_any() -> None:
 
 
 def test_a_layer_that_gets_nothing_has_zeros() -> None:
-    _, layers = measure(Chain(2, 0), Batch(torch.ones(2, 1, 1, 1).double(), torch.tensor([0, 1]), 2))
+    _, layers = layer_flows(Chain(2, 0), Batch(torch.ones(2, 1, 1, 1).double(), torch.tensor([0, 1]), 2))
     assert layers[0].gradient == 0
     assert layers[1].signal == 0
     assert layers[1].relative_gradient is None  # nothing to be relative to
@@ -257,4 +257,4 @@ def test_a_layer_that_gets_nothing_has_zeros() -> None:
     ],
 )
 def test_the_first_tenth_by_the_last(values: list[float | None], expected: float | None) -> None:
-    assert first_to_last(values) == (expected if expected is None else pytest.approx(expected))
+    assert first_to_last_ratio(values) == (expected if expected is None else pytest.approx(expected))

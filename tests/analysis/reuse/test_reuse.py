@@ -10,7 +10,7 @@ import torch
 from small_networks import small_config
 from torch import nn
 
-from densenets.analysis.reuse.compute import BlockReuse, FeatureReuse, feature_reuse
+from densenets.analysis.reuse.compute import BlockReuse, FeatureReuse, ReuseConfig, feature_reuse
 from densenets.errors import InputError
 from densenets.models.create import create_model
 from densenets.models.densenet import DenseNet
@@ -67,16 +67,16 @@ def test_means_are_those_by_hand(by_hand: DenseNet) -> None:
 
 
 def test_the_other_normalizations_are_those_by_hand(by_hand: DenseNet) -> None:
-    first, second = feature_reuse(by_hand, "l1").blocks
+    first, second = feature_reuse(by_hand, ReuseConfig(normalization="l1")).blocks
     # A layer gives each map 2 channels of 3x3 weights, the transition 3 weights, the classifier 3.
     assert first.values == ((9.0, 18.0, 3.0), (None, 54.0, 9.0), (None, None, 21.0))
     assert second.values == ((36.0, 6.0), (None, 45.0))
-    first, second = feature_reuse(by_hand, "share").blocks
+    first, second = feature_reuse(by_hand, ReuseConfig(normalization="share")).blocks
     assert first.of_target(0) == [1.0]
     assert first.of_target(1) == pytest.approx([1 / 7, 6 / 7])
     assert first.of_target(2) == pytest.approx([1 / 21, 6 / 21, 14 / 21])
     assert second.of_target(1) == pytest.approx([6 / 36, 30 / 36])
-    first, second = feature_reuse(by_hand, "largest").blocks
+    first, second = feature_reuse(by_hand, ReuseConfig(normalization="largest")).blocks
     assert first.of_target(2) == pytest.approx([1 / 7, 3 / 7, 1.0])
     assert second.of_target(0) == [1.0]
 
@@ -85,11 +85,11 @@ def test_the_scale_of_batch_normalisation_multiplies_the_weights(by_hand: DenseN
     with torch.no_grad():
         by_hand.features.denseblock1.denselayer2.norm1.weight.copy_(torch.tensor([2.0, -3.0, 0.0]))
         by_hand.features.norm5.weight.copy_(torch.tensor([0.0, 0.0, 1.0, 1.0, 0.5]))
-    first, second = feature_reuse(by_hand, with_scale=True).blocks
+    first, second = feature_reuse(by_hand, ReuseConfig(with_scale=True)).blocks
     # (2 * 1) of the input; (3 * 2, 0 * 4) of layer 1.
     assert first.of_target(1) == [2.0, 3.0]
     assert second.of_target(1) == [1.0, 10.0]
-    assert "gamma" in feature_reuse(by_hand, with_scale=True).meaning
+    assert "gamma" in feature_reuse(by_hand, ReuseConfig(with_scale=True)).meaning
     assert "gamma" not in feature_reuse(by_hand).meaning
 
 
@@ -125,7 +125,7 @@ def test_values_are_those_of_slices_of_the_weights(changes: dict[str, object], n
     """An independent way: concatenation says which channels are whose."""
     config = small_config(block_layers=(3, 2), **changes)
     model = DenseNet(config, "reference")
-    reuse = feature_reuse(model, normalization)  # type: ignore[arg-type]
+    reuse = feature_reuse(model, ReuseConfig(normalization=normalization))  # type: ignore[arg-type]
     assert reuse.through == ("1x1 of the bottleneck" if config.bottleneck else "3x3")
     for block, channels in zip(reuse.blocks, config.blocks(), strict=True):
         whose = [0] * channels.in_channels
@@ -180,13 +180,16 @@ def test_the_data_is_json() -> None:
     data = json.loads(json.dumps(reuse.to_dict()))
     assert data["normalization"] == "mean"
     assert data["blocks"][0]["values"][1][0] is None
-    assert reuse.rows()[0]["block"] == 1
+    assert reuse.rows()[0].block == 1
 
 
 def test_a_layer_of_zeros_is_no_division_by_zero(by_hand: DenseNet) -> None:
     nn.init.zeros_(by_hand.features.denseblock1.denselayer2.conv1.weight)
     for normalization in ("mean", "l1", "share", "largest"):
-        assert feature_reuse(by_hand, normalization).blocks[0].of_target(1) == [0.0, 0.0]
+        assert feature_reuse(by_hand, ReuseConfig(normalization=normalization)).blocks[0].of_target(1) == [
+            0.0,
+            0.0,
+        ]
 
 
 def test_weights_that_are_no_numbers_are_told(by_hand: DenseNet) -> None:
@@ -199,8 +202,8 @@ def test_what_has_no_heat_map_is_said_in_one_line() -> None:
     with pytest.raises(InputError, match="the network is a ResNet; feature reuse is of dense blocks"):
         feature_reuse(create_model("resnet8"))
     model = DenseNet(small_config(), "reference")
-    with pytest.raises(InputError, match="normalization 'max' is unknown; known: mean"):
-        feature_reuse(model, "max")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="normalization must be one of mean, l1, share, largest, got 'max'"):
+        ReuseConfig(normalization="max")  # type: ignore[arg-type]
     model.classifier = nn.Sequential(nn.Linear(20, 5))
     with pytest.raises(InputError, match="the classifier is a Sequential; feature reuse needs a linear"):
         feature_reuse(model)

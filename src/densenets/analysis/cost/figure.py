@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from densenets.analysis.cost.compute import Row
 from densenets.figures.fonts import literal
-from densenets.figures.plots import write_figure
 from densenets.figures.series_style import COLOURS
+from densenets.figures.write import write_figure
 
 _PHASES = (("forward_ms", "forward pass"), ("backward_ms", "backward pass"), ("optimizer_ms", "optimiser"))
 _SIDES = (

@@ -12,8 +12,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from densenets.analysis.learning_curves import reported_split
 from densenets.figures.fonts import literal
-from densenets.figures.plots import write_figure
-from densenets.figures.series_style import Look, look
+from densenets.figures.series_style import SeriesStyle, series_style
+from densenets.figures.write import write_figure
 
 Axis = tuple[str, str, float]  # a quantity of the rows, the axis' label, and the factor to its unit
 
@@ -52,7 +52,7 @@ def write_comparison(
         with_paper: draw the paper's errors too, as hollow marks.
     """
     names = list(dict.fromkeys(row["series"] for row in rows))
-    looks = {name: look(number) for number, name in enumerate(names)}
+    looks = {name: series_style(number) for number, name in enumerate(names)}
     curves = [row for row in rows if row["curves"]]
     figure = Figure(figsize=(13, 8), layout="constrained")
     figure.suptitle(literal(title), fontsize=11)
@@ -96,7 +96,7 @@ def _draw_series(
     rows: Sequence[dict[str, Any]],
     quantity: str,
     factor: float,
-    seen_as: Look,
+    seen_as: SeriesStyle,
     *,
     with_paper: bool,
 ) -> None:
@@ -119,7 +119,9 @@ def _draw_series(
         axes.plot(x, errors, ":", color=colour, marker=marker, markerfacecolor="none", linewidth=1)
 
 
-def _draw_curves(axes: Axes, rows: Sequence[dict[str, Any]], looks: dict[str, Look], watched: str) -> None:
+def _draw_curves(
+    axes: Axes, rows: Sequence[dict[str, Any]], looks: dict[str, SeriesStyle], watched: str
+) -> None:
     """Errors by epoch, dashed in training; means over the seeds."""
     if not rows:
         axes.set_axis_off()

@@ -1,4 +1,4 @@
-"""Signal and gradient by depth: what every convolution makes and is told, at initialisation and in training.
+"""Signal and gradient by depth: output and its gradient of every convolution, at initialisation and later.
 
 A network learns as far as a signal reaches the classifier and a gradient reaches the image. Both are measured
 at every convolution along the path, before training and after some steps of it. The steps are those of
@@ -25,10 +25,10 @@ from densenets.analysis.gradients.layer_flow import (
     SETTINGS,
     LayerFlow,
     Setting,
-    finite,
-    first_to_last,
-    measure,
-    put_into,
+    apply_setting,
+    finite_or_none,
+    first_to_last_ratio,
+    layer_flows,
 )
 from densenets.data.augmentation import Augmentation, normalize
 from densenets.data.batches import Batch, BatchOrder, Shard, seeded, training_batches
@@ -39,7 +39,7 @@ from densenets.data.sources import MemoryImages
 from densenets.data.splits import DataSplits
 from densenets.distributed import Ranks
 from densenets.errors import InputError, unknown_name
-from densenets.machine import choose_device, keep_freed_memory
+from densenets.machine import choose_device
 from densenets.models.network import Network
 from densenets.models.registry import named_config
 from densenets.training.build import build_model
@@ -51,32 +51,30 @@ from densenets.training.train_step import Learner
 
 @dataclass(frozen=True, kw_only=True)
 class GradientsConfig:
-    """What is measured.
-
-    Attributes:
-        models: names of the zoo.
-        data: one of `densenets.data.data_config.MEMORY_DATA`.
-        root: where it lies.
-        settings: how the networks are built, of `SETTINGS`.
-        steps: of training, after which is measured, ascending; 0 is the initialisation.
-        batch_size: images of a training step, and images that are measured with.
-        learning_rate: the highest of the schedule; 0 for the recipe's own.
-        seed: of initial weights, order of images, augmentation and dropout, and of the images measured with.
-        device: auto, cpu, cuda, ...
+    """Signal and gradient of every layer by depth, at initialisation and after some steps of training.
 
     Raises:
-        InputError: a name is unknown, a network is too large for the images, or a number cannot be.
+        InputError: a name is unknown, a network is too large for the images, or a number is out of its range.
     """
 
     models: tuple[str, ...]
+    """Names of the zoo, such as densenet-40-12 resnet38 plain-38 highway-38-8."""
     data: str = "digits"
+    """Images to train on: digits, fashion-mnist, cifar10, cifar100 or svhn."""
     root: Path = Path("data")
+    """Where they lie."""
     settings: tuple[Setting, ...] = ("xavier", "paper")
-    steps: tuple[int, ...] = (0, 30, 100)
+    """paper: as the networks' papers build them; xavier, he: without batch normalisation, such weights."""
+    steps: tuple[int, ...] = (0, 20, 100)
+    """Of training, ascending, after which is measured; 0 is the initialisation."""
     batch_size: int = 64
-    learning_rate: float = 0.0
+    """Images of a training step, and images that are measured with."""
+    learning_rate: float = 0.01
+    """The highest of the schedule, alike for all networks; 0 for the recipe's own."""
     seed: int = 0
+    """Of initial weights, order of images, augmentation and dropout, and of the images measured with."""
     device: str = "auto"
+    """auto, cpu, cuda, ..."""
 
     def __post_init__(self) -> None:
         if self.data not in MEMORY_DATA:
@@ -87,11 +85,14 @@ class GradientsConfig:
         for name in ("models", "settings"):
             values: tuple[str, ...] = getattr(self, name)
             if not values or len(set(values)) < len(values):
-                raise InputError(f"{name} '{' '.join(values)}' cannot be: at least one, each once")
+                raise InputError(f"{name} must be at least one name, each once, got '{' '.join(values)}'")
         if not self.steps or list(self.steps) != sorted(set(self.steps)) or self.steps[0] < 0:
-            raise InputError(f"steps {self.steps} cannot be: ascending numbers of at least 0 are needed")
+            raise InputError(f"steps must be ascending numbers of at least 0, got {self.steps}")
         if self.batch_size < 2 or min(self.learning_rate, self.seed) < 0:
-            raise InputError("batch_size is at least 2, learning_rate and seed at least 0")
+            raise InputError(
+                "batch_size must be at least 2, learning_rate and seed at least 0, got "
+                f"{self.batch_size}, {self.learning_rate:g} and {self.seed}"
+            )
         for model in self.models:
             self._check(self.recipe(model))
 
@@ -123,12 +124,14 @@ class GradientsConfig:
         assert count is not None
         steps = _order(recipe, count).steps * recipe.training.epochs
         if self.steps[-1] > steps:
-            raise InputError(f"steps {self.steps} cannot be: recipe {recipe.name} ends after {steps}")
+            raise InputError(
+                f"steps must be at most {steps}, where recipe {recipe.name} ends, got {self.steps}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moment:
-    """A network after some steps of training.
+class Snapshot:
+    """Signal and gradient of a network's layers after some steps of training.
 
     Attributes:
         step: how many.
@@ -143,12 +146,12 @@ class Moment:
     @property
     def signal_ratio(self) -> float | None:
         """The signal of the first tenth of the layers by that of the last."""
-        return first_to_last([layer.signal for layer in self.layers])
+        return first_to_last_ratio([layer.signal for layer in self.layers])
 
     @property
     def gradient_ratio(self) -> float | None:
         """The gradient of the first tenth of the layers by that of the last."""
-        return first_to_last([layer.gradient for layer in self.layers])
+        return first_to_last_ratio([layer.gradient for layer in self.layers])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +162,7 @@ class NetworkFlow:
         model: its name.
         setting: of `SETTINGS`.
         depth: as its paper counts it, the classifier included.
-        moments: in order.
+        snapshots: in order of steps.
         training_losses: of every step, mean over its images, in nats; None from where it is no number.
         note: what went wrong, if anything did.
     """
@@ -167,9 +170,72 @@ class NetworkFlow:
     model: str
     setting: Setting
     depth: int
-    moments: tuple[Moment, ...]
+    snapshots: tuple[Snapshot, ...]
     training_losses: tuple[float | None, ...]
     note: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON can hold it."""
+        return {
+            "model": self.model,
+            "setting": self.setting,
+            "depth": self.depth,
+            "moments": [dataclasses.asdict(snapshot) for snapshot in self.snapshots],
+            "training_losses": self.training_losses,
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowSummary:
+    """Losses and ratios of one network in one setting after some steps.
+
+    Attributes:
+        setting: of `SETTINGS`.
+        model: the network's name.
+        step: how many steps.
+        loss: of the images measured with, in nats; None if it is not finite.
+        training_loss: mean over the steps since the snapshot before, at most the last ten of them.
+        signal_ratio: signal of the first tenth of the layers by that of the last.
+        gradient_ratio: the same of the gradient.
+    """
+
+    setting: Setting
+    model: str
+    step: int
+    loss: float | None
+    training_loss: float | None
+    signal_ratio: float | None
+    gradient_ratio: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowRow:
+    """One layer of one network in one setting after some steps.
+
+    Attributes:
+        setting: of `SETTINGS`.
+        model: the network's name.
+        step: how many steps.
+        number: of the layer, from 1.
+        layer: its signal and gradient.
+    """
+
+    setting: Setting
+    model: str
+    step: int
+    number: int
+    layer: LayerFlow
+
+    def to_dict(self) -> dict[str, Any]:
+        """One flat row, as CSV can hold it."""
+        return {
+            "setting": self.setting,
+            "model": self.model,
+            "step": self.step,
+            "number": self.number,
+            **dataclasses.asdict(self.layer),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,43 +258,49 @@ class GradientFlow:
     seed: int
     networks: tuple[NetworkFlow, ...]
 
+    @property
+    def meaning(self) -> dict[Setting, str]:
+        """Each setting that was measured -> what it is."""
+        return {network.setting: SETTINGS[network.setting] for network in self.networks}
+
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON can hold it, with what the settings are and a summary."""
-        settings = {network.setting: SETTINGS[network.setting] for network in self.networks}
-        return {**dataclasses.asdict(self), "meaning": settings, "summary": self.summary()}
+        return {
+            "data": self.data,
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "seed": self.seed,
+            "networks": [network.to_dict() for network in self.networks],
+            "meaning": self.meaning,
+            "summary": [dataclasses.asdict(row) for row in self.summary()],
+        }
 
-    def summary(self) -> list[dict[str, Any]]:
-        """A row a setting, network and moment: losses and ratios.
-
-        The training loss is the mean over the steps since the moment before, at most the last ten of them.
-        """
+    def summary(self) -> list[FlowSummary]:
+        """A row a setting, network and snapshot."""
         return [
-            {
-                "setting": network.setting,
-                "model": network.model,
-                "step": moment.step,
-                "loss": moment.loss,
-                "training_loss": _recent(network.training_losses[last : moment.step]),
-                "signal_ratio": moment.signal_ratio,
-                "gradient_ratio": moment.gradient_ratio,
-            }
+            FlowSummary(
+                setting=network.setting,
+                model=network.model,
+                step=snapshot.step,
+                loss=snapshot.loss,
+                training_loss=_recent_mean(network.training_losses[last : snapshot.step]),
+                signal_ratio=snapshot.signal_ratio,
+                gradient_ratio=snapshot.gradient_ratio,
+            )
             for network in self.networks
-            for last, moment in zip((0, *self.steps), network.moments, strict=False)
+            for last, snapshot in zip((0, *self.steps), network.snapshots, strict=False)
         ]
 
-    def rows(self) -> list[dict[str, Any]]:
-        """A row a setting, network, moment and layer, for a table."""
+    def rows(self) -> list[FlowRow]:
+        """A row a setting, network, snapshot and layer."""
         return [
-            {
-                "setting": network.setting,
-                "model": network.model,
-                "step": moment.step,
-                "number": number,
-                **dataclasses.asdict(layer),
-            }
+            FlowRow(
+                setting=network.setting, model=network.model, step=snapshot.step, number=number, layer=layer
+            )
             for network in self.networks
-            for moment in network.moments
-            for number, layer in enumerate(moment.layers, start=1)
+            for snapshot in network.snapshots
+            for number, layer in enumerate(snapshot.layers, start=1)
         ]
 
 
@@ -239,14 +311,12 @@ def gradient_flow(config: GradientsConfig, announce: Callable[[str], None]) -> G
 
     Args:
         config: what is measured.
-        announce: told of each moment of a network before its steps; `measurements` says how many there are.
+        announce: told of each snapshot of a network before its steps; `measurements` says how many there are.
 
     Raises:
         InputError: the data is missing, or the device cannot be used.
     """
     device = choose_device(config.device)
-    if device.type == "cpu":
-        keep_freed_memory()
     recipe = config.recipe(config.models[0])
     data = load_data(recipe.data)
     data = dataclasses.replace(data, training=data.training.to(device))
@@ -267,7 +337,7 @@ def gradient_flow(config: GradientsConfig, announce: Callable[[str], None]) -> G
 
 
 def measurements(config: GradientsConfig) -> int:
-    """How many moments of how many networks `gradient_flow` measures, all together."""
+    """How many snapshots `gradient_flow` takes, of all networks together."""
     return len(config.settings) * len(config.models) * len(config.steps)
 
 
@@ -281,22 +351,22 @@ def _network_flow(
 ) -> NetworkFlow:
     recipe = config.recipe(model)
     network, _ = build_model(recipe, data, device)
-    put_into(network, setting, torch.Generator().manual_seed(config.seed))
+    apply_setting(network, setting, torch.Generator().manual_seed(config.seed))
     batch = _measured_images(config, data, device)
     training = _training(network, recipe, data, device)
-    moments: list[Moment] = []
+    snapshots: list[Snapshot] = []
     losses: list[float | None] = []
     for step in config.steps:
         announce(f"{model}, setting {setting}, step {step}")
         while len(losses) < step and None not in losses:
             losses.append(next(training))
-        loss, layers = measure(network, batch)
-        moments.append(Moment(step=step, loss=loss, layers=layers))
+        loss, layers = layer_flows(network, batch)
+        snapshots.append(Snapshot(step=step, loss=loss, layers=layers))
     return NetworkFlow(
         model=model,
         setting=setting,
         depth=network.config.depth,
-        moments=tuple(moments),
+        snapshots=tuple(snapshots),
         training_losses=tuple(losses),
         note=f"its loss is no number at step {len(losses)}, where training ended" if None in losses else "",
     )
@@ -329,7 +399,7 @@ def _training(
                 recipe.training.epochs,
             )
             seen = learner.step(batch, rate, epoch, step)
-            yield finite(seen.loss.double() / seen.images)
+            yield finite_or_none(seen.loss.double() / seen.images)
 
 
 def _order(recipe: Recipe, count: int) -> BatchOrder:
@@ -345,7 +415,7 @@ def _measured_images(config: GradientsConfig, data: DataSplits, device: torch.de
     return Batch(normalize(images.pixels, data.preprocessing), images.labels, len(drawn))
 
 
-def _recent(losses: Sequence[float | None]) -> float | None:
+def _recent_mean(losses: Sequence[float | None]) -> float | None:
     """The mean of the last ten losses at most; None if there is none, or one is no number."""
     known = [loss for loss in losses[-10:] if loss is not None]
     return math.fsum(known) / len(known) if known and None not in losses else None

@@ -1,4 +1,4 @@
-"""Signal and gradient by depth as a figure: a band a setting, a column a moment, a line a network."""
+"""Signal and gradient by depth as a figure: a band a setting, a column a snapshot, a line a network."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from densenets.analysis.gradients.compute import GradientFlow, NetworkFlow
 from densenets.analysis.gradients.layer_flow import SETTINGS
 from densenets.data.data_sets import DATA_FACTS
 from densenets.figures.fonts import literal
-from densenets.figures.plots import write_figure
-from densenets.figures.series_style import look
+from densenets.figures.series_style import series_style
+from densenets.figures.write import write_figure
 
 _QUANTITIES = (("gradient", "gradient (nats, RMS)"), ("signal", "signal (RMS)"))
 _LINE_STYLES = ("-", "--", "-.", ":")
@@ -28,7 +28,7 @@ _HIGHEST_LOSS = 1.25  # by that of guessing: what is above it leaves the panel
 
 
 class _Line(NamedTuple):
-    """What a network is drawn in."""
+    """Style of the line of a network."""
 
     colour: str
     marker: str
@@ -42,14 +42,14 @@ def write_gradients(flow: GradientFlow, stem: Path) -> None:
 
 
 def gradients_figure(flow: GradientFlow) -> Figure:
-    """Of each setting the gradients above the signals, moment by moment, and the training loss beside them.
+    """Gradients above signals, a band a setting and a column a snapshot, and the training loss beside them.
 
     A quantity has one scale in all panels, so have the losses. Where a value is None or 0 is a gap.
     """
     settings = list(dict.fromkeys(network.setting for network in flow.networks))
     models = list(dict.fromkeys(network.model for network in flow.networks))
     lines = {
-        model: _Line(*look(number), _LINE_STYLES[number % len(_LINE_STYLES)], number)
+        model: _Line(*series_style(number), _LINE_STYLES[number % len(_LINE_STYLES)], number)
         for number, model in enumerate(models)
     }
     size = (max(6.0, _PANEL_WIDTH * _columns(flow) + 0.4), 2 * _PANEL_HEIGHT * len(settings) + 1.2)
@@ -73,7 +73,7 @@ def gradients_figure(flow: GradientFlow) -> Figure:
 
 
 def _columns(flow: GradientFlow) -> int:
-    """A column a moment, and one for the loss where there was training."""
+    """A column a snapshot, and one for the loss where there was training."""
     return len(flow.steps) + (flow.steps[-1] > 0)
 
 
@@ -86,7 +86,7 @@ def _draw_band(
         for column, step in enumerate(flow.steps):
             axes = band.add_subplot(grid[row, column])
             for network in networks:
-                layers = network.moments[column].layers
+                layers = network.snapshots[column].layers
                 _draw(axes, [getattr(layer, quantity) for layer in layers], lines[network.model])
             axes.set_yscale("log")
             axes.set_ylim(limits)
@@ -105,7 +105,7 @@ def _draw_band(
 
 def _limits(flow: GradientFlow, quantity: str) -> tuple[float, float]:
     """A factor of 2 beyond all values of a quantity that a logarithmic axis can show."""
-    values = [value for row in flow.rows() if (value := row[quantity])]
+    values = [value for row in flow.rows() if (value := getattr(row.layer, quantity))]
     return (min(values) / 2, max(values) * 2) if values else (0.1, 1.0)
 
 

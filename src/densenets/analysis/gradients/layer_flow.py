@@ -32,19 +32,19 @@ SETTINGS: dict[Setting, str] = {
     "he": "without batch normalisation, He's weights (variance 2 / fan-in)",
     "paper": "as the networks' papers build them, with batch normalisation where they have it",
 }
-_BESIDE_THE_PATH = {"gate", "downsample", "companions"}  # what decides or leads past is no layer of depth
+_OFF_THE_PATH = {"gate", "downsample", "companions"}  # what decides or leads past is no layer of depth
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerFlow:
-    """One convolution at one moment; what is not a number is None.
+    """Signal and gradient of one convolution; None for what is not finite.
 
     Means are over all values of all images: of a mean over 2x2 pixels each gets a quarter of the gradient.
 
     Attributes:
         name: as in the state dict.
-        signal: root mean square of what it makes.
-        gradient: root mean square of the gradient, by what it makes, of the loss summed over images, in nats.
+        signal: root mean square of its output.
+        gradient: root mean square of the gradient of the loss, summed over images, by its output, in nats.
         weight_gradient: root mean square of the gradient of the mean loss by its weights.
         relative_gradient: the same by the root mean square of the weights.
     """
@@ -56,8 +56,8 @@ class LayerFlow:
     relative_gradient: float | None
 
 
-def put_into(model: Network, setting: Setting, generator: torch.Generator) -> None:
-    """Bring a fresh network into a setting of `SETTINGS`, in place.
+def apply_setting(model: Network, setting: Setting, generator: torch.Generator) -> None:
+    """Rebuild a fresh network in place as a setting of `SETTINGS` says.
 
     Batch normalisations become identities. Weights of all convolutions, gates and projections too, are drawn
     anew by what they read; biases stay, as does the classifier.
@@ -78,8 +78,8 @@ def put_into(model: Network, setting: Setting, generator: torch.Generator) -> No
                 setattr(module, name, None)
 
 
-def measure(model: Network, batch: Batch) -> tuple[float | None, tuple[LayerFlow, ...]]:
-    """The mean loss of a batch, and signal and gradient of every convolution along the path, as they run.
+def layer_flows(model: Network, batch: Batch) -> tuple[float | None, tuple[LayerFlow, ...]]:
+    """Mean loss of a batch, and signal and gradient of every convolution on the path, in order of running.
 
     Batch normalisation takes the batch's statistics, as in training; dropout, drop-path and stochastic depth
     are off and companion classifiers silent. A copy of the network is measured: itself, its statistics, its
@@ -95,23 +95,23 @@ def measure(model: Network, batch: Batch) -> tuple[float | None, tuple[LayerFlow
     for norm in network.modules():
         if isinstance(norm, _BatchNorm):
             norm.train()
-    made: list[tuple[str, nn.Module, Tensor]] = []
+    recorded: list[tuple[str, nn.Module, Tensor]] = []
     for name, module in network.named_modules():
         if isinstance(module, _ConvNd) and _is_on_the_path(name, network):
             module.register_forward_hook(
-                lambda layer, _, output, name=name: made.append((name, layer, output))
+                lambda layer, _, output, name=name: recorded.append((name, layer, output))
             )
     with torch.enable_grad():
         loss = cross_entropy(network(batch.images), batch.labels, reduction="sum")
-    names, layers, outputs = zip(*made, strict=True)
+    names, layers, outputs = zip(*recorded, strict=True)
     weights = [layer.weight for layer in layers]
     gradients = torch.autograd.grad(loss, [*outputs, *weights])
     images = len(batch.labels)
     flows = zip(names, outputs, gradients, weights, gradients[len(outputs) :], strict=False)
-    return finite(loss.detach() / images), tuple(_layer_flow(*flow, images) for flow in flows)
+    return finite_or_none(loss.detach() / images), tuple(_layer_flow(*flow, images) for flow in flows)
 
 
-def first_to_last(values: Sequence[float | None]) -> float | None:
+def first_to_last_ratio(values: Sequence[float | None]) -> float | None:
     """The geometric mean of the first tenth of the values (at least one) by that of the last tenth.
 
     None where one of them is None or the last are 0.
@@ -127,8 +127,8 @@ def first_to_last(values: Sequence[float | None]) -> float | None:
     return math.exp((math.fsum(logarithms[:tenth]) - math.fsum(logarithms[tenth:])) / tenth)
 
 
-def finite(value: Tensor) -> float | None:
-    """A number that JSON can hold; None for infinity and for what is no number."""
+def finite_or_none(value: Tensor) -> float | None:
+    """A scalar as a float; None for infinity and NaN, which JSON cannot hold."""
     number = float(value)
     return number if math.isfinite(number) else None
 
@@ -139,7 +139,7 @@ def _is_on_the_path(name: str, network: Network) -> bool:
     if isinstance(network.config, FractalNetConfig):
         # blocks.BLOCK.columns.COLUMN.NUMBER.conv
         return parts[3] == str(network.config.columns - 1)
-    return not _BESIDE_THE_PATH.intersection(parts)
+    return not _OFF_THE_PATH.intersection(parts)
 
 
 def _layer_flow(
@@ -148,10 +148,10 @@ def _layer_flow(
     of_weights = _rms(weight_gradient) / images
     return LayerFlow(
         name=name,
-        signal=finite(_rms(output)),
-        gradient=finite(_rms(gradient)),
-        weight_gradient=finite(of_weights),
-        relative_gradient=finite(of_weights / _rms(weight)),
+        signal=finite_or_none(_rms(output)),
+        gradient=finite_or_none(_rms(gradient)),
+        weight_gradient=finite_or_none(of_weights),
+        relative_gradient=finite_or_none(of_weights / _rms(weight)),
     )
 
 

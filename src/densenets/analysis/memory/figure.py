@@ -12,8 +12,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from densenets.analysis.memory.compute import MemoryGrowth, Row
 from densenets.figures.fonts import literal
-from densenets.figures.plots import write_figure
-from densenets.figures.series_style import Look, look
+from densenets.figures.series_style import SeriesStyle, series_style
+from densenets.figures.write import write_figure
 
 _MIB = 2**20
 
@@ -26,7 +26,7 @@ def write_memory(growth: MemoryGrowth, stem: Path) -> None:
 def memory_figure(growth: MemoryGrowth) -> Figure:
     """Two panels: points are measured, dotted lines predicted."""
     executions = list(dict.fromkeys(row["execution"] for row in growth.by_depth))
-    looks = {execution: look(number) for number, execution in enumerate(executions)}
+    looks = {execution: series_style(number) for number, execution in enumerate(executions)}
     sides = "x".join(str(side) for side in growth.sides)
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     figure.suptitle(literal(f"training memory of {growth.model}, images of {sides}"), fontsize=11)
@@ -54,7 +54,9 @@ def memory_figure(growth: MemoryGrowth) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, rows: Sequence[Row], names: tuple[str, str, str], looks: dict[str, Look]) -> None:
+def _draw(
+    axes: Axes, rows: Sequence[Row], names: tuple[str, str, str], looks: dict[str, SeriesStyle]
+) -> None:
     """A line an execution over the first quantity: the second measured, the third predicted."""
     x, measured, predicted = names
     for execution, (colour, marker) in looks.items():
@@ -68,7 +70,7 @@ def _points(rows: Sequence[Row], x: str, y: str) -> tuple[list[float], list[floa
     return [row[x] for row in known], [row[y] / _MIB for row in known]
 
 
-def _draw_limit(axes: Axes, growth: MemoryGrowth, looks: dict[str, Look]) -> None:
+def _draw_limit(axes: Axes, growth: MemoryGrowth, looks: dict[str, SeriesStyle]) -> None:
     """The memory that was asked for, and the largest batch of each execution on that line."""
     limit = growth.memory / _MIB
     axes.axhline(limit, color="0.3", linewidth=1)

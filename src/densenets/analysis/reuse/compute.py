@@ -37,6 +37,26 @@ CLASSIFIER = "classifier"
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReuseConfig:
+    """The heat map of feature reuse (paper, Fig. 5) of a trained DenseNet.
+
+    Raises:
+        InputError: the normalisation is unknown.
+    """
+
+    normalization: Normalization = "mean"
+    """What a value is; l1: sum by the source's maps; share: of the layer's sum; largest: by its largest."""
+    with_scale: bool = False
+    """Multiply weights by the scale of the batch normalisation before them."""
+
+    def __post_init__(self) -> None:
+        if self.normalization not in NORMALIZATIONS:
+            raise InputError(
+                f"normalization must be one of {', '.join(NORMALIZATIONS)}, got '{self.normalization}'"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class BlockReuse:
     """The heat map of one dense block.
 
@@ -44,7 +64,7 @@ class BlockReuse:
         number: of the block, from 1.
         sources: what its layers read: "input", then the layers by number, "1" ... "L".
         source_maps: feature maps that each source gives.
-        targets: who reads: the layers, "1" ... "L", then "transition N" or "classifier".
+        targets: what reads them: the layers, "1" ... "L", then "transition N" or "classifier".
         values: values[s][t] of source s in target t; None where the source comes after the target.
     """
 
@@ -55,8 +75,48 @@ class BlockReuse:
     values: tuple[tuple[float | None, ...], ...]
 
     def of_target(self, target: int) -> list[float]:
-        """What a target gives to each of its sources, in order."""
+        """The values of a target, one a source, in order."""
         return [value for row in self.values if (value := row[target]) is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """The weight that one target gives to one source.
+
+    Attributes:
+        block: number of the dense block, from 1.
+        source: "input", or the number of the layer that is read.
+        source_maps: feature maps that the source gives.
+        target: number of the layer that reads, or "transition N" or "classifier".
+        value: as `FeatureReuse.meaning` says.
+    """
+
+    block: int
+    source: str
+    source_maps: int
+    target: str
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockMeans:
+    """Means over the values of a block's heat map; None where there is no such value.
+
+    Attributes:
+        block: its number, from 1.
+        input: of the block's input in its layers.
+        other: of the layers in the layers behind them.
+        next: of the layer directly before.
+        earlier: of the layers before that one.
+        reader: of the transition or classifier, by thirds of its sources from the first to the last.
+    """
+
+    block: int
+    input: float | None
+    other: float | None
+    next: float | None
+    earlier: float | None
+    reader: tuple[float | None, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,18 +143,17 @@ class FeatureReuse:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
-        return {**dataclasses.asdict(self), "meaning": self.meaning, "summary": reuse_summary(self)}
+        summary = [{**dataclasses.asdict(means), "reader": list(means.reader)} for means in self.summary()]
+        return {**dataclasses.asdict(self), "meaning": self.meaning, "summary": summary}
 
-    def rows(self) -> list[dict[str, Any]]:
-        """A row a connection, for a table."""
+    def summary(self) -> tuple[BlockMeans, ...]:
+        """What the paper says of its figure, in numbers, block by block."""
+        return tuple(_block_means(block) for block in self.blocks)
+
+    def rows(self) -> list[Connection]:
+        """All connections, block by block and source by source."""
         return [
-            {
-                "block": block.number,
-                "source": source,
-                "source_maps": maps,
-                "target": target,
-                "value": value,
-            }
+            Connection(block=block.number, source=source, source_maps=maps, target=target, value=value)
             for block in self.blocks
             for source, maps, values in zip(block.sources, block.source_maps, block.values, strict=True)
             for target, value in zip(block.targets, values, strict=True)
@@ -102,23 +161,17 @@ class FeatureReuse:
         ]
 
 
-def feature_reuse(
-    model: Network, normalization: Normalization = "mean", *, with_scale: bool = False
-) -> FeatureReuse:
+def feature_reuse(model: Network, config: ReuseConfig = ReuseConfig()) -> FeatureReuse:
     """The heat maps of a trained DenseNet, in float64.
 
     Args:
         model: whose weights are read.
-        normalization: what a value is, see `NORMALIZATIONS`.
-        with_scale: multiply each weight by the scale (gamma) of the batch normalisation that its map passes
-            first. Maps of large gamma with small weights then count as much as the reverse.
+        config: what a value is. With the scale (gamma) of the batch normalisation that a map passes first,
+            maps of large gamma with small weights count as much as the reverse.
 
     Raises:
-        InputError: the network is no DenseNet, its classifier is not linear, a weight is not finite, or the
-            normalisation is unknown.
+        InputError: the network is no DenseNet, its classifier is not linear, or a weight is not finite.
     """
-    if normalization not in NORMALIZATIONS:
-        raise InputError(f"normalization '{normalization}' is unknown; known: {', '.join(NORMALIZATIONS)}")
     if not isinstance(model, DenseNet):
         raise InputError(
             f"the network is a {model.config.title}; feature reuse is of dense blocks, which DenseNets have"
@@ -127,41 +180,29 @@ def feature_reuse(
         raise InputError(
             f"the classifier is a {type(model.classifier).__name__}; feature reuse needs a linear layer"
         )
-    blocks = tuple(_block_reuse(model, block, normalization, with_scale) for block in model.config.blocks())
+    blocks = tuple(_block_reuse(model, block, config) for block in model.config.blocks())
     return FeatureReuse(
-        normalization=normalization,
-        with_scale=with_scale,
+        normalization=config.normalization,
+        with_scale=config.with_scale,
         through="1x1 of the bottleneck" if model.config.bottleneck else "3x3",
         blocks=blocks,
     )
 
 
-def reuse_summary(reuse: FeatureReuse) -> list[dict[str, Any]]:
-    """What the paper says of its figure, in numbers: of each block, means over values.
-
-    Returns:
-        block; input: of the block's input in its layers, and other: of the layers in the layers behind them;
-        next: of the layer directly before, and earlier: of the layers before that one; reader: of the
-        transition or classifier, by thirds of its sources from the first to the last. None where there is no
-        such value.
-    """
-    return [_block_summary(block) for block in reuse.blocks]
-
-
-def _block_summary(block: BlockReuse) -> dict[str, Any]:
+def _block_means(block: BlockReuse) -> BlockMeans:
     layers = len(block.targets) - 1
     within = [(s, t, block.values[s][t]) for t in range(layers) for s in range(t + 1)]
     reader = block.of_target(layers)
     thirds = [reader[len(reader) * i // 3 : len(reader) * (i + 1) // 3] for i in range(3)]
-    return {
-        "block": block.number,
-        "input": _mean([value for s, _, value in within if s == 0]),
-        "other": _mean([value for s, _, value in within if s > 0]),
+    return BlockMeans(
+        block=block.number,
+        input=_mean([value for s, _, value in within if s == 0]),
+        other=_mean([value for s, _, value in within if s > 0]),
         # Source s > 0 is the layer of target s - 1: the one directly before target s.
-        "next": _mean([value for s, t, value in within if s == t > 0]),
-        "earlier": _mean([value for s, t, value in within if 0 < s < t]),
-        "reader": [_mean(third) for third in thirds],
-    }
+        next=_mean([value for s, t, value in within if s == t > 0]),
+        earlier=_mean([value for s, t, value in within if 0 < s < t]),
+        reader=tuple(_mean(third) for third in thirds),
+    )
 
 
 def _mean(values: list[float | None] | list[float]) -> float | None:
@@ -170,13 +211,11 @@ def _mean(values: list[float | None] | list[float]) -> float | None:
 
 
 @torch.no_grad()
-def _block_reuse(
-    model: DenseNet, block: BlockChannels, normalization: Normalization, with_scale: bool
-) -> BlockReuse:
+def _block_reuse(model: DenseNet, block: BlockChannels, config: ReuseConfig) -> BlockReuse:
     maps = (block.in_channels, *[block.growth_rate] * block.layers)
     numbers = [str(number) for number in range(1, block.layers + 1)]
     columns = [
-        _normalized(_sums(weight * scale if with_scale else weight, maps), normalization)
+        _normalized(_sums(weight * scale if config.with_scale else weight, maps), config.normalization)
         for scale, weight in _readers(model, block)
     ]
     if not all(math.isfinite(value) for column in columns for value in column):
@@ -196,10 +235,11 @@ def _block_reuse(
 
 
 def _readers(model: DenseNet, block: BlockChannels) -> list[tuple[Tensor, Tensor]]:
-    """Of every layer of a block and of what reads all of it: scales of the maps, and weights behind them.
+    """Scales and weights of every layer of a block, and of the transition or classifier behind it.
 
     Returns:
-        scales, read; weights, made x kernel pixels x read.
+        for each, the scales (gamma) of the batch normalisation, in_channels; and the weights of the layer
+        behind it, out_channels x kernel pixels x in_channels.
     """
     features = model.features
     readers: list[tuple[nn.Module, Tensor]] = []
@@ -222,7 +262,13 @@ def _readers(model: DenseNet, block: BlockChannels) -> list[tuple[Tensor, Tensor
 
 @dataclass(frozen=True)
 class _Sums:
-    """Of each source of a target: absolute weights, how many there are, and of how many maps."""
+    """Sums over the weights that a target gives to each of its sources.
+
+    Attributes:
+        absolute: sums of absolute weights.
+        weights: numbers of weights.
+        maps: numbers of feature maps.
+    """
 
     absolute: list[float]
     weights: list[int]
@@ -230,12 +276,12 @@ class _Sums:
 
 
 def _sums(weight: Tensor, maps: tuple[int, ...]) -> _Sums:
-    read = weight.shape[-1]
+    in_channels = weight.shape[-1]
     sources: list[int] = []
-    while sum(sources) < read:
+    while sum(sources) < in_channels:
         sources.append(maps[len(sources)])
-    by_map = weight.abs().reshape(-1, read).sum(dim=0)
-    per_map = weight.numel() // read
+    by_map = weight.abs().reshape(-1, in_channels).sum(dim=0)
+    per_map = weight.numel() // in_channels
     return _Sums(
         absolute=[float(part.sum()) for part in by_map.split(sources)],
         weights=[per_map * count for count in sources],

@@ -11,19 +11,19 @@ from matplotlib.image import AxesImage
 
 from densenets.analysis.reuse.compute import BlockReuse, FeatureReuse
 from densenets.figures.fonts import literal
-from densenets.figures.plots import write_figure
+from densenets.figures.write import write_figure
 
 _MOST_TICKS = 16
 _PANEL = 4.2  # inches
 
 
 def write_reuse(reuse: FeatureReuse, title: str, stem: Path) -> None:
-    """Draw a triangle a block, as `stem`.png and `stem`.svg."""
+    """Draw the heat map of every block, as `stem`.png and `stem`.svg."""
     write_figure(reuse_figure(reuse, title), stem)
 
 
 def reuse_figure(reuse: FeatureReuse, title: str) -> Figure:
-    """A panel a block: source layers down, target layers across.
+    """Heat maps, a panel a block: source layers down, target layers across.
 
     All dense layers are on one scale. What reads a whole block, in the last column, can have weights of
     another size: each of these columns is on a scale up to its own largest value.
@@ -43,7 +43,7 @@ def reuse_figure(reuse: FeatureReuse, title: str) -> Figure:
 
 
 def layer_values(block: BlockReuse) -> np.ndarray:
-    """What the dense layers of a block give to their sources, in any order."""
+    """Values of the dense layers of a block, without those of the transition or classifier, in any order."""
     return np.array([value for target in range(len(block.targets) - 1) for value in block.of_target(target)])
 
 

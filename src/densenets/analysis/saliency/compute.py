@@ -69,6 +69,31 @@ class SaliencyMap:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SaliencyRow:
+    """One dense block's map of one picture, without its values.
+
+    Attributes:
+        path: the file.
+        explained: the class that the map is of.
+        probability: of that class, by the softmax.
+        block: number of the dense block, from 1.
+        layer: the module whose maps were added up.
+        height: of the map, in pixels.
+        width: of the map, in pixels.
+        largest: as in `SaliencyMap`.
+    """
+
+    path: str
+    explained: str
+    probability: float
+    block: int
+    layer: str
+    height: int
+    width: int
+    largest: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageSaliency:
     """Where a network finds evidence for a class in one picture.
 
@@ -101,19 +126,19 @@ class ImageSaliency:
             "maps": [saliency_map.to_dict() for saliency_map in self.maps],
         }
 
-    def rows(self) -> list[dict[str, Any]]:
-        """A row a block, without the map's values, for a table."""
+    def rows(self) -> list[SaliencyRow]:
+        """A row a block."""
         return [
-            {
-                "path": str(self.path),
-                "explained": self.explained,
-                "probability": self.probability,
-                "block": saliency_map.block,
-                "layer": saliency_map.layer,
-                "height": len(saliency_map.values),
-                "width": len(saliency_map.values[0]),
-                "largest": saliency_map.largest,
-            }
+            SaliencyRow(
+                path=str(self.path),
+                explained=self.explained,
+                probability=self.probability,
+                block=saliency_map.block,
+                layer=saliency_map.layer,
+                height=len(saliency_map.values),
+                width=len(saliency_map.values[0]),
+                largest=saliency_map.largest,
+            )
             for saliency_map in self.maps
         ]
 
@@ -203,7 +228,7 @@ def _grad_cam(
 
     `index` is that of the class, None for the likeliest.
     """
-    with _lent(model), GradCAM(model, list(layers)) as grad_cam:
+    with _reference_evaluation(model), GradCAM(model, list(layers)) as grad_cam:
         # With a gradient of the image there is one of every layer, frozen weights or not; torchcam asks for
         # no gradient of the weights, so none is left in them. What inference mode made must be cloned for it.
         logits: Tensor = model(images.clone().requires_grad_())
@@ -215,8 +240,8 @@ def _grad_cam(
 
 
 @contextlib.contextmanager
-def _lent(model: DenseNet) -> Iterator[None]:
-    """Have a network in evaluation, every module of it called and its graph kept, then as it was.
+def _reference_evaluation(model: DenseNet) -> Iterator[None]:
+    """Run a network in evaluation mode with every module called and the graph kept; restore it afterwards.
 
     Only "reference" calls all modules whatever hooks they have: "recompute" passes by those of an activation,
     and the fused executions refuse them.

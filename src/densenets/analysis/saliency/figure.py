@@ -1,4 +1,4 @@
-"""Saliency as a figure: what the network saw, and over it where each dense block finds the class."""
+"""Saliency as a figure: the crop of a picture, and over it the Grad-CAM map of each dense block."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.image import AxesImage
 
 from densenets.analysis.saliency.compute import ImageSaliency, SaliencyMap
 from densenets.figures.fonts import literal, shortened
-from densenets.figures.plots import write_figure
+from densenets.figures.write import write_figure
 from densenets.names import printable
 
 _MOST_ROWS = 6  # of one figure; with more it is too tall to be looked at

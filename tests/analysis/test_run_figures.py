@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from densenets.figures.plots import write_confusion, write_curves
+from densenets.analysis.confusion_figure import write_confusion
+from densenets.analysis.curves_figure import write_curves
 from densenets.report.evaluation import write_evaluation
 
 CONFUSION = [[999, 1, 0], [1, 2, 1], [0, 0, 0]]

@@ -1,34 +1,11 @@
-"""Numbers and sizes as people read them, and where tables are printed."""
+"""Numbers, sizes and times as people read them in tables and figures."""
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.markup import escape
-from rich.text import Text
+from collections.abc import Sequence
 
-from densenets.names import printable
-
-_PLAIN_WIDTH = 150  # columns where no terminal says how wide it is
 _UNITS = ((10**18, "E"), (10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 _HOUR, _DAY, _YEAR = 3600, 86_400, 365 * 86_400  # seconds
-
-
-def console(*, stderr: bool = False) -> Console:
-    """Where tables are printed: as wide as the terminal, or wide enough where there is none."""
-    terminal = Console(highlight=False, stderr=stderr)
-    if terminal.is_terminal:
-        return terminal
-    return Console(highlight=False, stderr=stderr, width=_PLAIN_WIDTH)
-
-
-def plain(text: str) -> Text:
-    """A name as the cell of a table: one line, and no markup whatever brackets it has."""
-    return Text(printable(text))
-
-
-def plain_title(text: str) -> str:
-    """A title with a name in it: one line, and no markup whatever brackets it has."""
-    return escape(printable(text))
 
 
 def short(number: float | None) -> str:
@@ -71,3 +48,13 @@ def milliseconds(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"
+
+
+def shape_text(sizes: Sequence[int]) -> str:
+    """Channels and sides as a text such as 3x32x32."""
+    return "x".join(str(size) for size in sizes)
+
+
+def significant(value: float | None, digits: int) -> str:
+    """A number in so many significant digits; - for None."""
+    return "-" if value is None else f"{value:.{digits}g}"

@@ -1,4 +1,4 @@
-"""The map of a dense block's connections: where layers and arcs lie, and what each layer says of itself.
+"""The map of a dense block's connections: positions of layers and arcs, and the facts shown of each layer.
 
 A block is a row of nodes: its input, its layers, and what reads all of it, the transition or the classifier.
 Every node but the input reads all nodes before it. Pixels are CSS pixels.
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from densenets.analysis.reuse.compute import BlockReuse, FeatureReuse
-from densenets.figures.text import bytes_text, short
+from densenets.figures.numbers import bytes_text, shape_text, short
 from densenets.models.layer_table.rows import LayerFacts, NetworkFacts
 
-_WIDEST_STEP, _NARROWEST_STEP = 56, 30  # pixels from node to node; a finger needs some
-_WANTED_WIDTH = 980  # pixels, of the rows that can be so narrow
-_HIGHEST = 150  # pixels of the arc from the first node to the last
-_THINNEST, _THICKEST, _ENOUGH_NODES = 0.2, 1.3, 16  # pixels, pixels, and nodes that are many
-_FAINTEST = 0.12  # opacity of a connection without weight
+_MAX_STEP, _MIN_STEP = 56, 30  # pixels from node to node; a finger needs some
+_TARGET_WIDTH = 980  # pixels, of the rows that can be so narrow
+_MAX_HEIGHT = 150  # pixels of the arc from the first node to the last
+_MIN_STROKE, _MAX_STROKE, _MANY_NODES = 0.2, 1.3, 16  # pixels, pixels, and nodes that are many
+_MIN_OPACITY = 0.12  # opacity of a connection without weight
 
 
 @dataclass(frozen=True)
 class Node:
-    """What can be pointed at.
+    """A button of the map: the input of a block, a layer, or the transition or classifier behind it.
 
     Attributes:
         key: in the page, and in its data.
@@ -55,11 +55,11 @@ class Arc:
 
 @dataclass(frozen=True)
 class BlockMap:
-    """The row of a block.
+    """The map of one dense block, a row of nodes with arcs above.
 
     Attributes:
         number: of the block.
-        caption: what it reads and makes.
+        caption: its layers, size of maps and channels, in a sentence.
         nodes: in order.
         arcs: the longest first, so that short ones lie on top.
         width: of the row.
@@ -84,7 +84,7 @@ def block_maps(facts: NetworkFacts, reuse: FeatureReuse) -> list[BlockMap]:
 
 
 def node_data(facts: NetworkFacts, reuse: FeatureReuse) -> dict[str, dict[str, Any]]:
-    """What each node says when it is pointed at: its title, its facts, and its row of the heat map.
+    """Texts shown when a node is pointed at: its title, its facts, and its row of the heat map.
 
     Returns:
         key of the node -> title; facts, pairs of a label and a text; sources, of each source its label, the
@@ -113,17 +113,17 @@ def node_data(facts: NetworkFacts, reuse: FeatureReuse) -> dict[str, dict[str, A
 def _block_map(facts: NetworkFacts, block: BlockReuse) -> BlockMap:
     rows = {layer.name: layer for layer in facts.layers}
     count = len(block.sources) + 1
-    step = max(_NARROWEST_STEP, min(_WIDEST_STEP, _WANTED_WIDTH / count))
+    step = max(_MIN_STEP, min(_MAX_STEP, _TARGET_WIDTH / count))
     names = ["the block's input", *(_layer_name(block, target) for target in range(len(block.targets)))]
     labels = ["in", *block.targets[:-1], "cls" if block.targets[-1] == "classifier" else "tr"]
     nodes = tuple(
         Node(key=_key(block, place), label=label, name=f"{label}: {name}")
         for place, (label, name) in enumerate(zip(labels, names, strict=True))
     )
-    height = min(_HIGHEST, 26 + step * count / 4)
+    height = min(_MAX_HEIGHT, 26 + step * count / 4)
     first = rows[_layer_name(block, 0)]
-    sides = "x".join(str(side) for side in first.size)
-    made = block.source_maps[0] + sum(block.source_maps[1:])
+    sides = shape_text(first.size)
+    out_channels = sum(block.source_maps)
     arcs = [
         _arc(block, source, target, step, height, count)
         for target in range(len(block.targets))
@@ -133,14 +133,14 @@ def _block_map(facts: NetworkFacts, block: BlockReuse) -> BlockMap:
         number=block.number,
         caption=(
             f"{len(block.targets) - 1} layers on maps of {sides}; {block.source_maps[0]} channels in, "
-            f"{block.source_maps[1]} added a layer, {made} handed on"
+            f"{block.source_maps[1]} added a layer, {out_channels} handed on"
         ),
         nodes=nodes,
         arcs=tuple(sorted(arcs, key=lambda arc: arc.source - arc.target)),
         width=step * count,
         height=height,
         step=step,
-        stroke=round(max(_THINNEST, min(_THICKEST, _ENOUGH_NODES / count)), 2),
+        stroke=round(max(_MIN_STROKE, min(_MAX_STROKE, _MANY_NODES / count)), 2),
     )
 
 
@@ -154,7 +154,7 @@ def _arc(block: BlockReuse, source: int, target: int, step: float, height: float
         source=source,
         target=target + 1,
         path=f"M{start:.1f} {height:.1f}Q{(start + end) / 2:.1f} {handle:.1f} {end:.1f} {height:.1f}",
-        opacity=round(_FAINTEST + (1 - _FAINTEST) * share, 2),
+        opacity=round(_MIN_OPACITY + (1 - _MIN_OPACITY) * share, 2),
     )
 
 
@@ -163,7 +163,7 @@ def _key(block: BlockReuse, place: int) -> str:
 
 
 def _layer_name(block: BlockReuse, target: int) -> str:
-    """The row of the summary that a target is."""
+    """Name of a target in the layer table."""
     if target < len(block.targets) - 1:
         return f"denseblock{block.number}.denselayer{target + 1}"
     return block.targets[target].replace(" ", "")
@@ -174,13 +174,13 @@ def _source_label(source: str) -> str:
 
 
 def _input_data(rows: Mapping[str, LayerFacts], block: BlockReuse) -> dict[str, Any]:
-    giver = rows["stem" if block.number == 1 else f"transition{block.number - 1}"]
+    source = rows["stem" if block.number == 1 else f"transition{block.number - 1}"]
     return {
         "title": f"input of dense block {block.number}",
         "facts": [
-            ["comes from", giver.name],
+            ["comes from", source.name],
             ["channels", f"{block.source_maps[0]:,}"],
-            ["maps", "x".join(str(side) for side in giver.size)],
+            ["maps", shape_text(source.size)],
             ["read by", f"all {len(block.targets) - 1} layers and {block.targets[-1]}"],
         ],
         "sources": [],
@@ -200,7 +200,7 @@ def _facts(layer: LayerFacts, has_stored: bool, sources: int, target: str) -> li
     if is_layer:
         facts.append(["behind it", f"{layer.hands_on:,} channels"])
     facts += [
-        ["maps", "x".join(str(side) for side in layer.size)],
+        ["maps", shape_text(layer.size)],
         ["parameters", f"{layer.parameters:,}"],
         ["multiply-adds", f"{layer.multiply_adds:,} ({short(layer.multiply_adds)})"],
     ]

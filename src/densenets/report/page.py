@@ -1,4 +1,4 @@
-"""The page, written: an overview in, one HTML file out that needs nothing but a browser."""
+"""The page of a run or a checkpoint: one HTML file that needs nothing but a browser."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from densenets import __version__
-from densenets.figures.text import images_text
+from densenets.figures.numbers import images_text
 from densenets.files import write_bytes
 from densenets.names import printable
 from densenets.report import content
@@ -22,7 +22,9 @@ from densenets.report.charts import (
     stored_chart,
     stored_legend,
 )
-from densenets.report.connections import block_maps, node_data
+from densenets.report.confusion import MOST_NAMED_CLASSES, confusion_pairs, confusion_rows
+from densenets.report.connection_map import block_maps, node_data
+from densenets.report.heat_map import heat_maps
 from densenets.report.overview import Overview
 
 _TEMPLATE = "page.html.jinja"
@@ -69,7 +71,7 @@ def _charts(overview: Overview) -> dict[str, Any]:
     charts = stored_chart(overview.facts)
     if overview.run:
         charts |= curve_charts(overview.run.metrics, overview.run.watched)
-    if overview.evaluation and len(overview.classes) > content.MOST_NAMED_CLASSES:
+    if overview.evaluation and len(overview.classes) > MOST_NAMED_CLASSES:
         charts |= confusion_chart(overview.evaluation["confusion"], overview.classes)
     return charts
 
@@ -92,22 +94,22 @@ def _frame(overview: Overview) -> dict[str, Any]:
 
 
 def _result(overview: Overview, charts: dict[str, Markup]) -> dict[str, Any]:
-    run, cells = overview.run, content.confusion_cells(overview)
+    run, rows = overview.run, confusion_rows(overview)
     curves = [(f"{name} by epoch", charts[name]) for name in ("error", "loss") if name in charts]
     return {
-        "result": content.result(overview),
+        "result": content.result_sentence(overview),
         "no_result": "Nothing was evaluated: the run has not come to its end, or images are missing.",
         "curves": curves,
         "curve_legend": curve_legend(run.watched) if run else [],
         "watched": run.watched if run else "",
         "epochs": content.epochs(run) if run else [],
         "confusion": {
-            "classes": overview.classes if cells else (),
-            "cells": cells,
-            "pairs": content.confusion_pairs(overview) if overview.evaluation and not cells else [],
+            "classes": overview.classes if rows else (),
+            "rows": rows,
+            "pairs": confusion_pairs(overview) if overview.evaluation and not rows else [],
             "chart": charts.get("confusion", ""),
         },
-        "mistakes": content.mistakes(overview.mistakes),
+        "mistakes": content.shown_mistakes(overview.mistakes),
         "mistakes_images": images_text(overview.mistakes_split),
         "mistakes_note": overview.mistakes_note,
     }
@@ -123,7 +125,7 @@ def _network(overview: Overview) -> dict[str, Any]:
         "node_data": node_data(facts, reuse) if reuse else {},
         "layer_columns": columns,
         "layer_rows": rows,
-        "heat": content.heat(reuse) if reuse else None,
+        "heat": heat_maps(reuse) if reuse else None,
     }
 
 
@@ -135,7 +137,7 @@ def _cost(overview: Overview, charts: dict[str, Markup]) -> dict[str, Any]:
             "legend": stored_legend(),
             "rows": content.stored_rows(overview.facts),
         }
-    return {"stored": stored, "costs": content.costs(overview)}
+    return {"stored": stored, "costs": content.measured_steps(overview)}
 
 
 def _source(environment: Environment, name: str) -> Markup:

@@ -1,4 +1,4 @@
-"""Predictions as rows: CSV or JSON lines, to a file or to standard output."""
+"""`densenets predict RUN FILE ...`: classes of pictures as rows, CSV or JSON lines."""
 
 from __future__ import annotations
 
@@ -6,16 +6,66 @@ import csv
 import io
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.progress import track
 
+from densenets.cli.arguments import parse
+from densenets.errors import InputError
 from densenets.files import json_text, write_bytes
-from densenets.prediction import Prediction
+from densenets.names import tell
+
+if TYPE_CHECKING:
+    from densenets.prediction import Prediction
 
 Format = Literal["csv", "json"]
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Which pictures are classified, and how the result is written."""
+
+    run: Path
+    """A run's folder or a checkpoint file."""
+    files: tuple[Path, ...]
+    """Pictures, and folders of pictures."""
+    format: Format = "csv"
+    """A table, or a JSON object a line."""
+    top: int = 5
+    """How many classes a row names."""
+    out: Path | None = None
+    """File for the rows; without it they are printed."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+    batch_size: int = 32
+    """Pictures that are computed together."""
+    skip_broken: bool = False
+    """Leave out pictures that cannot be decoded, naming them."""
+
+
+def predict(arguments: list[str]) -> None:
+    """Classify pictures, and print or write a row a picture."""
+    options = parse(PredictOptions, arguments, "predict")
+    if options.top < 1 or options.batch_size < 1:
+        raise InputError("--top and --batch-size are at least 1")
+    from densenets import prediction
+    from densenets.checkpoint import read_checkpoint
+    from densenets.machine import choose_device
+
+    checkpoint = read_checkpoint(options.run)
+    paths = prediction.find_images(options.files)
+    predictions = prediction.predict(
+        checkpoint,
+        paths,
+        device=choose_device(options.device),
+        top=options.top,
+        batch_size=options.batch_size,
+        on_broken=(lambda reason: tell(f"skipped: {reason}")) if options.skip_broken else None,
+    )
+    write_predictions(predictions, len(paths), options.format, options.out)
 
 
 def write_predictions(predictions: Iterable[Prediction], count: int, form: Format, out: Path | None) -> None:

@@ -1,0 +1,47 @@
+"""`densenets convert FILE`: a checkpoint from the DenseNet weights of another program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from densenets.cli.arguments import parse
+from densenets.errors import InputError
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """Which weights of another program become a checkpoint, and what they do not say of themselves."""
+
+    source: Path
+    """A PyTorch or safetensors file with the weights of a DenseNet."""
+    out: Path | None = None
+    """The checkpoint, a .safetensors file; needed."""
+    data: str = ""
+    """The named set that it was trained on, such as cifar10; for the names of its classes and their size."""
+    mean: tuple[float, ...] = ()
+    """Of the pixels in 0 ... 1, for each channel, that training subtracted; without it that of --data."""
+    std: tuple[float, ...] = ()
+    """Of the pixels in 0 ... 1, for each channel, that training divided by; several are in use for CIFAR."""
+    image_size: int = 0
+    """Side of the network's input in pixels; 0 for that of --data, or 224 and 32 by the network's stem."""
+    classes: Path | None = None
+    """A text file of one class name a line, or the folder of class folders; without it those of --data."""
+
+
+def convert(arguments: list[str]) -> None:
+    """Convert weights of another program, and print what was recognised."""
+    options = parse(ConvertOptions, arguments, "convert")
+    if options.out is None:
+        raise InputError("convert needs --out FILE, such as --out network.safetensors")
+    from densenets.weights import conversion
+    from densenets.weights.conventions import Pixels, read_class_names
+
+    converted = conversion.convert(
+        options.source,
+        options.out,
+        data=options.data,
+        pixels=Pixels(mean=options.mean, std=options.std, image_size=options.image_size),
+        classes=read_class_names(options.classes) if options.classes else (),
+    )
+    print("\n".join(converted.lines))

@@ -1,0 +1,27 @@
+"""`densenets report RUN`: one page that opens in a browser: result, mistakes, network, cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from densenets.cli.arguments import parse
+from densenets.report.overview import OverviewConfig, make_overview
+from densenets.report.page import write_page
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(OverviewConfig):
+    """What becomes a page, and what it shows beside what is known already."""
+
+    out: Path | None = None
+    """The page; by default report.html in the run's folder, or beside the checkpoint."""
+
+
+def report(arguments: list[str]) -> None:
+    """Write the page of a run or a checkpoint, and print where it lies."""
+    options = parse(ReportOptions, arguments, "report", flat=True)
+    overview = make_overview(options)
+    path = options.out or overview.default_path
+    size = write_page(overview, path)
+    print(f"{path} ({size / 1e6:.1f} MB); open it in a browser")

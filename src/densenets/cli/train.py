@@ -1,0 +1,49 @@
+"""`densenets train RECIPE`: train a network; every field of the recipe is an option."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from densenets.cli.arguments import parse
+from densenets.training.recipe import Recipe
+from densenets.training.recipes import named_recipe
+
+_HELP = """usage: densenets train RECIPE [--field.sub VALUE ...] [--out FOLDER] [--resume]
+
+densenets recipes lists the recipes; densenets train RECIPE --help shows a recipe's fields.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(Recipe):
+    """A recipe, and the folder of its run."""
+
+    out: Path
+    """The run's folder."""
+    resume: bool = False
+    """Go on with the run in that folder, if there is one."""
+
+
+def train(arguments: list[str]) -> None:
+    """Train a network by a recipe, and print what its folder holds."""
+    name, *rest = arguments or ["--help"]
+    if name in ("-h", "--help"):
+        print(_HELP, end="")
+        return
+    recipe = named_recipe(name)
+    default = TrainOptions(**recipe_fields(recipe), out=Path("runs") / recipe.name)
+    options = parse(TrainOptions, rest, f"train {name}", default)
+    from densenets.training import loop
+
+    loop.train(Recipe(**recipe_fields(options)), options.out, resume=options.resume)
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{options.out} holds evaluation.json, confusion.png, curves.png and checkpoints/")
+
+
+def recipe_fields(recipe: Recipe) -> dict[str, Any]:
+    """Field -> value of a recipe, without what a subclass adds."""
+    return {field.name: getattr(recipe, field.name) for field in dataclasses.fields(Recipe)}
