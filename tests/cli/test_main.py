@@ -213,7 +213,7 @@ def test_broken_pictures_are_named_and_skipped_only_when_asked(capsys, pictures,
 WRONG = {
     "trian digits": "unknown verb 'trian'; did you mean train?",
     "train digit": "unknown recipe 'digit'; did you mean digits?",
-    "train cifar10-densenet-bc-101-12": "depth 101 cannot be: with bottleneck it is 6n+4, such as 100 or 106",
+    "train cifar10-densenet-bc-101-12": "depth must be 6n+4 with bottleneck, such as 100 or 106, got 101",
     "train digits --model.name densenet122": "unknown model 'densenet122'; did you mean densenet121",
     "train digits --model.name densenet-40-0": "growth_rate 0 cannot be: at least 1 is needed",
     "train digits --model.name densenet121": "input 1x8x8 is too small for this network; at least 29x29",

@@ -22,7 +22,7 @@ def config(**changes: Any) -> DenseNetConfig:
 
 def test_worked_example_of_the_paper():
     (block,) = config(block_layers=(5,), stem_channels=1, in_channels=1).blocks()
-    assert block.reads == [1, 5, 9, 13, 17]
+    assert block.layer_in_channels == [1, 5, 9, 13, 17]
     assert block.out_channels == 21
     assert block.connections == 15
 
@@ -38,13 +38,13 @@ def test_channels_of_densenet121():
     ).blocks()
     assert [block.in_channels for block in blocks] == [64, 128, 256, 512]
     assert [block.out_channels for block in blocks] == [256, 512, 1024, 1024]
-    assert [block.handed_on for block in blocks] == [128, 256, 512, 1024]
+    assert [block.transition_out_channels for block in blocks] == [128, 256, 512, 1024]
     assert [block.connections for block in blocks] == [21, 78, 300, 136]
 
 
 def test_transition_hands_on_the_floor_of_a_share():
     # 8 + 2 * 4 = 16 channels, of which 0.45 are 7.2; then 7 + 3 * 4, and no transition behind the last.
-    assert [block.handed_on for block in config(compression=0.45).blocks()] == [7, 19]
+    assert [block.transition_out_channels for block in config(compression=0.45).blocks()] == [7, 19]
     assert config(compression=0.45).num_features == 19
 
 

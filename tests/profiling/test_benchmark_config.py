@@ -22,7 +22,7 @@ def config(**changes: Any) -> BenchmarkConfig:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "densenet-bc-41-12"}, "depth 41 cannot be"),
+        ({"model": "densenet-bc-41-12"}, "depth must be .*, got 41"),
         ({"batch": 0}, "batch 0 cannot be: at least 1"),
         ({"steps": 4}, "steps 4 cannot be: at least 5"),
         ({"steps": 0, "only_memory": True}, "steps 0 cannot be: at least 1"),

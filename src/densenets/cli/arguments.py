@@ -61,7 +61,7 @@ def _one_line(box: str) -> str:
         if text.startswith("--") and section[0].startswith("Perhaps")
     ]
     # Where a dataclass refused its values, our own line says all.
-    message = re.sub(r"^Error parsing \S+: (?=.* (cannot be|unknown|did you mean|need))", "", message)
+    message = re.sub(r"^Error parsing \S+: (?=.* (cannot be|must be|unknown|did you mean|need))", "", message)
     return message + (f"; did you mean {' or '.join(proposed[:3])}?" if proposed else "")
 
 

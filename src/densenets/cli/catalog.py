@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from densenets.models.layer_table.table import network_facts
-from densenets.models.registry import ZOO
+from densenets.models.layer_table import layer_table
+from densenets.models.registry import NETWORKS
 from densenets.training.recipe import Recipe
 from densenets.training.recipe_cost import recipe_cost
 from densenets.training.recipes import named_recipe, recipe_names
@@ -17,9 +17,9 @@ def model_rows() -> list[dict[str, Any]]:
     Of the parameters that a paper prints, in millions, some are not what its own rules give.
     """
     rows = []
-    for name, entry in ZOO.items():
+    for name, entry in NETWORKS.items():
         side = entry.config.default_size
-        facts = network_facts(name, entry.config, (side, side))
+        facts = layer_table(name, entry.config, (side, side))
         rows.append(
             {
                 "name": name,
@@ -62,7 +62,7 @@ def _recipe_row(recipe: Recipe) -> dict[str, Any]:
 
 
 def _published_error(recipe: Recipe) -> float | None:
-    entry = ZOO.get(recipe.model.name)
+    entry = NETWORKS.get(recipe.model.name)
     if entry is None:
         return None
     augmented = recipe.data.name.startswith("cifar") and "crop" in recipe.data.augmentation

@@ -233,14 +233,14 @@ def _report(arguments: list[str]) -> None:
 def _summary(arguments: list[str]) -> None:
     options = parse(SummaryOptions, arguments, "summary")
     from densenets.cli.tables import print_summary
-    from densenets.models.layer_table.densenet_rows import block_facts
-    from densenets.models.layer_table.table import network_facts
+    from densenets.models.densenet_rows import block_table
+    from densenets.models.layer_table import layer_table
     from densenets.ops.backends.cpp.library import native_state
     from densenets.ops.execution import choose_execution
 
     if options.model == "dense-block":
         channels, *sides = read_shape(options.input or "1x32x32")
-        facts = block_facts(
+        facts = block_table(
             channels,
             options.layers,
             options.growth_rate,
@@ -256,7 +256,7 @@ def _summary(arguments: list[str]) -> None:
             spatial_dims=len(sides),
             num_classes=options.num_classes or config.num_classes,
         )
-        facts = network_facts(options.model, config, tuple(sides))
+        facts = layer_table(options.model, config, tuple(sides))
     execution = choose_execution("auto", device="cpu", dtype="float32", native=native_state())
     if options.json:
         print(json_text({**facts.to_dict(), "execution": str(execution)}))

@@ -9,15 +9,15 @@ from typing import Any
 from rich.table import Table
 
 from densenets.figures.text import bytes_text, console, images_text, plain, plain_title, short
-from densenets.models.layer_table.rows import NetworkFacts
+from densenets.models.layer_rows import LayerTable
 from densenets.models.registry import NAME_FORMS
 from densenets.names import printable
 from densenets.ops.execution import Choice
 
 
-def print_summary(facts: NetworkFacts, execution: Choice) -> None:
+def print_summary(facts: LayerTable, execution: Choice) -> None:
     """Print a network layer by layer, and how its blocks would run on this machine's CPU."""
-    has_blocks = facts.knows_stored_bytes
+    has_blocks = facts.has_stored_bytes
     table = Table(title=plain_title(f"{facts.name} for {_times(facts.input_shape)} inputs"), box=None)
     for column in ("layer", "maps"):
         table.add_column(column)
@@ -26,12 +26,12 @@ def print_summary(facts: NetworkFacts, execution: Choice) -> None:
     for column in (*counts, "parameters", "multiply-adds", *stored):
         table.add_column(column, justify="right")
     for layer in facts.layers:
-        links = [f"{layer.hands_on}", f"{layer.connections or ''}"] if has_blocks else []
+        links = [f"{layer.out_channels}", f"{layer.connections or ''}"] if has_blocks else []
         table.add_row(
             layer.name,
             _times(layer.size),
-            f"{layer.reads}",
-            f"{layer.adds}",
+            f"{layer.in_channels}",
+            f"{layer.new_channels}",
             *links,
             *_quantities(facts, partial(getattr, layer)),
         )
@@ -43,8 +43,8 @@ def print_summary(facts: NetworkFacts, execution: Choice) -> None:
     if facts.name == "dense-block":
         *layers, transition = facts.layers
         out.print(
-            f"the layers read {', '.join(str(layer.reads) for layer in layers)} and the transition "
-            f"reads {transition.reads}; {facts.total('connections')} connections"
+            f"the layers read {', '.join(str(layer.in_channels) for layer in layers)} and the transition "
+            f"reads {transition.in_channels}; {facts.total('connections')} connections"
         )
     if not has_blocks:
         out.print("makes: channels of the maps that a layer hands on", style="dim")
@@ -58,7 +58,7 @@ def print_summary(facts: NetworkFacts, execution: Choice) -> None:
     out.print(f"execution on this machine's CPU: {execution}", style="dim")
 
 
-def _quantities(facts: NetworkFacts, value: Callable[[str], int]) -> list[str]:
+def _quantities(facts: LayerTable, value: Callable[[str], int]) -> list[str]:
     """The cells of a row that can be summed, but for the connections."""
     _, parameters, multiply_adds, *stored = facts.quantities
     return [

@@ -24,7 +24,7 @@ class DenseNetConfig(NetworkConfig):
         bottleneck: "-B": a 1x1 convolution to 4k channels before each 3x3.
         compression: theta in (0, 1]: a transition keeps floor(theta * channels); "-C" below 1.
         stem: "cifar" is a 3x3 convolution; "imagenet" a 7x7/2 one, BN-ReLU and a 3x3/2 max pool.
-        stem_channels: channels that the stem hands to the first block.
+        stem_channels: output channels of the stem.
         dropout: probability, after every convolution but the first (0.2 without augmentation).
         spatial_dims: 1 for signals, 2 for images, 3 for volumes.
 
@@ -61,7 +61,7 @@ class DenseNetConfig(NetworkConfig):
         self._check_probabilities(dropout=self.dropout)
         self._check_known(stem=Stem)
         for block in self.blocks():
-            if block.handed_on < 1:
+            if block.transition_out_channels < 1:
                 raise InputError(
                     f"compression {self.compression} leaves no channel after block {block.number} "
                     f"({block.out_channels} channels); raise it, or growth_rate"
@@ -85,17 +85,17 @@ class DenseNetConfig(NetworkConfig):
         for number, layers in enumerate(self.block_layers, start=1):
             out_channels = channels + layers * self.growth_rate
             is_last = number == len(self.block_layers)
-            handed_on = out_channels if is_last else math.floor(out_channels * self.compression)
+            transition_out = out_channels if is_last else math.floor(out_channels * self.compression)
             blocks.append(
                 BlockChannels(
                     number=number,
                     layers=layers,
                     in_channels=channels,
                     growth_rate=self.growth_rate,
-                    handed_on=handed_on,
+                    transition_out_channels=transition_out,
                 )
             )
-            channels = handed_on
+            channels = transition_out
         return blocks
 
     @property
@@ -128,18 +128,18 @@ class BlockChannels:
         layers: L, dense layers in the block.
         in_channels: C0, channels that the block is given.
         growth_rate: k, channels that each layer adds.
-        handed_on: channels after the transition, or of the block if none follows.
+        transition_out_channels: channels after the transition; the block's own if none follows.
     """
 
     number: int
     layers: int
     in_channels: int
     growth_rate: int
-    handed_on: int
+    transition_out_channels: int
 
     @property
-    def reads(self) -> list[int]:
-        """Channels that each layer reads: layer l (from 1) reads C0 + (l - 1) k."""
+    def layer_in_channels(self) -> list[int]:
+        """Input channels of each layer: layer l (from 1) reads C0 + (l - 1) k."""
         return [self.in_channels + layer * self.growth_rate for layer in range(self.layers)]
 
     @property

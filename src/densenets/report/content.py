@@ -17,7 +17,7 @@ from densenets.analysis.reuse.compute import BlockReuse, FeatureReuse, reuse_sum
 from densenets.analysis.reuse.figure import layer_values
 from densenets.analysis.run_facts import RunFacts
 from densenets.figures.text import bytes_text, duration, images_text, milliseconds, short
-from densenets.models.layer_table.rows import NetworkFacts
+from densenets.models.layer_rows import LayerTable
 from densenets.report.mistakes import Mistake
 from densenets.report.overview import Overview
 
@@ -50,7 +50,7 @@ def headline(overview: Overview) -> list[tuple[str, str]]:
     ]
     if found and "training_seconds" in found:
         shown.append(("training", duration(found["training_seconds"])))
-    if facts.knows_stored_bytes:
+    if facts.has_stored_bytes:
         shown.append(("direct connections", f"{facts.total('connections'):,}"))
     return shown
 
@@ -173,17 +173,18 @@ def network_sentence(overview: Overview) -> str:
     )
 
 
-def layer_table(facts: NetworkFacts) -> tuple[list[str], list[list[str]]]:
+def layer_table(facts: LayerTable) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of the summary."""
-    stored = facts.knows_stored_bytes
+    stored = facts.has_stored_bytes
     columns = ["layer", "maps", "reads", "adds" if stored else "makes"]
     columns += ["behind it", "connections"] if stored else []
     columns += ["parameters", "multiply-adds"]
     columns += ["stored, reference", "stored, fused"] if stored else []
     rows = []
     for layer in facts.layers:
-        row = [layer.name, "x".join(str(side) for side in layer.size), f"{layer.reads:,}", f"{layer.adds:,}"]
-        row += [f"{layer.hands_on:,}", f"{layer.connections or ''}"] if stored else []
+        row = [layer.name, "x".join(str(side) for side in layer.size)]
+        row += [f"{layer.in_channels:,}", f"{layer.new_channels:,}"]
+        row += [f"{layer.out_channels:,}", f"{layer.connections or ''}"] if stored else []
         row += [f"{layer.parameters:,}", f"{layer.multiply_adds:,}"]
         row += [bytes_text(layer.stored_reference), bytes_text(layer.stored_fused)] if stored else []
         rows.append(row)
@@ -261,7 +262,7 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
-def stored_rows(facts: NetworkFacts) -> list[list[str]]:
+def stored_rows(facts: LayerTable) -> list[list[str]]:
     """What each execution keeps of an image."""
     return [[name, bytes_text(facts.total(quantity)), kept] for quantity, name, kept in _EXECUTIONS]
 

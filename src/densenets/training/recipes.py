@@ -13,7 +13,7 @@ from densenets.errors import UnknownName, unknown_name
 from densenets.models.baselines.fractalnet_config import FractalNetConfig
 from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.network_config import NetworkConfig
-from densenets.models.registry import DENSENETS, PEERS, ZOO, named_config
+from densenets.models.registry import BASELINES, DENSENETS, NETWORKS, named_config
 from densenets.training.baseline_recipes import has_own_recipe, own_recipe
 from densenets.training.recipe import (
     ModelRecipe,
@@ -149,7 +149,7 @@ def recipe_names() -> list[str]:
     as cifar100-plain-own-resnet110, cifar10-densenet-bc-40-24 or fashion-mnist-densenet-bc-100-12.
     """
     small = [name for name, entry in DENSENETS.items() if not _is_for_imagenet(entry.config)]
-    peers = [name for name, entry in PEERS.items() if not _is_for_imagenet(entry.config)]
+    peers = [name for name, entry in BASELINES.items() if not _is_for_imagenet(entry.config)]
     return [
         *_UNRULED,
         *(f"{data}-{name}" for data in ("cifar10", "cifar100") for name in small),
@@ -157,7 +157,7 @@ def recipe_names() -> list[str]:
         *(f"svhn-{name}" for name in small),
         *(f"cifar10-{name}" for name in peers),
         *(f"cifar10-own-{name}" for name in peers),
-        *(f"imagenet-{name}" for name, entry in ZOO.items() if _is_for_imagenet(entry.config)),
+        *(f"imagenet-{name}" for name, entry in NETWORKS.items() if _is_for_imagenet(entry.config)),
     ]
 
 
