@@ -169,5 +169,5 @@ def test_too_small_an_image_has_no_facts():
 
 @pytest.mark.parametrize("numbers", [(0, 5, 4), (1, 0, 4), (1, 5, 0)])
 def test_a_block_out_of_range_has_no_facts(numbers: tuple[int, int, int]):
-    with pytest.raises(InputError, match="cannot be"):
+    with pytest.raises(InputError, match="must be at least 1"):
         block_table(*numbers, (8, 8), bottleneck=False)

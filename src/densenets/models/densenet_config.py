@@ -1,4 +1,4 @@
-"""The facts of a DenseNet, and the channel arithmetic that follows from them. Needs no PyTorch."""
+"""Config of a DenseNet, and the channels of its blocks. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from densenets.models.network_config import NetworkConfig
 
 Stem = Literal["cifar", "imagenet"]
 
-BOTTLENECK_WIDTH = 4  # a bottleneck's 1x1 convolution makes 4k channels (paper, section 3)
+BOTTLENECK_WIDTH = 4  # output channels of a bottleneck's 1x1 convolution in units of k (paper, section 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,19 +47,17 @@ class DenseNetConfig(NetworkConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.block_layers or any(layers < 1 for layers in self.block_layers):
-            raise InputError(
-                f"block_layers {self.block_layers} cannot be: every block needs at least 1 layer"
-            )
+            raise InputError(f"block_layers must be at least 1 in every block, got {self.block_layers}")
         self._check_stages("block_layers")
         self._check_depth()
         self._check_at_least_1("growth_rate", "stem_channels")
         if not 0 < self.compression <= 1:
             raise InputError(
-                f"compression {self.compression} cannot be: a share in (0, 1] is needed, "
-                "0.5 in -C and -BC, 1 without"
+                "compression must be a share in (0, 1], 0.5 in -C and -BC and 1 without, "
+                f"got {self.compression}"
             )
         self._check_probabilities(dropout=self.dropout)
-        self._check_known(stem=Stem)
+        self._check_literals(stem=Stem)
         for block in self.blocks():
             if block.transition_out_channels < 1:
                 raise InputError(
@@ -109,24 +107,24 @@ class DenseNetConfig(NetworkConfig):
 
     @property
     def default_size(self) -> int:
-        """The image side, in pixels, that the network was made for."""
+        """The image side, in pixels, of the data that the paper trains it on."""
         return 224 if self.stem == "imagenet" else 32
 
     @property
     def smallest_size(self) -> int:
-        """The smallest image side, in pixels, that leaves the last block a pixel."""
+        """The smallest image side, in pixels, for which the last block's maps have at least one pixel."""
         last_stem_size = 2 ** (len(self.block_layers) - 1)
         return last_stem_size if self.stem == "cifar" else 4 * (last_stem_size - 1) + 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockChannels:
-    """The channel arithmetic of one dense block (paper, section 3).
+    """Channels of one dense block and of the transition behind it (paper, section 3).
 
     Attributes:
         number: from 1.
         layers: L, dense layers in the block.
-        in_channels: C0, channels that the block is given.
+        in_channels: C0, input channels of the block.
         growth_rate: k, channels that each layer adds.
         transition_out_channels: channels after the transition; the block's own if none follows.
     """
@@ -144,10 +142,10 @@ class BlockChannels:
 
     @property
     def out_channels(self) -> int:
-        """Channels that the transition reads, C0 + L k."""
+        """Output channels of the block, C0 + L k, which the transition reads."""
         return self.in_channels + self.layers * self.growth_rate
 
     @property
     def connections(self) -> int:
-        """Direct connections, L (L + 1) / 2, the one to the transition counted."""
+        """Direct connections, L (L + 1) / 2: layer l (from 1) reads l of the earlier outputs."""
         return self.layers * (self.layers + 1) // 2

@@ -50,7 +50,7 @@ class FractalNet(Network):
     @column.setter
     def column(self, column: int | None) -> None:
         if column is not None and column not in range(self.config.columns):
-            raise InputError(f"column {column} cannot be: 0 ... {self.config.columns - 1} are there")
+            raise InputError(f"column must be in 0 ... {self.config.columns - 1}, got {column}")
         self._column = column
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ from densenets.errors import InputError, unknown_name
 from densenets.models.network_config import NetworkConfig
 from densenets.models.registry.convnets import CONVNET
 from densenets.models.registry.densenets import DENSENET
-from densenets.models.registry.entry import AnyFamily, Architecture, NetworkEntry, PublishedErrors
+from densenets.models.registry.entry import Architecture, Family, NetworkEntry, PublishedErrors
 from densenets.models.registry.fractalnets import FRACTALNET
 from densenets.models.registry.highway_networks import HIGHWAY
 from densenets.models.registry.resnets import RESNET
@@ -26,6 +26,7 @@ __all__ = [
     "NAME_FORMS",
     "NETWORKS",
     "Architecture",
+    "Family",
     "NetworkEntry",
     "PublishedErrors",
     "config_from_dict",
@@ -35,7 +36,7 @@ __all__ = [
     "network_entry",
 ]
 
-FAMILIES: dict[str, AnyFamily] = {
+FAMILIES: dict[str, Family[Any]] = {
     family.config.family: family for family in (DENSENET, RESNET, CONVNET, HIGHWAY, FRACTALNET)
 }
 NAME_FORMS = tuple(form for family in FAMILIES.values() for form in family.name_forms)
@@ -81,7 +82,7 @@ def name_of(config: NetworkConfig) -> str | None:
     return next((name for name, entry in NETWORKS.items() if core(entry.config) == core(config)), None)
 
 
-def family_of(config: NetworkConfig) -> AnyFamily:
+def family_of(config: NetworkConfig) -> Family[Any]:
     """The family of a config: how its module is built, and its layer rows."""
     return FAMILIES[config.family]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from densenets.models.layer_rows import LayerRow
 from densenets.models.network_config import NetworkConfig
@@ -96,6 +96,3 @@ class Family(Generic[Config]):
     architectures: tuple[Architecture, ...]
     name_forms: tuple[str, ...] = ()
     networks: Mapping[str, NetworkEntry]
-
-
-AnyFamily = Family[Any]
