@@ -18,15 +18,15 @@ from densenets.ops.execution import Execution
 def build_network(
     config: NetworkConfig, execution: Execution = "auto", generator: torch.Generator | None = None
 ) -> Network:
-    """A freshly initialised network of any family.
+    """Build the module of a config, freshly initialised.
 
     Args:
-        config: what it is.
-        execution: how dense blocks run; other networks know only "auto" and "reference".
+        config: of any family.
+        execution: how dense blocks run; networks without any take only "auto" and "reference".
         generator: where the initial weights are drawn from; PyTorch's own without one.
 
     Raises:
-        InputError: an execution that the network does not have.
+        InputError: the network has no such execution.
     """
     family = family_of(config)
     if not family.has_dense_blocks and execution not in ("auto", "reference"):
@@ -50,7 +50,7 @@ def create_model(
     spatial_dims: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Network:
-    """A freshly initialised network by its name, such as "densenet121", "densenet-bc-100-12" or "resnet50".
+    """Build a named network, freshly initialised, such as "densenet121", "densenet-bc-100-12" or "resnet50".
 
     Any other field of a `DenseNetConfig` can be given; None keeps the named network's own.
 

@@ -17,7 +17,7 @@ _FLOAT_BYTES, _INDEX_BYTES, _WINNER_BYTES = 4, 8, 1
 
 
 def densenet_rows(config: DenseNetConfig, sides: tuple[int, ...]) -> list[LayerRow]:
-    """The rows of a whole network for images of the given sides."""
+    """The rows of a whole DenseNet for images of the given sides, in pixels."""
     layers = [_stem(config, sides)]
     size = tuple(config.stem_size(side) for side in sides)
     for block in config.blocks():

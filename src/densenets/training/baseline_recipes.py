@@ -1,6 +1,6 @@
-"""The recipes of the networks that DenseNet is compared with, each as its own paper trained it.
+"""Recipes of the baselines, each as its own paper trained it.
 
-Each changes what its paper does otherwise in the paper's protocol for the same data. Two things are the same
+Each changes DenseNet's protocol for the same data where the network's paper differs. Two things are the same
 for all: pixels are normalised by channel (some whitened them), and weight decay acts on every parameter.
 Needs no PyTorch.
 """
@@ -15,7 +15,7 @@ from densenets.training.recipe import ModelRecipe, OptimizerRecipe, Recipe, Sche
 
 
 def own_recipe(recipe: Recipe) -> Recipe:
-    """The recipe of a network's own paper, from DenseNet's for the same network and data."""
+    """Turn DenseNet's recipe of a network and its data into that of the network's own paper."""
     network = recipe.model.name
     data = recipe.name.removesuffix(f"-{network}")
     own = _OWN_RECIPES[network_entry(network).architecture.own_recipe]

@@ -10,13 +10,15 @@ from densenets.models.layer_rows import LayerRow, convolution_row
 
 
 def convnet_rows(config: ConvNetConfig, sides: tuple[int, ...]) -> list[LayerRow]:
-    """The rows of a whole network for images of the given sides."""
+    """The rows of a whole network for images of the given sides, in pixels."""
     rows = []
-    read, size = config.in_channels, sides
+    in_channels, size = config.in_channels, sides
     for number, layer in enumerate(config.layers, start=1):
         convolved = tuple(layer.convolved(side) for side in size)
         size = tuple(layer.pooled(side) for side in convolved)
-        row = convolution_row(f"features.conv{number}", size, read, layer.channels, layer.kernel, convolved)
+        row = convolution_row(
+            f"features.conv{number}", size, in_channels, layer.channels, layer.kernel, convolved
+        )
         rows.append(row)
-        read = layer.channels
-    return [*rows, convolution_row(config.head, size, read, config.num_classes, 1, size)]
+        in_channels = layer.channels
+    return [*rows, convolution_row(config.head, size, in_channels, config.num_classes, 1, size)]

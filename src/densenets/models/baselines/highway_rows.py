@@ -9,14 +9,14 @@ from densenets.models.layer_rows import LayerRow, convolution_row, layer_row, li
 
 
 def highway_rows(config: HighwayConfig, sides: tuple[int, ...]) -> list[LayerRow]:
-    """The rows of a whole network for images of the given sides."""
+    """The rows of a whole network for images of the given sides, in pixels."""
     rows = []
-    read, size = config.in_channels, sides
+    in_channels, size = config.in_channels, sides
     stages = zip(config.stage_layers, config.stage_channels, strict=True)
     for stage, (layers, channels) in enumerate(stages, start=1):
         if stage > 1:
             size = tuple(side // 2 for side in size)
-        rows.append(convolution_row(f"features.conv{stage}", size, read, channels, 3, size))
+        rows.append(convolution_row(f"features.conv{stage}", size, in_channels, channels, 3, size))
         # Two convolutions, the transform's and the gate's.
         weights = 2 * 9 * channels**2
         rows += [
@@ -30,6 +30,6 @@ def highway_rows(config: HighwayConfig, sides: tuple[int, ...]) -> list[LayerRow
             )
             for layer in range(1, layers + 1)
         ]
-        read = channels
-    rows.append(convolution_row("features.head", size, read, config.head_channels, 1, size))
+        in_channels = channels
+    rows.append(convolution_row("features.head", size, in_channels, config.head_channels, 1, size))
     return [*rows, linear_row(config.head, config.head_channels, config.num_classes)]

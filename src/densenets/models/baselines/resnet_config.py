@@ -30,8 +30,8 @@ class ResNetConfig(NetworkConfig):
         unit: "basic" is two 3x3 convolutions; "bottleneck" 1x1, 3x3 on a quarter of the channels, 1x1.
         pre_activation: BN-ReLU-convolution instead of convolution-BN-ReLU, and a last BN-ReLU.
         shortcut: of a unit whose channels or sides change: "subsampled" takes every other pixel and adds
-            channels of zeros (He's option A), "pooled" takes the mean of 2x2 pixels instead (Stochastic Depth's
-            code), "projection" is a 1x1 convolution (option B). With "none" no unit has a shortcut.
+            channels of zeros (He's option A), "pooled" takes the mean of 2x2 pixels instead (the code of
+            Stochastic Depth), "projection" is a 1x1 convolution (option B). With "none" no unit has one.
         stem: "cifar" is a 3x3 convolution; "imagenet" a 7x7/2 one, BN-ReLU and a 3x3/2 max pool.
         stem_channels: output channels of the stem.
         dropout: probability between the two convolutions of a basic unit (Wide ResNet).

@@ -9,7 +9,7 @@ from densenets.models.layer_rows import LayerRow, layer_row, linear_row
 
 
 def resnet_rows(config: ResNetConfig, sides: tuple[int, ...]) -> list[LayerRow]:
-    """The rows of a whole network for images of the given sides."""
+    """The rows of a whole network for images of the given sides, in pixels."""
     large = config.stem == "imagenet"
     channels = config.stem_channels
     convolved = _halved(sides) if large else sides
@@ -31,29 +31,32 @@ def resnet_rows(config: ResNetConfig, sides: tuple[int, ...]) -> list[LayerRow]:
 def _residual_unit(
     config: ResNetConfig, unit: UnitChannels, read_size: tuple[int, ...], size: tuple[int, ...]
 ) -> LayerRow:
-    read, made, width = unit.in_channels, unit.out_channels, unit.width
+    in_channels, out_channels, width = unit.in_channels, unit.out_channels, unit.width
     before, after = math.prod(read_size), math.prod(size)
-    # Of each convolution: what it reads, what it makes, its weights, the pixels of what it makes.
+    # Of each convolution: input channels, output channels, weights, pixels of its output.
     if config.unit == "bottleneck":
         # With pre-activation the stride is at the first 1x1, otherwise at the 3x3.
         first = after if config.pre_activation else before
         convolutions = [
-            (read, width, read * width, first),
+            (in_channels, width, in_channels * width, first),
             (width, width, 9 * width * width, after),
-            (width, made, width * made, after),
+            (width, out_channels, width * out_channels, after),
         ]
     else:
-        convolutions = [(read, made, 9 * read * made, after), (made, made, 9 * made * made, after)]
-    # A batch normalisation a convolution: of what it reads with pre-activation, otherwise of what it makes.
-    norms = sum(2 * (reads if config.pre_activation else makes) for reads, makes, _, _ in convolutions)
+        convolutions = [
+            (in_channels, out_channels, 9 * in_channels * out_channels, after),
+            (out_channels, out_channels, 9 * out_channels * out_channels, after),
+        ]
+    # One batch normalisation a convolution: of its input with pre-activation, otherwise of its output.
+    norms = sum(2 * (inputs if config.pre_activation else outputs) for inputs, outputs, _, _ in convolutions)
     if unit.changes and config.shortcut == "projection":
-        convolutions.append((read, made, read * made, after))
-        norms += 0 if config.pre_activation else 2 * made
+        convolutions.append((in_channels, out_channels, in_channels * out_channels, after))
+        norms += 0 if config.pre_activation else 2 * out_channels
     return layer_row(
         f"layer{unit.stage}.{unit.number}",
         size,
-        read,
-        made,
+        in_channels,
+        out_channels,
         norms + sum(weights for _, _, weights, _ in convolutions),
         sum(weights * pixels for _, _, weights, pixels in convolutions),
     )

@@ -1,4 +1,4 @@
-"""The networks by name, and what a config's family is. Needs no PyTorch.
+"""Registry of the networks, by name, and of their families. Needs no PyTorch.
 
 A network is added in the file of its family: `densenets`, `convnets`, `highway_networks`, `fractalnets` or
 `resnets`; a family by a new file and its line in `FAMILIES` and `BASELINES`.

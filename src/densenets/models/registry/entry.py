@@ -62,8 +62,8 @@ class NetworkEntry:
     """A network with a name.
 
     Attributes:
-        config: what it is.
-        architecture: whose design it has.
+        config: its layers, stated whole.
+        architecture: its design, with label and recipe.
         published: the errors that its authors report.
         printed_parameters: as the DenseNet paper prints them, in millions; 0 where it prints none.
     """
