@@ -171,7 +171,7 @@ def test_local_drop_path_drops_each_input_as_often_as_it_should() -> None:
     kept: Counter[int] = Counter()
     steps = 4000
     for _ in range(steps):
-        survivors = block._survivors([0, 1, 2])
+        survivors = block._drop_paths([0, 1, 2])
         assert survivors
         kept.update(survivors)
     # One that would have been the third to go stays in a third of the cases in which all would.
