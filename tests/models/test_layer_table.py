@@ -48,18 +48,18 @@ def count(module: nn.Module) -> int:
 
 
 def test_worked_example_of_the_paper():
-    facts = block_table(1, 5, 4, (8, 8), bottleneck=False)
-    *layers, transition = facts.layers
+    table = block_table(1, 5, 4, (8, 8), bottleneck=False)
+    *layers, transition = table.layers
     assert [layer.in_channels for layer in layers] == [1, 5, 9, 13, 17]
     assert [layer.new_channels for layer in layers] == [4] * 5
     assert transition.in_channels == 21
-    assert facts.total("connections") == 15
+    assert table.total("connections") == 15
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_are_the_papers(name: str):
-    facts = layer_table(name, NETWORKS[name].config, (64, 64))
-    assert facts.total("parameters") == PARAMETERS[name]
+    table = layer_table(name, NETWORKS[name].config, (64, 64))
+    assert table.total("parameters") == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -71,12 +71,12 @@ def test_parameters_of_100_classes_are_the_modules(name: str):
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_row_is_a_module_with_its_parameters_and_maps(name: str):
     config, sides = SAMPLES[name]
-    facts = layer_table(name, config, sides)
+    table = layer_table(name, config, sides)
     model = meta_model(config).eval()
     stem_modules = [m for key, m in model.features.named_children() if key in ("conv0", "norm0")]
     stem_end = model.features.get_submodule("pool0" if config.stem == "imagenet" else "conv0")
     shapes: dict[str, torch.Size] = {}
-    for row in facts.layers:
+    for row in table.layers:
         if row.name == "stem":
             module = stem_end
             assert row.parameters == sum(count(m) for m in stem_modules)
@@ -90,7 +90,7 @@ def test_every_row_is_a_module_with_its_parameters_and_maps(name: str):
             norm = next(m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
             assert row.in_channels == norm.num_features, row.name
     model(torch.zeros(1, config.in_channels, *sides, device="meta"))
-    for row in facts.layers:
+    for row in table.layers:
         expected = (row.new_channels,) if row.name == "classifier" else (row.new_channels, *row.size)
         assert tuple(shapes[row.name]) == expected, row.name
 
@@ -154,20 +154,20 @@ def test_stored_bytes_of_each_layer_grow_evenly_or_not_at_all(layers: int):
 @pytest.mark.parametrize("name", SAMPLES)
 def test_dict_holds_the_rows_and_their_sums(name: str):
     config, sides = SAMPLES[name]
-    facts = layer_table(name, config, sides)
-    content: dict[str, Any] = json.loads(json.dumps(facts.to_dict()))
+    table = layer_table(name, config, sides)
+    content: dict[str, Any] = json.loads(json.dumps(table.to_dict()))
     assert content["name"] == name
     assert content["input"] == [config.in_channels, *sides]
     for quantity, total in content["totals"].items():
-        assert total == sum(row[quantity] for row in content["layers"]) == facts.total(quantity)
+        assert total == sum(row[quantity] for row in content["layers"]) == table.total(quantity)
 
 
-def test_too_small_an_image_has_no_facts():
+def test_too_small_an_image_has_no_table():
     with pytest.raises(InputError, match="input 3x28x28 is too small"):
         layer_table("densenet121", named_config("densenet121"), (28, 28))
 
 
 @pytest.mark.parametrize("numbers", [(0, 5, 4), (1, 0, 4), (1, 5, 0)])
-def test_a_block_out_of_range_has_no_facts(numbers: tuple[int, int, int]):
+def test_a_block_out_of_range_has_no_table(numbers: tuple[int, int, int]):
     with pytest.raises(InputError, match="must be at least 1"):
         block_table(*numbers, (8, 8), bottleneck=False)

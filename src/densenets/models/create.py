@@ -52,7 +52,7 @@ def create_model(
 ) -> Network:
     """Build a named network, freshly initialised, such as "densenet121", "densenet-bc-100-12" or "resnet50".
 
-    Any other field of a `DenseNetConfig` can be given; None keeps the named network's own.
+    Any other field of a `DenseNetConfig` can be given; None leaves the named network's value.
 
     Args:
         name: one of `registry.NETWORKS`, or one by the rules, such as densenet[-b|-c|-bc]-DEPTH-GROWTH.

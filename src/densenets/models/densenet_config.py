@@ -22,7 +22,7 @@ class DenseNetConfig(NetworkConfig):
         block_layers: dense layers in each block, L per block.
         growth_rate: k, the channels that each layer adds.
         bottleneck: "-B": a 1x1 convolution to 4k channels before each 3x3.
-        compression: theta in (0, 1]: a transition keeps floor(theta * channels); "-C" below 1.
+        compression: theta in (0, 1]: a transition outputs floor(theta * channels); "-C" below 1.
         stem: "cifar" is a 3x3 convolution; "imagenet" a 7x7/2 one, BN-ReLU and a 3x3/2 max pool.
         stem_channels: output channels of the stem.
         dropout: probability, after every convolution but the first (0.2 without augmentation).

@@ -28,7 +28,7 @@ class LayerRow:
             paper's L (L + 1) / 2 of a block are those of its layers (its transition reads the same maps).
         parameters: weights, biases, scales and shifts.
         multiply_adds: of its convolutions or its linear layer, for one image.
-        stored_reference: bytes of activations that training keeps for the backward pass, for one image
+        stored_reference: bytes of activations that training stores for the backward pass, for one image
             in float32 without dropout, in the reference execution; None where it is not counted (baselines).
         stored_recompute: the same in the recompute execution.
         stored_fused: the same in the fused execution, native kernels.

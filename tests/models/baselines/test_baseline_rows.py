@@ -43,9 +43,9 @@ def meta_model(name: str) -> Network:
 @pytest.mark.parametrize("name", BASELINES)
 def test_parameters_are_the_modules_without_companions(name: str) -> None:
     config = BASELINES[name].config
-    facts = layer_table(name, config, (config.default_size,) * 2)
+    table = layer_table(name, config, (config.default_size,) * 2)
     counted = {k: p.numel() for k, p in meta_model(name).named_parameters() if not k.startswith("companions")}
-    assert facts.total("parameters") == sum(counted.values())
+    assert table.total("parameters") == sum(counted.values())
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -83,8 +83,8 @@ def test_every_row_is_a_module_with_its_parameters_and_maps(name: str) -> None:
 
 
 def test_rows_are_json_and_say_nothing_of_stored_bytes() -> None:
-    facts = layer_table("resnet20", named_config("resnet20"), (32, 32))
-    content = json.loads(json.dumps(facts.to_dict()))
+    table = layer_table("resnet20", named_config("resnet20"), (32, 32))
+    content = json.loads(json.dumps(table.to_dict()))
     assert set(content["totals"]) == {"connections", "parameters", "multiply_adds"}
     assert content["totals"]["parameters"] == 269_722
     assert "stored_reference" not in content["layers"][0]
@@ -106,6 +106,6 @@ def test_the_list_of_models_flags_counts_that_the_rules_do_not_give() -> None:
     assert rows["nin"]["growth_rate"] is None
 
 
-def test_too_small_an_image_has_no_facts() -> None:
+def test_too_small_an_image_has_no_table() -> None:
     with pytest.raises(InputError, match=r"input 3x31x40 is too small .* at least 32x32"):
         layer_table("fractalnet-20", named_config("fractalnet-20"), (31, 40))

@@ -12,12 +12,12 @@ from typing import Any
 
 from densenets.errors import InputError, unknown_name
 from densenets.models.network_config import NetworkConfig
-from densenets.models.registry.convnets import CONVNET
-from densenets.models.registry.densenets import DENSENET
+from densenets.models.registry.convnets import CONVNET_FAMILY
+from densenets.models.registry.densenets import DENSENET_FAMILY
 from densenets.models.registry.entry import Architecture, Family, NetworkEntry, PublishedErrors
-from densenets.models.registry.fractalnets import FRACTALNET
-from densenets.models.registry.highway_networks import HIGHWAY
-from densenets.models.registry.resnets import RESNET
+from densenets.models.registry.fractalnets import FRACTALNET_FAMILY
+from densenets.models.registry.highway_networks import HIGHWAY_FAMILY
+from densenets.models.registry.resnets import RESNET_FAMILY
 
 __all__ = [
     "BASELINES",
@@ -37,15 +37,16 @@ __all__ = [
 ]
 
 FAMILIES: dict[str, Family[Any]] = {
-    family.config.family: family for family in (DENSENET, RESNET, CONVNET, HIGHWAY, FRACTALNET)
+    family.config.family: family
+    for family in (DENSENET_FAMILY, RESNET_FAMILY, CONVNET_FAMILY, HIGHWAY_FAMILY, FRACTALNET_FAMILY)
 }
 NAME_FORMS = tuple(form for family in FAMILIES.values() for form in family.name_forms)
 
-DENSENETS: dict[str, NetworkEntry] = dict(DENSENET.networks)
+DENSENETS: dict[str, NetworkEntry] = dict(DENSENET_FAMILY.networks)
 # In the order of the paper's Table 2.
 BASELINES: dict[str, NetworkEntry] = {
     name: entry
-    for family in (CONVNET, HIGHWAY, FRACTALNET, RESNET)
+    for family in (CONVNET_FAMILY, HIGHWAY_FAMILY, FRACTALNET_FAMILY, RESNET_FAMILY)
     for name, entry in family.networks.items()
 }
 NETWORKS: dict[str, NetworkEntry] = DENSENETS | BASELINES
@@ -88,12 +89,12 @@ def family_of(config: NetworkConfig) -> Family[Any]:
 
 
 def config_from_dict(fields: dict[str, Any]) -> NetworkConfig:
-    """The config that `to_dict` of any family was made from; without a family it is a DenseNet's.
+    """The config of a dict from any family's `to_dict`; without "family" it is a DenseNet's.
 
     Raises:
         InputError: the family is unknown, or a field is missing, unknown or out of its range.
     """
-    family = fields.get("family", DENSENET.config.family)
+    family = fields.get("family", DENSENET_FAMILY.config.family)
     if not isinstance(family, str) or family not in FAMILIES:
         raise InputError(f"network family '{family!s:.50}' is unknown; known: {', '.join(FAMILIES)}")
     return FAMILIES[family].config.from_dict(fields)

@@ -81,7 +81,7 @@ _NETWORK_IN_NETWORK = Architecture(label="Network in Network", own_recipe="netwo
 _ALL_CNN = Architecture(label="All-CNN", own_recipe="all-cnn")
 _DEEPLY_SUPERVISED_NET = Architecture(label="Deeply Supervised Net", own_recipe="deeply-supervised-net")
 
-CONVNET = Family(
+CONVNET_FAMILY = Family(
     config=ConvNetConfig,
     build=_build,
     layer_rows=convnet_rows,

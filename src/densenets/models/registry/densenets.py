@@ -80,7 +80,7 @@ def _build(config: DenseNetConfig, execution: Execution, generator: torch.Genera
     return DenseNet(config, execution, generator)
 
 
-DENSENET = Family(
+DENSENET_FAMILY = Family(
     config=DenseNetConfig,
     build=_build,
     has_dense_blocks=True,

@@ -37,7 +37,7 @@ class Architecture:
 
     Attributes:
         label: in a figure's legend.
-        name_rules: patterns of names, each with the function that makes a config of the numbers in the name.
+        name_rules: patterns of names, each with the function from the numbers in a name to its config.
         own_recipe: name of the training recipe of its own paper; "" where that is DenseNet's.
     """
 

@@ -60,7 +60,7 @@ _DROP_PATH = Architecture(
     own_recipe="fractalnet",
 )
 
-FRACTALNET = Family(
+FRACTALNET_FAMILY = Family(
     config=FractalNetConfig,
     build=_build,
     layer_rows=fractalnet_rows,

@@ -43,7 +43,7 @@ _HIGHWAY_NETWORK = Architecture(
     own_recipe="highway",
 )
 
-HIGHWAY = Family(
+HIGHWAY_FAMILY = Family(
     config=HighwayConfig,
     build=_build,
     layer_rows=highway_rows,

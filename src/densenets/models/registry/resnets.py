@@ -1,7 +1,7 @@
 """ResNets and relatives: pre-activation, wide, Stochastic Depth, plain. Needs no PyTorch.
 
-The errors are those of the DenseNet paper's Table 2 or of the source
-named beside them, in percent; nothing here was measured by this project.
+The errors are those of the DenseNet paper's Table 2 or of the source named beside them, in percent; nothing
+here was measured by this project.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ _WIDE_RESNET = Architecture(
     own_recipe="wide-resnet",
 )
 
-RESNET = Family(
+RESNET_FAMILY = Family(
     config=ResNetConfig,
     build=_build,
     layer_rows=resnet_rows,
