@@ -17,7 +17,7 @@ from typing import Any
 
 from densenets.cli.tables import print_benchmark, print_depths
 from densenets.files import write_json
-from densenets.models.layer_table.table import network_facts
+from densenets.models.layer_table import layer_table
 from densenets.models.registry import named_config
 from densenets.ops.execution import EXECUTIONS
 from densenets.profiling.benchmark_config import BenchmarkConfig
@@ -129,7 +129,7 @@ def depth_lines(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def weight_bytes(depth: int) -> int:
     """Of the network's parameters and their gradients, in float32."""
     name = depth_model(depth)
-    return 8 * network_facts(name, named_config(name), _DEPTH_SIDES).total("parameters")
+    return 8 * layer_table(name, named_config(name), _DEPTH_SIDES).total("parameters")
 
 
 def depth_model(depth: int) -> str:

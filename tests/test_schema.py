@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from densenets.data.data_config import DataConfig
 from densenets.data.preprocessing import Preprocessing
 from densenets.errors import InputError
-from densenets.models.families import FAMILIES, config_from_dict
-from densenets.models.registry import ZOO
+from densenets.models.registry import FAMILIES, NETWORKS, config_from_dict
 from densenets.schema import MOST_LEVELS, fits, parse_json, read
 from densenets.training.recipe import recipe_from_dict
 from densenets.training.recipes import named_recipe
@@ -121,8 +120,8 @@ JSON = st.recursive(
     max_leaves=6,
 )
 GOOD: list[tuple[Any, dict[str, Any]]] = [
-    *((config_from_dict, ZOO[name].config.to_dict()) for name in ("densenet121", "resnet50", "dsn")),
-    *((config_from_dict, ZOO[name].config.to_dict()) for name in ("highway-19", "fractalnet-20")),
+    *((config_from_dict, NETWORKS[name].config.to_dict()) for name in ("densenet121", "resnet50", "dsn")),
+    *((config_from_dict, NETWORKS[name].config.to_dict()) for name in ("highway-19", "fractalnet-20")),
     (recipe_from_dict, named_recipe("digits").to_dict()),
     (DataConfig.from_dict, named_recipe("finetune").to_dict()["data"]),
     (

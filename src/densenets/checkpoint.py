@@ -24,9 +24,9 @@ from densenets.data.preprocessing import Preprocessing
 from densenets.errors import InputError
 from densenets.files import read_json, write_bytes
 from densenets.models.create import build_network
-from densenets.models.families import config_from_dict
 from densenets.models.network import CHANGED_MODULE, Network
 from densenets.models.network_config import NetworkConfig
+from densenets.models.registry import config_from_dict
 from densenets.ops.execution import Execution
 from densenets.records import Reported
 from densenets.schema import parse_json, read

@@ -7,9 +7,9 @@ import pytest
 from densenets.cli.catalog import model_rows, print_models, print_recipes, recipe_rows
 from densenets.cli.evaluate import print_evaluation
 from densenets.cli.summary import print_summary
-from densenets.models.layer_table.densenet_rows import block_facts
-from densenets.models.layer_table.table import network_facts
-from densenets.models.registry import ZOO, named_config
+from densenets.models.densenet_rows import block_table
+from densenets.models.layer_table import layer_table
+from densenets.models.registry import NETWORKS, named_config
 from densenets.ops.execution import Choice
 from densenets.training.recipes import recipe_names
 
@@ -41,7 +41,7 @@ def rows(printed: str) -> dict[str, list[str]]:
 
 
 def test_the_papers_worked_example_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    print_summary(block_facts(1, 5, 4, (32, 32), bottleneck=False), _EXECUTION)
+    print_summary(block_table(1, 5, 4, (32, 32), bottleneck=False), _EXECUTION)
     printed = capsys.readouterr().out
     assert "the layers read 1, 5, 9, 13, 17 and the transition reads 21; 15 connections" in printed
     reads = {name: words[1] for name, words in rows(printed).items() if "denselayer" in name}
@@ -50,7 +50,7 @@ def test_the_papers_worked_example_is_printed(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_summary_ends_with_its_totals(capsys: pytest.CaptureFixture[str]) -> None:
-    print_summary(network_facts("densenet-40-12", named_config("densenet-40-12"), (32, 32)), _EXECUTION)
+    print_summary(layer_table("densenet-40-12", named_config("densenet-40-12"), (32, 32)), _EXECUTION)
     printed = capsys.readouterr().out
     assert "densenet-40-12 for 3x32x32 inputs" in printed
     # 3 blocks of 12 layers; 1,019,722 parameters, as counted from the paper's rules.
@@ -62,7 +62,7 @@ def test_every_model_is_listed_with_its_parameters(capsys: pytest.CaptureFixture
     print_models(model_rows())
     printed = capsys.readouterr().out
     listed = rows(printed)
-    assert set(ZOO) <= set(listed)
+    assert set(NETWORKS) <= set(listed)
     assert listed["densenet121"][:4] == ["121", "32", "3x224x224", "7,978,856"]
     assert "cifar100+ 24.42, svhn 1.79" in " ".join(printed.split())
 

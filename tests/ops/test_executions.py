@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from densenets.models.densenet import DenseNet
-from densenets.models.layer_table.table import network_facts
+from densenets.models.layer_table import layer_table
 from densenets.models.registry import named_config
 from densenets.ops.execution import EXECUTIONS
 
@@ -204,7 +204,7 @@ def test_stores_what_the_facts_say(changes: dict[str, Any], execution: Any):
     # Fused stems and blocks read channels-last images; they would keep a copy of others.
     layout = {2: torch.channels_last, 3: torch.channels_last_3d}[network.spatial_dims]
     x = torch.randn(batch, network.in_channels, *sides).to(memory_format=layout)
-    facts = network_facts("network", network, sides)
+    facts = layer_table("network", network, sides)
     image = 4 * network.in_channels * x[0, 0].numel()  # was there before
     expected = batch * (facts.total(f"stored_{execution.replace('-', '_')}") - image)
     # The rest is statistics of every norm, two numbers a channel, and what the allocator rounds up; where a

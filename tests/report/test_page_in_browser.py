@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from densenets.models.layer_table.rows import LayerFacts
+from densenets.models.layer_rows import LayerRow
 from densenets.report.overview import Overview
 from densenets.report.page import write_page
 
@@ -73,12 +73,12 @@ def test_the_charts_are_drawn(opened: Any) -> None:
         assert box["height"] > 200
 
 
-def says(overview: Overview, layer: LayerFacts) -> list[str]:
+def says(overview: Overview, layer: LayerRow) -> list[str]:
     """What `summary` says of a dense layer, as the page writes it."""
     return [
-        f"{layer.reads:,} channels from",
-        f"{layer.adds:,} channels",
-        f"{layer.hands_on:,} channels",
+        f"{layer.in_channels:,} channels from",
+        f"{layer.new_channels:,} channels",
+        f"{layer.out_channels:,} channels",
         "x".join(str(side) for side in layer.size),
         f"{layer.parameters:,}",
         f"{layer.multiply_adds:,}",
@@ -115,7 +115,7 @@ def test_transitions_and_the_classifier_show_theirs(opened: Any, digits_overview
         text = page.locator(f"#panel{block}").inner_text()
         assert name in text
         assert f"{rows[name].parameters:,}" in text
-        assert f"{rows[name].reads:,} channels from" in text
+        assert f"{rows[name].in_channels:,} channels from" in text
     page.locator("#block2 button").first.focus()
     assert "transition1" in page.locator("#panel2").inner_text()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from densenets.models.layer_table.table import network_facts
+from densenets.models.layer_table import layer_table
 from densenets.models.registry import named_config
 from densenets.reproduce.options import TARGETS, DataPlace, ReproduceOptions
 from densenets.reproduce.targets import Entry, entries, title
@@ -94,7 +94,7 @@ def test_two_cores_compare_equal_parameters_on_equal_images() -> None:
         "DenseNet-BC", "ResNet (pre-activation)", "Highway Network", "FractalNet", "plain",
     }  # fmt: skip
     counts = [
-        network_facts(entry.network, named_config(entry.network), (32, 32)).total("parameters")
+        layer_table(entry.network, named_config(entry.network), (32, 32)).total("parameters")
         for entry in found
     ]
     assert max(counts) < 1.025 * min(counts)

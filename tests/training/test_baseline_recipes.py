@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from densenets.models.registry import PEERS
+from densenets.models.registry import BASELINES
 from densenets.training.recipe import changed
 from densenets.training.recipes import named_recipe
 
@@ -70,7 +70,7 @@ def test_svhn_has_rules_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "network", [name for name, entry in PEERS.items() if entry.config.default_size == 32]
+    "network", [name for name, entry in BASELINES.items() if entry.config.default_size == 32]
 )
 def test_densenets_protocol_is_the_same_for_all(network: str) -> None:
     recipe, densenets = named_recipe(f"cifar10-{network}"), named_recipe("cifar10-densenet-bc-100-12")

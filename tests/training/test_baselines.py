@@ -25,7 +25,7 @@ from densenets.distributed import Ranks
 from densenets.errors import InputError, Interrupted
 from densenets.models.create import build_network, create_model
 from densenets.models.network import CompanionLogits
-from densenets.models.registry import PEERS, named_config
+from densenets.models.registry import BASELINES, named_config
 from densenets.training import loop
 from densenets.training.loop import train
 from densenets.training.recipe import ModelRecipe, OptimizerRecipe, Recipe, TrainingRecipe
@@ -122,9 +122,9 @@ def real_batch(side: int, channels: int) -> Batch:
     return Batch(enlarged.contiguous(), torch.tensor(labels[:2]).long(), 2)
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", BASELINES)
 def test_every_network_of_the_zoo_trains_a_step_and_survives_saving(name: str, tmp_path: Path) -> None:
-    config = PEERS[name].config
+    config = BASELINES[name].config
     side = max(32, config.smallest_size)
     model = build_network(config, generator=torch.Generator().manual_seed(0))
     model.paths.draw = lambda: 0.0  # type: ignore[method-assign] # every unit survives, every column runs

@@ -12,7 +12,7 @@ from densenets.analysis.learning_curves import watched_split
 from densenets.checkpoint import Description, read_description
 from densenets.errors import InputError
 from densenets.files import read_json, write_json
-from densenets.models.registry import kind_of
+from densenets.models.registry import network_entry
 from densenets.ops.execution import Execution
 from densenets.profiling.step import StepConfig, is_measured_step, measured_step
 from densenets.records import read_metrics, read_result, read_starts
@@ -71,7 +71,9 @@ class RunFacts:
     def kind(self) -> str:
         """What a figure's legend calls it."""
         name = self.recipe.model.name
-        return kind_of(name) if self.network == name else self.description.config.title
+        if self.network != name:
+            return self.description.config.title
+        return network_entry(name).architecture.label
 
     def cost(self, execution: Execution, *, measure: bool, announce: Callable[[str], None]) -> dict[str, Any]:
         """What `measured_step` finds of the run's step, measured once and then kept in the folder.

@@ -10,8 +10,8 @@ from rich.table import Table
 from densenets.cli.arguments import parse
 from densenets.figures.numbers import shape_text, short
 from densenets.files import json_text
-from densenets.models.layer_table.table import network_facts
-from densenets.models.registry import NAME_FORMS, ZOO
+from densenets.models.layer_table import layer_table
+from densenets.models.registry import NAME_FORMS, NETWORKS
 from densenets.terminal import console
 from densenets.training.recipe import Recipe
 from densenets.training.recipe_cost import recipe_cost
@@ -44,9 +44,9 @@ def model_rows() -> list[dict[str, Any]]:
     Of the parameters that a paper prints, in millions, some are not what its own rules give.
     """
     rows = []
-    for name, entry in ZOO.items():
+    for name, entry in NETWORKS.items():
         side = entry.config.default_size
-        facts = network_facts(name, entry.config, (side, side))
+        facts = layer_table(name, entry.config, (side, side))
         rows.append(
             {
                 "name": name,
@@ -89,7 +89,7 @@ def _recipe_row(recipe: Recipe) -> dict[str, Any]:
 
 
 def _published_error(recipe: Recipe) -> float | None:
-    entry = ZOO.get(recipe.model.name)
+    entry = NETWORKS.get(recipe.model.name)
     if entry is None:
         return None
     augmented = recipe.data.name.startswith("cifar") and "crop" in recipe.data.augmentation

@@ -13,9 +13,9 @@ from rich.table import Table
 from densenets.cli.arguments import default_shape, parse, read_shape
 from densenets.figures.numbers import bytes_text, shape_text
 from densenets.files import json_text
-from densenets.models.layer_table.densenet_rows import block_facts
-from densenets.models.layer_table.rows import NetworkFacts
-from densenets.models.layer_table.table import network_facts
+from densenets.models.densenet_rows import block_table
+from densenets.models.layer_rows import LayerTable
+from densenets.models.layer_table import layer_table
 from densenets.models.network_config import NetworkConfig
 from densenets.models.registry import named_config
 from densenets.ops.execution import Choice, choose_execution
@@ -47,7 +47,7 @@ def summary(arguments: list[str]) -> None:
     options = parse(SummaryOptions, arguments, "summary")
     if options.model == "dense-block":
         channels, *sides = read_shape(options.input or "1x32x32")
-        facts = block_facts(
+        facts = block_table(
             channels,
             options.layers,
             options.growth_rate,
@@ -63,7 +63,7 @@ def summary(arguments: list[str]) -> None:
             spatial_dims=len(sides),
             num_classes=options.num_classes or config.num_classes,
         )
-        facts = network_facts(options.model, config, tuple(sides))
+        facts = layer_table(options.model, config, tuple(sides))
     execution = choose_execution("auto", device="cpu", dtype="float32")
     if options.json:
         print(json_text({**facts.to_dict(), "execution": str(execution)}))
@@ -79,9 +79,9 @@ def _summarized_config(model: str) -> NetworkConfig:
     return read_checkpoint(model).model.config
 
 
-def print_summary(facts: NetworkFacts, execution: Choice) -> None:
+def print_summary(facts: LayerTable, execution: Choice) -> None:
     """Print a network layer by layer, and how its blocks would run on this machine's CPU."""
-    has_blocks = facts.knows_stored_bytes
+    has_blocks = facts.has_stored_bytes
     table = Table(title=plain_title(f"{facts.name} for {shape_text(facts.input_shape)} inputs"), box=None)
     for column in ("layer", "maps"):
         table.add_column(column)
@@ -90,12 +90,12 @@ def print_summary(facts: NetworkFacts, execution: Choice) -> None:
     for column in (*counts, "parameters", "multiply-adds", *stored):
         table.add_column(column, justify="right")
     for layer in facts.layers:
-        links = [f"{layer.hands_on}", f"{layer.connections or ''}"] if has_blocks else []
+        links = [f"{layer.out_channels}", f"{layer.connections or ''}"] if has_blocks else []
         table.add_row(
             layer.name,
             shape_text(layer.size),
-            f"{layer.reads}",
-            f"{layer.adds}",
+            f"{layer.in_channels}",
+            f"{layer.new_channels}",
             *links,
             *_quantities(facts, partial(getattr, layer)),
         )
@@ -107,8 +107,8 @@ def print_summary(facts: NetworkFacts, execution: Choice) -> None:
     if facts.name == "dense-block":
         *layers, transition = facts.layers
         out.print(
-            f"the layers read {', '.join(str(layer.reads) for layer in layers)} and the transition "
-            f"reads {transition.reads}; {facts.total('connections')} connections"
+            f"the layers read {', '.join(str(layer.in_channels) for layer in layers)} and the transition "
+            f"reads {transition.in_channels}; {facts.total('connections')} connections"
         )
     if not has_blocks:
         out.print("makes: channels of the maps that a layer hands on", style="dim")
@@ -122,7 +122,7 @@ def print_summary(facts: NetworkFacts, execution: Choice) -> None:
     out.print(f"execution on this machine's CPU: {execution}", style="dim")
 
 
-def _quantities(facts: NetworkFacts, value: Callable[[str], int]) -> list[str]:
+def _quantities(facts: LayerTable, value: Callable[[str], int]) -> list[str]:
     """The cells of a row that can be summed, but for the connections."""
     _, parameters, multiply_adds, *stored = facts.quantities
     return [

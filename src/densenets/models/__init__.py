@@ -1,1 +1,1 @@
-"""Configs and modules of the networks, and the zoo of their names."""
+"""Networks: their configs, modules and layer tables, and the registry of their names."""

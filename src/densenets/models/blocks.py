@@ -156,11 +156,11 @@ def _feature_modules(config: DenseNetConfig) -> Iterator[tuple[str, nn.Module]]:
     else:
         yield "conv0", _convolution(dims, config.in_channels, channels, kernel_size=3)
     for block in config.blocks():
-        yield f"denseblock{block.number}", DenseBlock(config, block.reads)
+        yield f"denseblock{block.number}", DenseBlock(config, block.layer_in_channels)
         if block.number < len(config.block_layers):
             yield (
                 f"transition{block.number}",
-                Transition(config, block.out_channels, block.handed_on),
+                Transition(config, block.out_channels, block.transition_out_channels),
             )
     # torchvision's name for the last norm, whatever the number of blocks.
     yield "norm5", _batch_norm(dims, config.num_features)

@@ -1,4 +1,4 @@
-"""From a name to a network."""
+"""Networks built from a name or a config, freshly initialised."""
 
 from __future__ import annotations
 
@@ -8,47 +8,30 @@ from typing import Any
 import torch
 
 from densenets.errors import InputError
-from densenets.models.baselines.convnet import ConvNet
-from densenets.models.baselines.convnet_config import ConvNetConfig
-from densenets.models.baselines.fractalnet import FractalNet
-from densenets.models.baselines.fractalnet_config import FractalNetConfig
-from densenets.models.baselines.highway import HighwayNetwork
-from densenets.models.baselines.highway_config import HighwayConfig
-from densenets.models.baselines.resnet import ResNet
-from densenets.models.baselines.resnet_config import ResNetConfig
-from densenets.models.densenet import DenseNet
-from densenets.models.densenet_config import DenseNetConfig, Stem
+from densenets.models.densenet_config import Stem
 from densenets.models.network import Network
 from densenets.models.network_config import NetworkConfig
-from densenets.models.registry import named_config
+from densenets.models.registry import family_of, named_config
 from densenets.ops.execution import Execution
 
 
 def build_network(
     config: NetworkConfig, execution: Execution = "auto", generator: torch.Generator | None = None
 ) -> Network:
-    """A freshly initialised network of any family.
+    """Build the module of a config, freshly initialised.
 
     Args:
-        config: what it is.
-        execution: how dense blocks run; other networks know only "auto" and "reference".
+        config: of any family.
+        execution: how dense blocks run; networks without any take only "auto" and "reference".
         generator: where the initial weights are drawn from; PyTorch's own without one.
 
     Raises:
-        InputError: an execution that the network does not have.
+        InputError: the network has no such execution.
     """
-    if isinstance(config, DenseNetConfig):
-        return DenseNet(config, execution, generator)
-    if execution not in ("auto", "reference"):
+    family = family_of(config)
+    if not family.has_dense_blocks and execution not in ("auto", "reference"):
         raise InputError(f"execution '{execution}' is for dense blocks, and a {config.title} has none")
-    if isinstance(config, ResNetConfig):
-        return ResNet(config, generator)
-    if isinstance(config, ConvNetConfig):
-        return ConvNet(config, generator)
-    if isinstance(config, HighwayConfig):
-        return HighwayNetwork(config, generator)
-    assert isinstance(config, FractalNetConfig)
-    return FractalNet(config, generator)
+    return family.build(config, execution, generator)
 
 
 def create_model(
@@ -67,19 +50,20 @@ def create_model(
     spatial_dims: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Network:
-    """A freshly initialised network of the zoo, such as "densenet121", "densenet-bc-100-12" or "resnet50".
+    """Build a named network, freshly initialised, such as "densenet121", "densenet-bc-100-12" or "resnet50".
 
-    Any other field of a `DenseNetConfig` can be given; None keeps the named network's own.
+    Any other field of a `DenseNetConfig` can be given; None leaves the named network's value.
 
     Args:
-        name: a name of the zoo, or one by its rules, such as densenet[-b|-c|-bc]-DEPTH-GROWTH.
+        name: one of `registry.NETWORKS`, or one by the rules, such as densenet[-b|-c|-bc]-DEPTH-GROWTH.
         num_classes: 10 for CIFAR's networks and 1000 for ImageNet's unless given.
         in_channels: 3 unless given; 1 for X-rays and most volumes.
         execution: how the dense blocks run; the weights never show it.
         generator: where the initial weights are drawn from.
 
     Raises:
-        InputError: the name or the execution is unknown, the network has no such field, or it cannot be.
+        InputError: the name or the execution is unknown, the network has no such field, or a value is out
+            of its range.
     """
     fields = {
         "num_classes": num_classes,

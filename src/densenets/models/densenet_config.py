@@ -1,4 +1,4 @@
-"""The facts of a DenseNet, and the channel arithmetic that follows from them. Needs no PyTorch."""
+"""Config of a DenseNet, and the channels of its blocks. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from densenets.models.network_config import NetworkConfig
 
 Stem = Literal["cifar", "imagenet"]
 
-BOTTLENECK_WIDTH = 4  # a bottleneck's 1x1 convolution makes 4k channels (paper, section 3)
+BOTTLENECK_WIDTH = 4  # output channels of a bottleneck's 1x1 convolution in units of k (paper, section 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +22,9 @@ class DenseNetConfig(NetworkConfig):
         block_layers: dense layers in each block, L per block.
         growth_rate: k, the channels that each layer adds.
         bottleneck: "-B": a 1x1 convolution to 4k channels before each 3x3.
-        compression: theta in (0, 1]: a transition keeps floor(theta * channels); "-C" below 1.
+        compression: theta in (0, 1]: a transition outputs floor(theta * channels); "-C" below 1.
         stem: "cifar" is a 3x3 convolution; "imagenet" a 7x7/2 one, BN-ReLU and a 3x3/2 max pool.
-        stem_channels: channels that the stem hands to the first block.
+        stem_channels: output channels of the stem.
         dropout: probability, after every convolution but the first (0.2 without augmentation).
         spatial_dims: 1 for signals, 2 for images, 3 for volumes.
 
@@ -47,21 +47,19 @@ class DenseNetConfig(NetworkConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.block_layers or any(layers < 1 for layers in self.block_layers):
-            raise InputError(
-                f"block_layers {self.block_layers} cannot be: every block needs at least 1 layer"
-            )
+            raise InputError(f"block_layers must be at least 1 in every block, got {self.block_layers}")
         self._check_stages("block_layers")
         self._check_depth()
         self._check_at_least_1("growth_rate", "stem_channels")
         if not 0 < self.compression <= 1:
             raise InputError(
-                f"compression {self.compression} cannot be: a share in (0, 1] is needed, "
-                "0.5 in -C and -BC, 1 without"
+                "compression must be a share in (0, 1], 0.5 in -C and -BC and 1 without, "
+                f"got {self.compression}"
             )
         self._check_probabilities(dropout=self.dropout)
-        self._check_known(stem=Stem)
+        self._check_literals(stem=Stem)
         for block in self.blocks():
-            if block.handed_on < 1:
+            if block.transition_out_channels < 1:
                 raise InputError(
                     f"compression {self.compression} leaves no channel after block {block.number} "
                     f"({block.out_channels} channels); raise it, or growth_rate"
@@ -85,17 +83,17 @@ class DenseNetConfig(NetworkConfig):
         for number, layers in enumerate(self.block_layers, start=1):
             out_channels = channels + layers * self.growth_rate
             is_last = number == len(self.block_layers)
-            handed_on = out_channels if is_last else math.floor(out_channels * self.compression)
+            transition_out = out_channels if is_last else math.floor(out_channels * self.compression)
             blocks.append(
                 BlockChannels(
                     number=number,
                     layers=layers,
                     in_channels=channels,
                     growth_rate=self.growth_rate,
-                    handed_on=handed_on,
+                    transition_out_channels=transition_out,
                 )
             )
-            channels = handed_on
+            channels = transition_out
         return blocks
 
     @property
@@ -109,45 +107,45 @@ class DenseNetConfig(NetworkConfig):
 
     @property
     def default_size(self) -> int:
-        """The image side, in pixels, that the network was made for."""
+        """The image side, in pixels, of the data that the paper trains it on."""
         return 224 if self.stem == "imagenet" else 32
 
     @property
     def smallest_size(self) -> int:
-        """The smallest image side, in pixels, that leaves the last block a pixel."""
+        """The smallest image side, in pixels, for which the last block's maps have at least one pixel."""
         last_stem_size = 2 ** (len(self.block_layers) - 1)
         return last_stem_size if self.stem == "cifar" else 4 * (last_stem_size - 1) + 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockChannels:
-    """The channel arithmetic of one dense block (paper, section 3).
+    """Channels of one dense block and of the transition behind it (paper, section 3).
 
     Attributes:
         number: from 1.
         layers: L, dense layers in the block.
-        in_channels: C0, channels that the block is given.
+        in_channels: C0, input channels of the block.
         growth_rate: k, channels that each layer adds.
-        handed_on: channels after the transition, or of the block if none follows.
+        transition_out_channels: channels after the transition; the block's own if none follows.
     """
 
     number: int
     layers: int
     in_channels: int
     growth_rate: int
-    handed_on: int
+    transition_out_channels: int
 
     @property
-    def reads(self) -> list[int]:
-        """Channels that each layer reads: layer l (from 1) reads C0 + (l - 1) k."""
+    def layer_in_channels(self) -> list[int]:
+        """Input channels of each layer: layer l (from 1) reads C0 + (l - 1) k."""
         return [self.in_channels + layer * self.growth_rate for layer in range(self.layers)]
 
     @property
     def out_channels(self) -> int:
-        """Channels that the transition reads, C0 + L k."""
+        """Output channels of the block, C0 + L k, which the transition reads."""
         return self.in_channels + self.layers * self.growth_rate
 
     @property
     def connections(self) -> int:
-        """Direct connections, L (L + 1) / 2, the one to the transition counted."""
+        """Direct connections, L (L + 1) / 2: layer l (from 1) reads l of the earlier outputs."""
         return self.layers * (self.layers + 1) // 2

@@ -1,4 +1,4 @@
-"""What all networks have in common, and what training asks of them.
+"""Base class of all networks: an image classifier with a config, and checks of its input and modules.
 
 Shapes: N batch, C channels, *sides the spatial sides.
 """
@@ -25,11 +25,11 @@ Result = TypeVar("Result")
 
 
 class CompanionLogits(NamedTuple):
-    """What a network with companion classifiers gives while it is trained.
+    """Output of a network with companion classifiers in training.
 
     Attributes:
         logits: N x classes, the network's own.
-        companions: N x classes each, of the companion classifiers.
+        companions: N x classes from each companion classifier.
     """
 
     logits: Tensor
@@ -37,12 +37,12 @@ class CompanionLogits(NamedTuple):
 
 
 def all_logits(output: Tensor | CompanionLogits) -> tuple[Tensor, ...]:
-    """The network's own logits, then the companions'."""
+    """All logits of an output, N x classes each: the network's own, then its companions'."""
     return (output.logits, *output.companions) if isinstance(output, CompanionLogits) else (output,)
 
 
 class PathDraws:
-    """The random numbers that decide which layers a training step uses.
+    """Random numbers that decide which layers a training step runs (Stochastic Depth, drop-path).
 
     Unseeded they come from PyTorch's generator. Training seeds them for every step, alike on all ranks: with
     synchronised statistics all ranks have to run the same layers.
@@ -52,7 +52,7 @@ class PathDraws:
         self._random: random.Random | None = None
 
     def seed(self, seed: int) -> None:
-        """Begin a sequence of numbers that follows from the seed alone."""
+        """Start a sequence of numbers that depends on the seed alone."""
         self._random = random.Random(seed)
 
     def draw(self) -> float:
@@ -64,9 +64,9 @@ class Network(nn.Module, ABC):
     """An image classifier: N x C x *sides -> N x classes logits.
 
     Attributes:
-        config: what it is.
-        paths: which layers a training step uses, where that is drawn.
-        sides: the dimensions of maps that the classifier averages over.
+        config: of its layers.
+        paths: random numbers of the layers that a training step runs.
+        sides: indices of the spatial dimensions, over which the last maps are averaged.
     """
 
     if TYPE_CHECKING:  # TorchScript reads annotations, and does not know this one
@@ -81,11 +81,11 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def forward_features(self, x: Tensor) -> Tensor:
-        """The last maps, which the classifier averages over the image: N x C x *sides -> N x channels x *."""
+        """The last maps, before the mean over the image: N x C x *sides -> N x num_features x *last sides."""
 
     @abstractmethod
     def initialize(self, generator: torch.Generator | None = None) -> None:
-        """Draw the weights anew, as the network's paper does."""
+        """Draw all weights again, from the distributions of the network's paper."""
 
     def forward(self, x: Tensor) -> Tensor | CompanionLogits:
         """N x C x *sides -> N x classes; without classes, N x num_features."""
@@ -98,11 +98,11 @@ class Network(nn.Module, ABC):
         return self.config.num_features
 
     def get_classifier(self) -> nn.Module:
-        """The module that makes the logits."""
+        """The module that computes the logits."""
         return self.get_submodule(self.config.head)
 
     def run_as_tested(self, x: Tensor) -> None:
-        """Run in each of the ways in which the network can be tested: N x C x *sides, for its statistics."""
+        """Run every forward pass that a test may use, for its running statistics: N x C x *sides."""
         self(x)
 
     def reset_classifier(self, num_classes: int, generator: torch.Generator | None = None) -> None:
@@ -116,7 +116,7 @@ class Network(nn.Module, ABC):
         self.note_structure(self.config.head)
 
     def explained(self, run: Callable[[Tensor], Result], x: Tensor) -> Result:
-        """run(x); images that the modules cannot read are refused in one line.
+        """run(x), where an image of the wrong shape raises an `InputError` instead of PyTorch's error.
 
         Raises:
             InputError: they have other channels than the first convolution reads, or are too small.
@@ -142,12 +142,12 @@ class Network(nn.Module, ABC):
         return None
 
     def note_structure(self, part: str = "") -> None:
-        """Take the modules, or those of a part, as they are for those that the config describes."""
-        noted = {} if not part else {name: v for name, v in self._structure.items() if not _is_in(name, part)}
-        self._structure = noted | {n: v for n, v in _structure(self).items() if not part or _is_in(n, part)}
+        """Record the modules, or those of the submodule `part`, as what the config describes."""
+        others = {name: v for name, v in self._structure.items() if part and not _is_in(name, part)}
+        self._structure = others | {n: v for n, v in _structure(self).items() if not part or _is_in(n, part)}
 
     def changed_module(self) -> str | None:
-        """The name of a module that is not what the config describes; None if there is none."""
+        """The first name of a module that was replaced, added or removed since the record; None for none."""
         now = _structure(self)
         names = self._structure.keys() | now.keys()
         return min((name for name in names if self._structure.get(name) != now.get(name)), default=None)
@@ -163,7 +163,7 @@ CHANGED_MODULE = "changed_module"  # in the metadata of a network's state dict, 
 
 
 def make_head(num_features: int, num_classes: int) -> nn.Module:
-    """A linear classifier; for no classes what leaves the features as they are."""
+    """A linear classifier; the identity for 0 classes."""
     return nn.Linear(num_features, num_classes) if num_classes else nn.Identity()
 
 
@@ -172,13 +172,13 @@ def _is_in(name: str, part: str) -> bool:
 
 
 def _structure(network: nn.Module) -> dict[str, tuple[str, str]]:
-    """Name -> kind and settings of every module, as far as they decide what the network computes."""
-    return {name: _kind(module) for name, module in network.named_modules() if name}
+    """Name -> type and settings of every module, as far as they decide what the network computes."""
+    return {name: _type_and_settings(module) for name, module in network.named_modules() if name}
 
 
-def _kind(module: nn.Module) -> tuple[str, str]:
-    kind = "BatchNorm" if isinstance(module, _BatchNorm) else type(module).__qualname__
+def _type_and_settings(module: nn.Module) -> tuple[str, str]:
+    type_name = "BatchNorm" if isinstance(module, _BatchNorm) else type(module).__qualname__
     own_code = " with a forward of its own" if "forward" in module.__dict__ else ""
-    # In place or not, the values are the same; momentum decides only how a training goes on.
+    # In place or not, the output is the same; momentum matters only in training.
     settings = re.sub(r"(, )?(inplace|momentum)=[^,)]*", "", module.extra_repr())
-    return kind + own_code, settings
+    return type_name + own_code, settings

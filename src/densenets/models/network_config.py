@@ -1,4 +1,4 @@
-"""What the configs of all networks share. Needs no PyTorch."""
+"""Base class of the networks' configs: shared fields, and checks of any. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from densenets.schema import read
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig(ABC):
-    """A network, stated whole and checked once.
+    """All that decides a network's layers, checked once.
 
     Attributes:
         num_classes: width of the classifier; 0 for none, which gives the pooled features.
         in_channels: channels of the image.
-        spatial_dims: of the image, 2 for pictures.
-        family: the networks that share a config and a module; a checkpoint names it.
-        title: the family as people call it.
-        known_dims: the spatial dimensions that the family has.
-        head: name of the layer that makes the logits, in the state dict.
+        spatial_dims: spatial dimensions of the image, 2 for pictures.
+        family: name of the networks that share a config and a module class, as it stands in checkpoints.
+        title: the family's name in messages.
+        known_dims: the spatial dimensions that the family's modules exist for.
+        head: the layer that computes the logits, by its name in the state dict.
 
     Raises:
         InputError: a field is out of its range.
@@ -45,7 +45,7 @@ class NetworkConfig(ABC):
         self._check_at_least_1("in_channels")
         if self.spatial_dims not in self.known_dims:
             known = " or ".join(", ".join(str(dims) for dims in self.known_dims).rsplit(", ", 1))
-            raise InputError(f"spatial_dims {self.spatial_dims} cannot be: {known} is needed")
+            raise InputError(f"spatial_dims must be {known}, got {self.spatial_dims}")
 
     @property
     @abstractmethod
@@ -60,33 +60,33 @@ class NetworkConfig(ABC):
     @property
     @abstractmethod
     def smallest_size(self) -> int:
-        """The smallest image side, in pixels, that leaves the last maps a pixel."""
+        """The smallest image side, in pixels, for which the last maps have at least one pixel."""
 
     @property
     def default_size(self) -> int:
-        """The image side, in pixels, that the network was made for."""
+        """The image side, in pixels, of the data that the paper trains it on."""
         return 32
 
     @property
     def skips_layers(self) -> bool:
-        """Whether a training step may leave some weights out, which then have no gradient."""
+        """Whether a training step may skip some weights, which then have no gradient."""
         return False
 
     def with_dropout(self, probability: float) -> Self:
-        """The same network with another dropout.
+        """The config with another dropout probability.
 
         Raises:
-            InputError: it has none, or none that one number could set.
+            InputError: the network has no dropout, or not one probability for all of it.
         """
         if "dropout" not in {field.name for field in dataclasses.fields(self)}:
             raise InputError(f"a {self.title} has no dropout to set; leave dropout out")
         return dataclasses.replace(self, dropout=probability)  # type: ignore[call-arg]
 
     def for_images(self, num_classes: int, in_channels: int, size: int) -> Self:
-        """The same network for images of `size` pixels a side and so many classes and channels.
+        """The config for images of `size` pixels a side, with the given classes and channels.
 
         Raises:
-            InputError: the images are too small for it.
+            InputError: the images are too small for the network.
         """
         config = dataclasses.replace(self, num_classes=num_classes, in_channels=in_channels)
         config.check_input((in_channels, *[size] * self.spatial_dims))
@@ -96,7 +96,7 @@ class NetworkConfig(ABC):
         """Check the shape of one image or batch, (..., channels, *sides).
 
         Raises:
-            InputError: the channels differ, or a side is too small to leave a pixel.
+            InputError: the channels differ, or a side is below `smallest_size`.
         """
         channels, sides = shape[-self.spatial_dims - 1], shape[-self.spatial_dims :]
         if channels == self.in_channels and min(sides) >= self.smallest_size:
@@ -108,13 +108,13 @@ class NetworkConfig(ABC):
         raise InputError(f"input {got} is too small for this network; at least {smallest} pixels are needed")
 
     def to_dict(self) -> dict[str, Any]:
-        """The family and the fields, as JSON can hold them."""
+        """The family and the fields as JSON holds them."""
         fields = {key: _as_json(value) for key, value in dataclasses.asdict(self).items()}
         return {"family": self.family, **fields}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
-        """The config that `to_dict` was made from, without the family or with it.
+        """The config of a dict from `to_dict`; the family may be left out.
 
         Raises:
             InputError: a field is missing, unknown or out of its range.
@@ -125,42 +125,44 @@ class NetworkConfig(ABC):
 
     def _check_at_least_1(self, *fields: str, most: int = MOST_CHANNELS) -> None:
         for field in fields:
-            if getattr(self, field) < 1:
-                raise InputError(f"{field} {getattr(self, field)} cannot be: at least 1 is needed")
-            self._check_at_most(most, **{field: getattr(self, field)})
+            value = getattr(self, field)
+            if value < 1:
+                raise InputError(f"{field} must be at least 1, got {value}")
+            self._check_at_most(most, **{field: value})
 
     def _check_at_most(self, most: float, **fields: float) -> None:
         for field, value in fields.items():
             if value > most:
-                raise InputError(f"{field} {value} cannot be: at most {most} can be")
+                raise InputError(f"{field} must be at most {most}, got {value}")
 
     def _check_stages(self, field: str) -> None:
-        """Check that a field, with a number a stage, has not too many."""
-        if len(getattr(self, field)) > MOST_STAGES:
-            raise InputError(f"{field} has {len(getattr(self, field))} numbers; at most {MOST_STAGES} can be")
+        """Check that a field with one number a stage has at most `MOST_STAGES`."""
+        stages = len(getattr(self, field))
+        if stages > MOST_STAGES:
+            raise InputError(f"{field} must have at most {MOST_STAGES} numbers, got {stages}")
 
     def _check_depth(self) -> None:
-        """Check, once the fields are, that there are not too many layers."""
+        """Check that there are at most `MOST_LAYERS` layers; after the fields that give the depth."""
         self._check_at_most(MOST_LAYERS, depth=self.depth)
 
     def _check_one_each(self, field: str, count: int) -> None:
         """Check that a field has a number of at least 1 for each of `count` stages."""
         numbers = getattr(self, field)
         if len(numbers) != count or min(numbers) < 1:
-            raise InputError(f"{field} {numbers} cannot be: {count} numbers are needed, each at least 1")
+            raise InputError(f"{field} must be {count} numbers of at least 1, got {numbers}")
         self._check_at_most(MOST_CHANNELS, **{field: max(numbers)})
 
-    def _check_known(self, **kinds: Any) -> None:
+    def _check_literals(self, **literals: Any) -> None:
         """Check that fields have one of the values of their `Literal`."""
-        for field, kind in kinds.items():
-            known = get_args(kind)
+        for field, literal in literals.items():
+            known = get_args(literal)
             if getattr(self, field) not in known:
                 raise InputError(f"{field} '{getattr(self, field)}' is unknown; known: {', '.join(known)}")
 
     def _check_probabilities(self, **fields: float) -> None:
         for field, value in fields.items():
             if not 0 <= value < 1:
-                raise InputError(f"{field} {value} cannot be: a probability in [0, 1) is needed")
+                raise InputError(f"{field} must be a probability in [0, 1), got {value}")
 
 
 def _as_json(value: Any) -> Any:

@@ -9,8 +9,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from densenets.models.layer_table.rows import TRAINING_COST
-from densenets.models.layer_table.table import network_facts
+from densenets.models.layer_rows import TRAINING_COST
+from densenets.models.layer_table import layer_table
 from densenets.profiling.benchmark_config import BenchmarkConfig
 from densenets.profiling.variants import Variant
 
@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 def step_flops(config: BenchmarkConfig) -> int:
     """Additions and multiplications of a step by the paper's arithmetic; what is recomputed is not in it."""
-    facts = network_facts(config.model, config.network, config.sides)
+    facts = layer_table(config.model, config.network, config.sides)
     passes = TRAINING_COST if config.mode == "train" else 1
     return 2 * facts.total("multiply_adds") * config.batch * passes
 

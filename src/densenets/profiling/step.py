@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeGuard
 
 from densenets.data.data_sets import DATA_FACTS
 from densenets.errors import InputError
-from densenets.models.families import config_from_dict
 from densenets.models.network_config import NetworkConfig
+from densenets.models.registry import config_from_dict
 from densenets.ops.execution import Execution
 from densenets.schema import fits
 from densenets.subprocess_jobs import run_job

@@ -13,7 +13,7 @@ from bokeh.resources import Resources
 
 from densenets.analysis.learning_curves import watched_value
 from densenets.figures.series_style import COLOURS
-from densenets.models.layer_table.rows import NetworkFacts
+from densenets.models.layer_rows import LayerTable
 
 _HEIGHT, _SQUARE = 300, 540  # pixels
 _BLUE, _ORANGE, _GREEN, _PINK, *_ = COLOURS
@@ -74,9 +74,9 @@ def _curve(epochs: Sequence[Mapping[str, Any]], quantity: str, label: str, watch
     return chart
 
 
-def stored_chart(facts: NetworkFacts) -> dict[str, Any]:
+def stored_chart(facts: LayerTable) -> dict[str, Any]:
     """Activations that training has stored behind every layer, in each execution; none of other networks."""
-    if not facts.knows_stored_bytes:
+    if not facts.has_stored_bytes:
         return {}
     chart = _chart("layer, from the image to the classifier", "activations stored so far (MiB an image)")
     names = [layer.name for layer in facts.layers]

@@ -12,7 +12,7 @@ from typing import Any
 
 from densenets.analysis.reuse.compute import BlockReuse, FeatureReuse
 from densenets.figures.numbers import bytes_text, shape_text, short
-from densenets.models.layer_table.rows import LayerFacts, NetworkFacts
+from densenets.models.layer_rows import LayerRow, LayerTable
 
 _MAX_STEP, _MIN_STEP = 56, 30  # pixels from node to node; a finger needs some
 _TARGET_WIDTH = 980  # pixels, of the rows that can be so narrow
@@ -78,12 +78,12 @@ class BlockMap:
     stroke: float
 
 
-def block_maps(facts: NetworkFacts, reuse: FeatureReuse) -> list[BlockMap]:
+def block_maps(facts: LayerTable, reuse: FeatureReuse) -> list[BlockMap]:
     """The rows of all blocks."""
     return [_block_map(facts, block) for block in reuse.blocks]
 
 
-def node_data(facts: NetworkFacts, reuse: FeatureReuse) -> dict[str, dict[str, Any]]:
+def node_data(facts: LayerTable, reuse: FeatureReuse) -> dict[str, dict[str, Any]]:
     """Texts shown when a node is pointed at: its title, its facts, and its row of the heat map.
 
     Returns:
@@ -100,7 +100,7 @@ def node_data(facts: NetworkFacts, reuse: FeatureReuse) -> dict[str, dict[str, A
             largest = max(weights) or 1.0
             data[_key(block, target + 1)] = {
                 "title": layer.name,
-                "facts": _facts(layer, facts.knows_stored_bytes, len(weights), name),
+                "facts": _facts(layer, facts.has_stored_bytes, len(weights), name),
                 "sources": [
                     [_source_label(source), f"{weight:.4g}", round(weight / largest, 4)]
                     for source, weight in zip(block.sources, weights, strict=False)
@@ -110,7 +110,7 @@ def node_data(facts: NetworkFacts, reuse: FeatureReuse) -> dict[str, dict[str, A
     return data
 
 
-def _block_map(facts: NetworkFacts, block: BlockReuse) -> BlockMap:
+def _block_map(facts: LayerTable, block: BlockReuse) -> BlockMap:
     rows = {layer.name: layer for layer in facts.layers}
     count = len(block.sources) + 1
     step = max(_MIN_STEP, min(_MAX_STEP, _TARGET_WIDTH / count))
@@ -173,7 +173,7 @@ def _source_label(source: str) -> str:
     return "block's input" if source == "input" else f"layer {source}"
 
 
-def _input_data(rows: Mapping[str, LayerFacts], block: BlockReuse) -> dict[str, Any]:
+def _input_data(rows: Mapping[str, LayerRow], block: BlockReuse) -> dict[str, Any]:
     source = rows["stem" if block.number == 1 else f"transition{block.number - 1}"]
     return {
         "title": f"input of dense block {block.number}",
@@ -188,17 +188,17 @@ def _input_data(rows: Mapping[str, LayerFacts], block: BlockReuse) -> dict[str, 
     }
 
 
-def _facts(layer: LayerFacts, has_stored: bool, sources: int, target: str) -> list[list[str]]:
+def _facts(layer: LayerRow, has_stored: bool, sources: int, target: str) -> list[list[str]]:
     is_layer = layer.connections > 0
     facts = [
-        ["reads", f"{layer.reads:,} channels from {sources} source{'s' if sources > 1 else ''}"],
+        ["reads", f"{layer.in_channels:,} channels from {sources} source{'s' if sources > 1 else ''}"],
         [
             "adds" if is_layer else "makes",
-            f"{layer.adds:,} {'classes' if target == 'classifier' else 'channels'}",
+            f"{layer.new_channels:,} {'classes' if target == 'classifier' else 'channels'}",
         ],
     ]
     if is_layer:
-        facts.append(["behind it", f"{layer.hands_on:,} channels"])
+        facts.append(["behind it", f"{layer.out_channels:,} channels"])
     facts += [
         ["maps", shape_text(layer.size)],
         ["parameters", f"{layer.parameters:,}"],

@@ -14,7 +14,7 @@ from PIL import Image
 from densenets.analysis.learning_curves import watched_value
 from densenets.analysis.run_facts import RunFacts
 from densenets.figures.numbers import bytes_text, duration, images_text, milliseconds, shape_text, short
-from densenets.models.layer_table.rows import NetworkFacts
+from densenets.models.layer_rows import LayerTable
 from densenets.report.mistakes import Mistake
 from densenets.report.overview import Overview
 
@@ -82,7 +82,7 @@ def headline(overview: Overview) -> list[tuple[str, str]]:
     ]
     if found and "training_seconds" in found:
         shown.append(("training", duration(found["training_seconds"])))
-    if facts.knows_stored_bytes:
+    if facts.has_stored_bytes:
         shown.append(("direct connections", f"{facts.total('connections'):,}"))
     return shown
 
@@ -155,24 +155,24 @@ def network_sentence(overview: Overview) -> str:
     )
 
 
-def layer_table(facts: NetworkFacts) -> tuple[list[str], list[list[str]]]:
+def layer_table(facts: LayerTable) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of the summary."""
-    stored = facts.knows_stored_bytes
+    stored = facts.has_stored_bytes
     columns = ["layer", "maps", "reads", "adds" if stored else "makes"]
     columns += ["behind it", "connections"] if stored else []
     columns += ["parameters", "multiply-adds"]
     columns += ["stored, reference", "stored, fused"] if stored else []
     rows = []
     for layer in facts.layers:
-        row = [layer.name, shape_text(layer.size), f"{layer.reads:,}", f"{layer.adds:,}"]
-        row += [f"{layer.hands_on:,}", f"{layer.connections or ''}"] if stored else []
+        row = [layer.name, shape_text(layer.size), f"{layer.in_channels:,}", f"{layer.new_channels:,}"]
+        row += [f"{layer.out_channels:,}", f"{layer.connections or ''}"] if stored else []
         row += [f"{layer.parameters:,}", f"{layer.multiply_adds:,}"]
         row += [bytes_text(layer.stored_reference), bytes_text(layer.stored_fused)] if stored else []
         rows.append(row)
     return columns, rows
 
 
-def stored_rows(facts: NetworkFacts) -> list[list[str]]:
+def stored_rows(facts: LayerTable) -> list[list[str]]:
     """Execution, activations stored for one image, and what they are, as shown."""
     return [[name, bytes_text(facts.total(quantity)), kept] for quantity, name, kept in _EXECUTIONS]
 

@@ -21,8 +21,8 @@ from densenets.evaluation import EvaluationOptions
 from densenets.finite import check_weights
 from densenets.machine import environment
 from densenets.models.densenet_config import DenseNetConfig
-from densenets.models.layer_table.rows import NetworkFacts
-from densenets.models.layer_table.table import network_facts
+from densenets.models.layer_rows import LayerTable
+from densenets.models.layer_table import layer_table
 from densenets.models.network_config import NetworkConfig
 from densenets.models.registry import name_of
 from densenets.ops.execution import Execution
@@ -90,7 +90,7 @@ class Overview:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     details: Mapping[str, Any]
-    facts: NetworkFacts
+    facts: LayerTable
     reuse: FeatureReuse | None
     run: RunFacts | None
     evaluation: Mapping[str, Any] | None
@@ -128,7 +128,7 @@ def make_overview(config: OverviewConfig) -> Overview:
         classes=checkpoint.classes,
         preprocessing=checkpoint.preprocessing,
         details=checkpoint.details,
-        facts=network_facts(name, network, sides),
+        facts=layer_table(name, network, sides),
         reuse=feature_reuse(checkpoint.model) if isinstance(network, DenseNetConfig) else None,
         run=run,
         evaluation=(run.evaluation if run else None) or evaluation,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from densenets.models.registry import DENSENETS, ZOO, kind_of
+from densenets.models.registry import DENSENETS, NETWORKS, network_entry
 from densenets.reproduce.options import Recipes, ReproduceOptions, Scale
 from densenets.training.baseline_recipes import has_own_recipe
 from densenets.training.recipe import Recipe, changed
@@ -67,7 +67,7 @@ class Entry:
     @property
     def series(self) -> str:
         """The kind of network, as the figure's legend calls it."""
-        return kind_of(self.network)
+        return network_entry(self.network).architecture.label
 
     @property
     def recipe(self) -> Recipe:
@@ -116,7 +116,7 @@ def _table2(recipes: Recipes) -> list[Entry]:
     """Every network of the paper's Table 2 in every column in which it prints an error."""
     return [
         _entry(name, column, recipes)
-        for name, known in ZOO.items()
+        for name, known in NETWORKS.items()
         for column in TABLE2_COLUMNS
         if "Table 2" in known.published.source and column in known.published.top1
     ]
@@ -176,7 +176,7 @@ def _entry(
 ) -> Entry:
     own = "own-" if has_own_recipe(network) and recipes == "own" and column != "imagenet" else ""
     columns = (column, *also)
-    known = ZOO[network].published.top1 if network in ZOO else {}
+    known = NETWORKS[network].published.top1 if network in NETWORKS else {}
     return Entry(
         network=network,
         base=f"{_RECIPE_DATA[column]}-{own}{network}",

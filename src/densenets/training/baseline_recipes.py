@@ -1,6 +1,6 @@
-"""The recipes of the networks that DenseNet is compared with, each as its own paper trained it.
+"""Recipes of the baselines, each as its own paper trained it.
 
-Each changes what its paper does otherwise in the paper's protocol for the same data. Two things are the same
+Each changes DenseNet's protocol for the same data where the network's paper differs. Two things are the same
 for all: pixels are normalised by channel (some whitened them), and weight decay acts on every parameter.
 Needs no PyTorch.
 """
@@ -10,19 +10,25 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from densenets.models.registry import network_entry
 from densenets.training.recipe import ModelRecipe, OptimizerRecipe, Recipe, ScheduleRecipe
 
 
 def own_recipe(recipe: Recipe) -> Recipe:
-    """The recipe of a network's own paper, from DenseNet's for the same network and data."""
+    """Turn DenseNet's recipe of a network and its data into that of the network's own paper."""
     network = recipe.model.name
     data = recipe.name.removesuffix(f"-{network}")
-    return dataclasses.replace(_rule(network)(recipe), name=f"{data}-own-{network}")
+    own = _OWN_RECIPES[network_entry(network).architecture.own_recipe]
+    return dataclasses.replace(own(recipe), name=f"{data}-own-{network}")
 
 
 def has_own_recipe(network: str) -> bool:
-    """Whether a network has a paper other than DenseNet's."""
-    return any(network.startswith(start) for start in _RULES)
+    """Whether a network has a paper other than DenseNet's, with a recipe of its own.
+
+    Raises:
+        InputError: no network has this name.
+    """
+    return bool(network_entry(network).architecture.own_recipe)
 
 
 def network_in_network(recipe: Recipe) -> Recipe:
@@ -171,22 +177,18 @@ def wide_resnet(recipe: Recipe) -> Recipe:
     )
 
 
-_RULES: dict[str, Callable[[Recipe], Recipe]] = {
-    "nin": network_in_network,
+# By the `own_recipe` of an architecture in `densenets.models.registry`.
+_OWN_RECIPES: dict[str, Callable[[Recipe], Recipe]] = {
+    "network-in-network": network_in_network,
     "all-cnn": all_cnn,
-    "dsn": deeply_supervised_net,
-    "highway-": highway,
-    "fractalnet-": fractalnet,
+    "deeply-supervised-net": deeply_supervised_net,
+    "highway": highway,
+    "fractalnet": fractalnet,
     "resnet": resnet,
-    "plain-": resnet,
     "preact-resnet": preact_resnet,
-    "stochastic-depth-": stochastic_depth,
-    "wrn-": wide_resnet,
+    "stochastic-depth": stochastic_depth,
+    "wide-resnet": wide_resnet,
 }
-
-
-def _rule(network: str) -> Callable[[Recipe], Recipe]:
-    return next(rule for start, rule in _RULES.items() if network.startswith(start))
 
 
 def _epochs(recipe: Recipe, others: int, *, svhn: int) -> int:

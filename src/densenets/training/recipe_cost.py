@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from densenets.data.data_sets import DATA_FACTS, training_count
-from densenets.models.layer_table.rows import TRAINING_COST
-from densenets.models.layer_table.table import network_facts
+from densenets.models.layer_rows import TRAINING_COST
+from densenets.models.layer_table import layer_table
 from densenets.training.recipe import Recipe
 
 
@@ -31,7 +31,7 @@ def recipe_cost(recipe: Recipe) -> RecipeCost | None:
     if images is None:
         return None
     side = DATA_FACTS[recipe.data.name].side
-    facts = network_facts(recipe.name, recipe.network, (side, side))
+    facts = layer_table(recipe.name, recipe.network, (side, side))
     forward = facts.total("multiply_adds")
     passes = TRAINING_COST * images * recipe.training.epochs
     return RecipeCost(facts.total("parameters"), forward, passes * forward)

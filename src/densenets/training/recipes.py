@@ -1,4 +1,4 @@
-"""The recipes: functions that return what a run is. Needs no PyTorch.
+"""Recipes by name: the paper's protocols, the baselines' own, and some of this project. Needs no PyTorch.
 
 Where a docstring says what came out, it was measured by this project, with the command and the machine
 named; the paper's figures stand in `densenets.models.registry`.
@@ -13,7 +13,7 @@ from densenets.errors import UnknownName, unknown_name
 from densenets.models.baselines.fractalnet_config import FractalNetConfig
 from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.network_config import NetworkConfig
-from densenets.models.registry import DENSENETS, PEERS, ZOO, named_config
+from densenets.models.registry import BASELINES, DENSENETS, NETWORKS, named_config
 from densenets.training.baseline_recipes import has_own_recipe, own_recipe
 from densenets.training.recipe import (
     ModelRecipe,
@@ -133,7 +133,7 @@ def imagenet(network: str) -> Recipe:
     )
 
 
-_UNRULED: dict[str, Callable[[], Recipe]] = {
+_SINGLE_RECIPES: dict[str, Callable[[], Recipe]] = {
     "digits": digits,
     "cifar10-quick": cifar10_quick,
     "finetune": finetune,
@@ -143,34 +143,34 @@ _OWN, _UNAUGMENTED = "own-", "plain-"
 
 
 def recipe_names() -> list[str]:
-    """Our own recipes, then the paper's for every network of the zoo, and the peers' own.
+    """This project's recipes, then the paper's for every named network, and the baselines' own.
 
-    Of the peers only CIFAR-10's with augmentation and ImageNet's; more can be named by the same rules, such
-    as cifar100-plain-own-resnet110, cifar10-densenet-bc-40-24 or fashion-mnist-densenet-bc-100-12.
+    Of the baselines only CIFAR-10's with augmentation and ImageNet's; more can be named by the same rules,
+    such as cifar100-plain-own-resnet110, cifar10-densenet-bc-40-24 or fashion-mnist-densenet-bc-100-12.
     """
     small = [name for name, entry in DENSENETS.items() if not _is_for_imagenet(entry.config)]
-    peers = [name for name, entry in PEERS.items() if not _is_for_imagenet(entry.config)]
+    baselines = [name for name, entry in BASELINES.items() if not _is_for_imagenet(entry.config)]
     return [
-        *_UNRULED,
+        *_SINGLE_RECIPES,
         *(f"{data}-{name}" for data in ("cifar10", "cifar100") for name in small),
         *(f"{data}-plain-{name}" for data in ("cifar10", "cifar100") for name in small),
         *(f"svhn-{name}" for name in small),
-        *(f"cifar10-{name}" for name in peers),
-        *(f"cifar10-own-{name}" for name in peers),
-        *(f"imagenet-{name}" for name, entry in ZOO.items() if _is_for_imagenet(entry.config)),
+        *(f"cifar10-{name}" for name in baselines),
+        *(f"cifar10-own-{name}" for name in baselines),
+        *(f"imagenet-{name}" for name, entry in NETWORKS.items() if _is_for_imagenet(entry.config)),
     ]
 
 
 def named_recipe(name: str) -> Recipe:
-    """The recipe of a name: one of our own, or DATA[-plain][-own]-NETWORK.
+    """The recipe of a name: one of this project, or DATA[-plain][-own]-NETWORK.
 
     "-plain" is without augmentation; "-own" is the recipe of the network's paper instead of DenseNet's.
 
     Raises:
-        InputError: no recipe has this name, or its network cannot be.
+        InputError: no recipe has this name, or no network has its depth or width.
     """
-    if name in _UNRULED:
-        return _UNRULED[name]()
+    if name in _SINGLE_RECIPES:
+        return _SINGLE_RECIPES[name]()
     if name.startswith("imagenet-"):
         network = name.removeprefix("imagenet-")
         if (config := _known(network)) and _is_for_imagenet(config):
@@ -184,14 +184,18 @@ def named_recipe(name: str) -> Recipe:
             network = rest.removeprefix(prefix)
             if not rest.startswith(prefix) or (config := _known(network)) is None:
                 continue
-            recipe = _ruled(data, network, config, augmented=_UNAUGMENTED not in prefix, own=_OWN in prefix)
+            recipe = _protocol_recipe(
+                data, network, config, augmented=_UNAUGMENTED not in prefix, own=_OWN in prefix
+            )
             if recipe is not None:
                 return recipe
     raise unknown_name("recipe", name, recipe_names())
 
 
-def _ruled(data: str, network: str, config: NetworkConfig, *, augmented: bool, own: bool) -> Recipe | None:
-    """The recipe of a network on a small data set; None where there is none of the kind."""
+def _protocol_recipe(
+    data: str, network: str, config: NetworkConfig, *, augmented: bool, own: bool
+) -> Recipe | None:
+    """The recipe of a network on a small data set; None where the protocol has none."""
     if (
         _is_for_imagenet(config)
         or (own and not has_own_recipe(network))
@@ -217,5 +221,5 @@ def _is_for_imagenet(config: NetworkConfig) -> bool:
 
 
 def _dropout(network: str) -> float:
-    """The paper's, on sets without augmentation; its peers keep what their own papers say."""
+    """The paper's dropout for DenseNets without augmentation; baselines have their own papers'."""
     return 0.2 if isinstance(named_config(network), DenseNetConfig) else 0.0

@@ -9,7 +9,7 @@ import pytest
 from densenets.analysis.cost import compute as cost
 from densenets.analysis.cost.compute import CostConfig, compared_to_last, rival, step_costs
 from densenets.errors import InputError
-from densenets.models.layer_table.table import network_facts
+from densenets.models.layer_table import layer_table
 from densenets.models.registry import named_config
 from densenets.profiling.step import StepConfig
 
@@ -43,7 +43,7 @@ def config(*models: str) -> CostConfig:
 def test_the_rival_has_about_the_same_parameters(name: str, expected: str) -> None:
     found = rival(name)
     assert found.startswith(expected)
-    ours, theirs = (network_facts(n, named_config(n), (32, 32)).total("parameters") for n in (name, found))
+    ours, theirs = (layer_table(n, named_config(n), (32, 32)).total("parameters") for n in (name, found))
     # ImageNet's networks are what they are: the smallest has 11.7 million.
     assert theirs == pytest.approx(ours, rel=0.5 if name == "densenet121" else 0.04)
 

@@ -14,7 +14,7 @@ from densenets.analysis.efficiency.compute import efficiency_rows
 from densenets.analysis.run_facts import read_run
 from densenets.errors import InputError
 from densenets.files import read_json, write_json
-from densenets.models.layer_table.table import network_facts
+from densenets.models.layer_table import layer_table
 from densenets.profiling.step import StepConfig
 from densenets.training.loop import train
 from densenets.training.recipe import changed
@@ -65,7 +65,7 @@ def test_arithmetic_is_that_of_the_trained_network(finished: list[Path]) -> None
     row = efficiency_rows(finished[2:], measure=False, announce=lambda _: None)[0]
     # Grey images of 8 pixels and 10 classes, whatever the name's own are.
     config = read_run(finished[2]).description.config
-    facts = network_facts("resnet8", config, (8, 8))
+    facts = layer_table("resnet8", config, (8, 8))
     assert config.in_channels == 1
     assert row["parameters"] == facts.total("parameters")
     assert row["multiply_adds"] == facts.total("multiply_adds")

@@ -175,7 +175,7 @@ def test_cifar10_is_trained_on_by_the_papers_protocol(tiny_cifar10: TinyCifar) -
         ({"models": ()}, "models must be at least one name, each once, got ''"),
         ({"models": (SMALL, SMALL)}, "each once"),
         ({"models": ("resnet2o",)}, "unknown model 'resnet2o'; did you mean"),
-        ({"models": ("plain-21",)}, "depth 21 cannot be"),
+        ({"models": ("plain-21",)}, "depth must be 6n+2, such as 20 or 26, got 21"),
         ({"models": ("densenet121",)}, "too small for this network"),
         ({"models": ("densenet121",), "data": "cifar10"}, "unknown recipe 'cifar10-densenet121'"),
         ({"models": ("fractalnet-20-4",)}, "at least 32x32 pixels are needed"),

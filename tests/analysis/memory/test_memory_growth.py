@@ -10,7 +10,7 @@ from densenets.analysis.memory import compute as memory
 from densenets.analysis.memory.compute import MemoryConfig, at_scale, measurements, memory_growth
 from densenets.errors import InputError
 from densenets.models.densenet_config import DenseNetConfig
-from densenets.models.layer_table.table import network_facts
+from densenets.models.layer_table import layer_table
 from densenets.models.registry import named_config
 from densenets.profiling.step import StepConfig
 
@@ -59,7 +59,7 @@ def test_linear_and_quadratic_growth_are_told_apart(measured: list[StepConfig]) 
 
 def test_the_prediction_is_that_of_summary(measured: list[StepConfig]) -> None:
     growth = memory_growth(CONFIG, lambda _: None)
-    facts = network_facts("x", STEP.network, (32, 32))
+    facts = layer_table("x", STEP.network, (32, 32))
     for row in growth.by_batch:
         stored = facts.total("stored_reference" if row["execution"] == "reference" else "stored_fused")
         # A weight has a gradient and a momentum.

@@ -163,17 +163,20 @@ def test_a_fresh_classifier_renews_the_companions() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"layers": ()}, r"layers \(\) cannot be"),
-        ({"layers": (ConvLayer(channels=0, kernel=3),)}, "layer 1: channels, kernel and stride"),
+        ({"layers": ()}, r"layers must be .*, got \(\)"),
+        (
+            {"layers": (ConvLayer(channels=0, kernel=3),)},
+            "layer 1: channels, kernel and stride must be at least 1",
+        ),
         ({"layers": (ConvLayer(channels=3, kernel=3, pooling="mean"),)}, "pooling 'mean' is unknown"),  # type: ignore[arg-type]
-        ({"layers": (ConvLayer(channels=3, kernel=3, dropout=1),)}, "dropout 1 cannot be"),
-        ({"input_dropout": -0.1}, "input_dropout -0.1 cannot be"),
-        ({"weight_deviation": -1}, "weight_deviation -1 cannot be"),
-        ({"weight_deviation": float("inf")}, "weight_deviation inf cannot be"),
-        ({"image_size": 10**9}, "image_size 1000000000 cannot be: at most 4096 can be"),
-        ({"layers": (ConvLayer(channels=3, kernel=10**6),)}, "layer 1: channels are at most"),
-        ({"layers": (ConvLayer(channels=3, kernel=3),) * 300}, "layers 300 cannot be: at most 256 can be"),
-        ({"image_size": 0}, "image_size 0 cannot be"),
+        ({"layers": (ConvLayer(channels=3, kernel=3, dropout=1),)}, "dropout must be .*, got 1"),
+        ({"input_dropout": -0.1}, "input_dropout must be .*, got -0.1"),
+        ({"weight_deviation": -1}, "weight_deviation must be .*, got -1"),
+        ({"weight_deviation": float("inf")}, "weight_deviation must be at least 0 and finite, got inf"),
+        ({"image_size": 10**9}, "image_size must be at most 4096, got 1000000000"),
+        ({"layers": (ConvLayer(channels=3, kernel=10**6),)}, "layer 1: channels must be at most"),
+        ({"layers": (ConvLayer(channels=3, kernel=3),) * 300}, "layers must be at most 256, got 300"),
+        ({"image_size": 0}, "image_size must be .*, got 0"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(changes: dict[str, Any], message: str) -> None:

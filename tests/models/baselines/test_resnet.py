@@ -71,7 +71,7 @@ def test_pooled_shortcuts_take_means() -> None:
     unit = network(shortcut="pooled").eval().get_submodule("layer2.0")
     assert isinstance(unit, PostActivationUnit)
     x = image(1, 4, 8, 8)
-    past = unit.past(x)
+    past = unit.apply_shortcut(x)
     torch.testing.assert_close(past[:, :4], functional.avg_pool2d(x, 2))
     assert not past[:, 4:].any()
     assert unit(image(1, 4, 9, 7)).shape == (1, 8, 5, 4)  # odd sides round up, as the convolution does
@@ -215,21 +215,30 @@ def test_initial_weights_have_hes_deviation(fan: str, values: int) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stage_units": ()}, r"stage_units \(\) cannot be"),
-        ({"stage_units": (1, 0, 1)}, "every stage needs at least 1 unit"),
-        ({"stage_channels": (4, 8)}, r"stage_channels \(4, 8\) cannot be: 3 numbers"),
+        ({"stage_units": ()}, r"stage_units must be .*, got \(\)"),
+        ({"stage_units": (1, 0, 1)}, r"stage_units must be at least 1 in every stage, got \(1, 0, 1\)"),
+        ({"stage_channels": (4, 8)}, r"stage_channels must be 3 numbers of at least 1, got \(4, 8\)"),
         ({"unit": "wide"}, "unit 'wide' is unknown; known: basic, bottleneck"),
         ({"shortcut": "identity"}, "shortcut 'identity' is unknown"),
         ({"stem": "large"}, "stem 'large' is unknown"),
         ({"initialization": "xavier"}, "initialization 'xavier' is unknown"),
-        ({"last_survival": 0.0}, r"last_survival 0.0 cannot be: a probability in \(0, 1\]"),
-        ({"last_survival": 0.5, "shortcut": "none"}, "nothing leads past a unit"),
+        ({"last_survival": 0.0}, r"last_survival must be a probability in \(0, 1\], got 0.0"),
+        (
+            {"last_survival": 0.5, "shortcut": "none"},
+            "last_survival must be 1 where no shortcut leads past a unit, got 0.5",
+        ),
         ({"dropout": 0.3}, "dropout is for basic units with pre-activation"),
-        ({"dropout": 1.0, "pre_activation": True}, r"dropout 1.0 cannot be: a probability in \[0, 1\)"),
-        ({"unit": "bottleneck", "stage_channels": (4, 8, 10)}, "a bottleneck needs multiples of 4"),
-        ({"stage_channels": (4, 8, 6)}, "a shortcut without weights can add channels, not"),
-        ({"stem_channels": 0}, "stem_channels 0 cannot be"),
-        ({"in_channels": 0}, "in_channels 0 cannot be"),
+        ({"dropout": 1.0, "pre_activation": True}, r"dropout must be a probability in \[0, 1\), got 1.0"),
+        (
+            {"unit": "bottleneck", "stage_channels": (4, 8, 10)},
+            r"stage_channels must be multiples of 4 for bottlenecks, got \(4, 8, 10\)",
+        ),
+        (
+            {"stage_channels": (4, 8, 6)},
+            r"stage_channels must not descend from stem_channels 4 on .*, got \(4, 8, 6\)",
+        ),
+        ({"stem_channels": 0}, "stem_channels must be .*, got 0"),
+        ({"in_channels": 0}, "in_channels must be .*, got 0"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(changes: dict[str, Any], message: str) -> None:

@@ -6,7 +6,7 @@ from paper_counts import CIFAR_PARAMETERS, IMAGENET_PARAMETERS
 
 from densenets.errors import InputError
 from densenets.models.create import create_model
-from densenets.models.registry import DENSENETS, ZOO, named_config
+from densenets.models.registry import DENSENETS, NETWORKS, named_config
 
 # Table 2 of the paper: C10, C10+, C100, C100+, SVHN, in percent.
 CIFAR_ERRORS = {
@@ -35,7 +35,7 @@ def parameters(name: str, num_classes: int | None = None) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def test_zoo_is_the_networks_of_the_paper_and_its_authors():
+def test_densenets_are_the_networks_of_the_paper_and_its_authors():
     assert list(DENSENETS) == [*CIFAR_PARAMETERS, *IMAGENET_PARAMETERS]
 
 
@@ -54,13 +54,13 @@ def test_parameters_of_imagenet_networks(name: str):
 @pytest.mark.parametrize("name", CIFAR_ERRORS)
 def test_published_errors_of_cifar_networks(name: str):
     columns = zip(("cifar10", "cifar10+", "cifar100", "cifar100+", "svhn"), CIFAR_ERRORS[name], strict=True)
-    assert ZOO[name].published.top1 == {column: error for column, error in columns if error is not None}
+    assert NETWORKS[name].published.top1 == {column: error for column, error in columns if error is not None}
 
 
 @pytest.mark.parametrize("name", IMAGENET_ERRORS)
 def test_published_errors_of_imagenet_networks(name: str):
     columns = zip(("imagenet", "imagenet 10-crop"), IMAGENET_ERRORS[name], strict=True)
-    assert ZOO[name].published.top1 == {column: error for column, error in columns if error is not None}
+    assert NETWORKS[name].published.top1 == {column: error for column, error in columns if error is not None}
 
 
 @pytest.mark.parametrize(
@@ -108,12 +108,12 @@ def test_variants_follow_from_names(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("densenet-41-12", r"depth 41 .* without bottleneck it is 3n\+4, such as 40 or 43"),
-        ("densenet-c-3-12", r"depth 3 .* without bottleneck it is 3n\+4, such as 7 or 10"),
-        ("densenet-bc-99-12", r"depth 99 .* with bottleneck it is 6n\+4, such as 94 or 100"),
-        ("densenet-b-43-12", r"depth 43 .* with bottleneck it is 6n\+4, such as 40 or 46"),
-        ("densenet-bc-4-12", r"depth 4 .* with bottleneck it is 6n\+4, such as 10 or 16"),
-        ("densenet-40-0", "growth_rate 0 cannot be"),
+        ("densenet-41-12", r"depth must be 3n\+4 without bottleneck, such as 40 or 43, got 41"),
+        ("densenet-c-3-12", r"depth must be 3n\+4 without bottleneck, such as 7 or 10, got 3"),
+        ("densenet-bc-99-12", r"depth must be 6n\+4 with bottleneck, such as 94 or 100, got 99"),
+        ("densenet-b-43-12", r"depth must be 6n\+4 with bottleneck, such as 40 or 46, got 43"),
+        ("densenet-bc-4-12", r"depth must be 6n\+4 with bottleneck, such as 10 or 16, got 4"),
+        ("densenet-40-0", "growth_rate must be .*, got 0"),
     ],
 )
 def test_names_that_no_network_can_have(name: str, message: str):

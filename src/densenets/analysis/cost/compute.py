@@ -9,8 +9,8 @@ from typing import Any
 
 from densenets.errors import InputError
 from densenets.models.densenet_config import DenseNetConfig
-from densenets.models.layer_table.rows import NetworkFacts
-from densenets.models.layer_table.table import network_facts
+from densenets.models.layer_rows import LayerTable
+from densenets.models.layer_table import layer_table
 from densenets.models.network_config import NetworkConfig
 from densenets.models.registry import named_config
 from densenets.ops.execution import Execution
@@ -96,8 +96,8 @@ def rival(name: str) -> str:
     return next((other for other in nearest if distance(other) < _NEAR), min(nearest, key=distance))
 
 
-def _facts(name: str, network: NetworkConfig) -> NetworkFacts:
-    return network_facts(name, network, (network.default_size,) * network.spatial_dims)
+def _facts(name: str, network: NetworkConfig) -> LayerTable:
+    return layer_table(name, network, (network.default_size,) * network.spatial_dims)
 
 
 def step_costs(config: CostConfig, announce: Callable[[str], None]) -> list[Row]:
@@ -123,7 +123,7 @@ def step_costs(config: CostConfig, announce: Callable[[str], None]) -> list[Row]
 
 def cost_row(name: str, step: StepConfig, cost: dict[str, Any]) -> Row:
     """A row of `step_costs` from what `measured_step` found."""
-    facts = network_facts(name, step.network, step.sides)
+    facts = layer_table(name, step.network, step.sides)
     multiply_adds = facts.total("multiply_adds")
     row: Row = {
         "model": name,

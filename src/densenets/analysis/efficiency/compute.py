@@ -11,7 +11,7 @@ from typing import Any
 from densenets.analysis.learning_curves import error_curves
 from densenets.analysis.run_facts import RunFacts, read_run
 from densenets.errors import InputError
-from densenets.models.layer_table.table import network_facts
+from densenets.models.layer_table import layer_table
 from densenets.profiling.step import peak_bytes, phases_per_image
 from densenets.training.recipe import Recipe
 
@@ -74,7 +74,7 @@ def _without_seed(recipe: Recipe) -> Recipe:
 
 def _row(runs: Sequence[RunFacts], cost: dict[str, Any]) -> Row:
     first = runs[0]
-    facts = network_facts(first.recipe.name, first.description.config, first.step.sides)
+    facts = layer_table(first.recipe.name, first.description.config, first.step.sides)
     evaluations = [run.evaluation for run in runs if run.evaluation is not None]
     errors = [found["top1_error"] for found in evaluations]
     # An evaluation that was made anew, with --out, does not know how long training took.

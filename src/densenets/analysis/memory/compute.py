@@ -15,7 +15,7 @@ from typing import Any
 
 from densenets.errors import InputError
 from densenets.models.densenet_config import DenseNetConfig
-from densenets.models.layer_table.table import network_facts
+from densenets.models.layer_table import layer_table
 from densenets.models.network_config import NetworkConfig
 from densenets.ops.execution import Execution
 from densenets.profiling.peak_memory import available_memory
@@ -191,7 +191,7 @@ def at_scale(network: NetworkConfig, scale: float) -> NetworkConfig:
 def _row(model: str, step: StepConfig) -> Row:
     network = step.network
     assert isinstance(network, DenseNetConfig)
-    facts = network_facts(model, network, step.sides)
+    facts = layer_table(model, network, step.sides)
     activations = step.batch * facts.total(_STORED[step.execution])
     row: Row = {
         "execution": step.execution,

@@ -18,14 +18,14 @@ from densenets.models.network import CompanionLogits, Network
 
 
 class ConvNet(Network):
-    """Convolutions to a map a class: N x C x H x W -> N x classes logits, their means over the image.
+    """Convolutions to one map a class, averaged over the image: N x C x H x W -> N x classes logits.
 
     Args:
-        config: what the network is.
+        config: of the network.
         generator: where the initial weights are drawn from; PyTorch's own without one.
 
     Attributes:
-        companions: linear layers that read what a convolution made, before ReLU; used in training alone.
+        companions: linear layers that read a convolution's output, before ReLU; used only in training.
     """
 
     config: ConvNetConfig
@@ -44,7 +44,7 @@ class ConvNet(Network):
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator | None = None) -> None:
-        """Draw the weights anew: normal, by the config's deviation or He's; of companions Xavier's."""
+        """Draw all weights again: normal, by the config's deviation or He's; of companions Xavier's."""
         deviation = self.config.weight_deviation
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -67,7 +67,7 @@ class ConvNet(Network):
         return self.explained(self.features, x)
 
     def forward(self, x: Tensor) -> Tensor | CompanionLogits:
-        """N x C x H x W -> N x classes; in training with those of the companions, if there are any."""
+        """N x C x H x W -> N x classes; in training with the logits of the companions, if there are any."""
         if not (self.training and self.companions):
             return self._logits(self.forward_features(x))
         return self.explained(self._logits_and_companions, x)
@@ -81,7 +81,7 @@ class ConvNet(Network):
         return CompanionLogits(self._logits(x), tuple(companions))
 
     def reset_classifier(self, num_classes: int, generator: torch.Generator | None = None) -> None:
-        """Put fresh layers of `num_classes` in the place of the last convolution and of the companions."""
+        """Replace the last convolution and the companions by fresh ones of `num_classes`."""
         weight = next(self.parameters())
         fresh = ConvNet(dataclasses.replace(self.config, num_classes=num_classes), generator)
         fresh = fresh.to(weight.device, weight.dtype)

@@ -1,4 +1,4 @@
-"""The facts of stacks of convolutions without batch normalisation. Needs no PyTorch."""
+"""Config of stacks of convolutions without batch normalisation. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class ConvLayer:
     """A convolution with ReLU, and what follows it.
 
     Attributes:
-        channels: that it makes.
+        channels: output channels.
         kernel: pixels of a side.
         stride: 2 halves the sides.
-        padded: whether zeros around the maps keep their sides (divided by the stride).
+        padded: whether kernel // 2 zeros are added at each end of a side.
         pooling: 3x3/2 behind it, in Caffe's form: sides are rounded up.
         dropout: probability behind the pooling.
-        companion: whether a companion classifier reads the convolution's result, before ReLU.
+        companion: whether a companion classifier reads the convolution's output, before ReLU.
     """
 
     channels: int
@@ -48,19 +48,19 @@ class ConvLayer:
         return (side + padding - self.kernel) // self.stride + 1
 
     def smallest(self, side: int) -> int:
-        """The fewest pixels along a side that leave so many behind the layer, and one before its pooling."""
+        """The fewest input pixels along a side for `side` output pixels and at least one before pooling."""
         convolved = side if self.pooling == "none" else POOL_STRIDE * side
         padding = 2 * (self.kernel // 2) if self.padded else 0
         return max(1, (convolved - 1) * self.stride + self.kernel - padding)
 
     def pooled(self, side: int) -> int:
-        """Pixels along a side behind the pooling, for one of so many before it."""
+        """Pixels along a side behind the pooling, for `side` pixels before it."""
         return side if self.pooling == "none" else -((POOL_KERNEL - side) // POOL_STRIDE) + 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvNetConfig(NetworkConfig):
-    """Convolutions, the last of which makes a map a class, and their mean over the image.
+    """Convolutions, the last of which has a map a class, whose means over the image are the logits.
 
     Network in Network (Lin et al. 2014, arXiv 1312.4400), All-CNN (Springenberg et al. 2015, arXiv
     1412.6806), Deeply Supervised Net (Lee et al. 2015, arXiv 1409.5185).
@@ -70,7 +70,7 @@ class ConvNetConfig(NetworkConfig):
         last_relu: whether a ReLU follows the last convolution.
         input_dropout: probability on the image.
         weight_deviation: standard deviation of the initial weights, normally distributed; 0 for He's.
-        image_size: side in pixels; companion classifiers read whole maps, and so are made for one size.
+        image_size: side in pixels; companion classifiers read whole maps, so their weights are of one size.
 
     Raises:
         InputError: a field is out of its range.
@@ -89,14 +89,15 @@ class ConvNetConfig(NetworkConfig):
         super().__post_init__()
         self._check_at_least_1("image_size", most=MOST_PIXELS)
         if not self.layers:
-            raise InputError("layers () cannot be: at least 1 is needed")
+            raise InputError("layers must be at least 1, got ()")
         self._check_at_most(MOST_CONVOLUTIONS, layers=len(self.layers))
         for number, layer in enumerate(self.layers, start=1):
             if min(layer.channels, layer.kernel, layer.stride) < 1:
-                raise InputError(f"layer {number}: channels, kernel and stride are at least 1")
+                raise InputError(f"layer {number}: channels, kernel and stride must be at least 1")
             if layer.channels > MOST_CHANNELS or max(layer.kernel, layer.stride) > MOST_KERNEL:
                 raise InputError(
-                    f"layer {number}: channels are at most {MOST_CHANNELS}, kernel and stride {MOST_KERNEL}"
+                    f"layer {number}: channels must be at most {MOST_CHANNELS}, "
+                    f"kernel and stride at most {MOST_KERNEL}"
                 )
             if layer.pooling not in get_args(Pooling):
                 raise InputError(
@@ -105,9 +106,9 @@ class ConvNetConfig(NetworkConfig):
             self._check_probabilities(dropout=layer.dropout)
         self._check_probabilities(input_dropout=self.input_dropout)
         if not 0 <= self.weight_deviation < math.inf:
-            raise InputError(f"weight_deviation {self.weight_deviation} cannot be: at least 0 is needed")
+            raise InputError(f"weight_deviation must be at least 0 and finite, got {self.weight_deviation}")
         for number, values in self.companions():
-            self._check_at_most(MOST_VALUES, **{f"layer {number}: what its companion reads,": values})
+            self._check_at_most(MOST_VALUES, **{f"layer {number}: inputs of its companion": values})
 
     @property
     def depth(self) -> int:
@@ -121,7 +122,7 @@ class ConvNetConfig(NetworkConfig):
 
     @cached_property  # every forward pass asks
     def smallest_size(self) -> int:
-        """The smallest image side, in pixels, that leaves the last maps a pixel."""
+        """The smallest image side, in pixels, for which the last maps have at least one pixel."""
         needed = 1  # pixels behind a layer, from the last one to the image
         for layer in reversed(self.layers):
             needed = layer.smallest(needed)
@@ -137,7 +138,7 @@ class ConvNetConfig(NetworkConfig):
         return sides
 
     def companions(self) -> list[tuple[int, int]]:
-        """The layers that have a companion classifier, numbered from 1, and the values that it reads."""
+        """The number, from 1, of each layer with a companion classifier, and the companion's inputs."""
         return [
             (number, layer.channels * convolved**2)
             for number, (layer, (convolved, _)) in enumerate(
@@ -147,10 +148,10 @@ class ConvNetConfig(NetworkConfig):
         ]
 
     def for_images(self, num_classes: int, in_channels: int, size: int) -> Self:
-        """The same network for images of `size` pixels a side and so many classes and channels.
+        """The config for images of `size` pixels a side, with the given classes and channels.
 
         Raises:
-            InputError: the images are too small for it.
+            InputError: the images are too small for the network.
         """
         config = super().for_images(num_classes, in_channels, size)
         return dataclasses.replace(config, image_size=size)

@@ -1,4 +1,4 @@
-"""FractalNet (Larsson et al. 2017): paths of many depths side by side, joined by their means, no shortcuts.
+"""FractalNet (Larsson et al. 2017): columns of several depths, joined by their means, without shortcuts.
 
 Shapes: N batch, C channels, H x W pixels.
 """
@@ -22,7 +22,7 @@ class FractalNet(Network):
     """A FractalNet: N x C x H x W -> N x classes logits.
 
     Args:
-        config: what the network is.
+        config: of the network.
         generator: where the initial weights are drawn from; PyTorch's own without one.
     """
 
@@ -31,11 +31,11 @@ class FractalNet(Network):
     def __init__(self, config: FractalNetConfig, generator: torch.Generator | None = None) -> None:
         super().__init__(config)
         self._column: int | None = None
-        reads = (config.in_channels, *config.block_channels)
+        in_channels = (config.in_channels, *config.block_channels)
         self.blocks = nn.ModuleList(
-            FractalBlock(config, read, channels, dropout, self.paths)
-            for read, channels, dropout in zip(
-                reads, config.block_channels, config.block_dropout, strict=False
+            FractalBlock(config, block_in_channels, channels, dropout, self.paths)
+            for block_in_channels, channels, dropout in zip(
+                in_channels, config.block_channels, config.block_dropout, strict=False
             )
         )
         self.classifier: nn.Module = make_head(config.num_features, config.num_classes)
@@ -50,12 +50,12 @@ class FractalNet(Network):
     @column.setter
     def column(self, column: int | None) -> None:
         if column is not None and column not in range(self.config.columns):
-            raise InputError(f"column {column} cannot be: 0 ... {self.config.columns - 1} are there")
+            raise InputError(f"column must be in 0 ... {self.config.columns - 1}, got {column}")
         self._column = column
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator | None = None) -> None:
-        """Draw the weights anew: Xavier's, as Caffe has it; BN starts at 1 and 0, the last bias at 0."""
+        """Draw all weights again: Xavier's, as in Caffe; BN starts at 1 and 0, the last bias at 0."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 xavier_uniform_(module.weight, generator)
@@ -109,7 +109,7 @@ def run_one_column(model: Network, column: int) -> None:
 
 
 class FractalBlock(nn.Module):
-    """C columns of convolutions; where several end, their mean goes on in all of them.
+    """C columns of convolutions with joins: where several end, each goes on with their mean.
 
     Column c has 2^c convolutions, evenly spread over the block's 2^(C-1) steps. Every column is pooled before
     the last join.
@@ -141,17 +141,17 @@ class FractalBlock(nn.Module):
             for convolution in self._column(column):
                 x = convolution(x, is_alone=True)
             return self.pool(x)
-        maps = [x] * len(self.columns)  # what each column has made so far
+        maps = [x] * len(self.columns)  # the last output of each column
         for step in range(1, self.depth + 1):
             ending = [c for c, period in enumerate(self.periods) if step % period == 0]
-            joined = self._survivors(ending)
+            joined = self._drop_paths(ending)
             for c in joined:
                 maps[c] = self._column(c)[step // self.periods[c] - 1](maps[c])
             if step == self.depth:
                 return _mean([self.pool(maps[c]) for c in joined])
-            together = _mean([maps[c] for c in joined])
+            mean = _mean([maps[c] for c in joined])
             for c in ending:
-                maps[c] = together
+                maps[c] = mean
         raise AssertionError("a block has at least one step")
 
     def _column(self, column: int) -> nn.ModuleList:
@@ -159,12 +159,12 @@ class FractalBlock(nn.Module):
         assert isinstance(modules, nn.ModuleList)
         return modules
 
-    def _survivors(self, ending: list[int]) -> list[int]:
-        """The columns that a join reads: in training each is dropped by chance, but not all of them."""
+    def _drop_paths(self, ending: list[int]) -> list[int]:
+        """The columns whose mean a join takes: local drop-path drops some in training, never all."""
         if not self.training or not self.local_drop_path or len(ending) == 1:
             return ending
-        kept = [column for column in ending if self.paths.draw() >= self.local_drop_path]
-        return kept or [ending[int(self.paths.draw() * len(ending))]]
+        survivors = [column for column in ending if self.paths.draw() >= self.local_drop_path]
+        return survivors or [ending[int(self.paths.draw() * len(ending))]]
 
 
 class RunningStatistics(nn.Module):
@@ -180,12 +180,12 @@ class RunningStatistics(nn.Module):
         self.reset()
 
     def reset(self) -> None:
-        """Begin at mean 0 and variance 1."""
+        """Reset to mean 0 and variance 1."""
         self.mean.zero_()
         self.var.fill_(1)
 
     def normalise(self, x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-        """What `norm` makes of x, N x C x H x W, with these statistics in the place of its own."""
+        """Normalise x, N x C x H x W, by `norm` with these statistics in the place of its own."""
         if norm.training:
             assert norm.momentum is not None
             return batch_norm(x, norm, self.mean, self.var, norm.momentum)
@@ -196,7 +196,7 @@ class FractalConvolution(nn.Module):
     """Convolution 3x3, dropout, BN and ReLU: N x C_in -> N x C.
 
     With global drop-path a column is trained alone and among the others. It does not read the same maps in
-    both: a join is a mean, which varies less than what it is made of. So BN keeps two sets of running
+    both: a join is a mean, which varies less than its inputs. So BN has two sets of running
     statistics, as slimmable networks do by width (Yu et al. 2019, arXiv 1812.08928), and one scale and shift.
     """
 

@@ -1,4 +1,4 @@
-"""The facts of FractalNets. Needs no PyTorch."""
+"""Config of FractalNets. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class FractalNetConfig(NetworkConfig):
         columns: C; a block's longest path has 2^(C-1) convolutions, its shortest one.
         block_channels: channels of each block; a 2x2 max pool ends it.
         block_dropout: probability behind each convolution of a block, a number a block.
-        local_drop_path: probability with which a join drops each of its inputs; one always stays.
-        global_drop_path: share of training steps in which one column is trained alone, instead.
+        local_drop_path: probability that a join drops an input; never all of them.
+        global_drop_path: share of training steps that train one column alone instead.
 
     Raises:
         InputError: a field is out of its range.
@@ -40,22 +40,20 @@ class FractalNetConfig(NetworkConfig):
         super().__post_init__()
         self._check_at_least_1("columns", most=MOST_COLUMNS)
         if not self.block_channels or min(self.block_channels) < 1:
-            raise InputError(
-                f"block_channels {self.block_channels} cannot be: a number of at least 1 a block"
-            )
+            raise InputError(f"block_channels must be at least 1 in every block, got {self.block_channels}")
         self._check_stages("block_channels")
         self._check_depth()
         self._check_at_most(MOST_CHANNELS, block_channels=max(self.block_channels))
         if len(self.block_dropout) != len(self.block_channels):
             raise InputError(
-                f"block_dropout {self.block_dropout} cannot be: {len(self.block_channels)} probabilities "
-                "are needed, one a block"
+                f"block_dropout must be {len(self.block_channels)} probabilities, one a block, "
+                f"got {self.block_dropout}"
             )
         for probability in self.block_dropout:
             self._check_probabilities(block_dropout=probability)
         self._check_probabilities(local_drop_path=self.local_drop_path)
         if not 0 <= self.global_drop_path <= 1:
-            raise InputError(f"global_drop_path {self.global_drop_path} cannot be: a share in [0, 1]")
+            raise InputError(f"global_drop_path must be a share in [0, 1], got {self.global_drop_path}")
 
     @property
     def block_depth(self) -> int:
@@ -74,7 +72,7 @@ class FractalNetConfig(NetworkConfig):
 
     @property
     def skips_layers(self) -> bool:
-        """Whether a training step may leave convolutions out."""
+        """Whether a training step may skip convolutions."""
         return self.columns > 1 and (self.local_drop_path > 0 or self.global_drop_path > 0)
 
     @property
@@ -83,5 +81,5 @@ class FractalNetConfig(NetworkConfig):
         return self.block_channels[-1]
 
     def periods(self) -> list[int]:
-        """Steps of a block that a convolution of each column spans, the shallowest column's first."""
+        """Of each column, from the shallowest, the block's steps that one of its convolutions spans."""
         return [int(2 ** (self.columns - 1 - column)) for column in range(self.columns)]

@@ -1,4 +1,4 @@
-"""Highway Networks (Srivastava et al. 2015): gates decide how much a layer transforms, how much it carries.
+"""Highway Networks (Srivastava et al. 2015): gated layers that transform a part of x and carry the rest.
 
 Shapes: N batch, C channels, H x W pixels.
 """
@@ -20,7 +20,7 @@ class HighwayNetwork(Network):
     """A convolutional Highway Network: N x C x H x W -> N x classes logits.
 
     Args:
-        config: what the network is.
+        config: of the network.
         generator: where the initial weights are drawn from; PyTorch's own without one.
     """
 
@@ -36,7 +36,7 @@ class HighwayNetwork(Network):
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator | None = None) -> None:
-        """Draw the weights anew, as the authors' code does: Xavier's; biases 0, but those of the gates."""
+        """Draw all weights again: Xavier's, as in the authors' code; biases 0, those of gates `gate_bias`."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 xavier_uniform_(module.weight, generator)
@@ -61,7 +61,7 @@ class HighwayNetwork(Network):
 
 
 class HighwayLayer(nn.Module):
-    """T(x) H(x) + (1 - T(x)) x, with H = ReLU(conv3x3) and T = sigmoid(conv3x3): the shape stays."""
+    """T(x) H(x) + (1 - T(x)) x, with H = ReLU(conv3x3), T = sigmoid(conv3x3): N x C x H x W, as x."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -77,16 +77,16 @@ class HighwayLayer(nn.Module):
 
 def _feature_modules(config: HighwayConfig) -> Iterator[tuple[str, nn.Module]]:
     yield "dropout0", nn.Dropout(config.input_dropout)
-    read = config.in_channels
+    in_channels = config.in_channels
     stages = zip(config.stage_layers, config.stage_channels, strict=True)
     for stage, (layers, channels) in enumerate(stages, start=1):
         if stage > 1:
             yield f"pool{stage - 1}", nn.MaxPool2d(2)
             yield f"dropout{stage - 1}", nn.Dropout(config.dropout)
-        yield f"conv{stage}", nn.Conv2d(read, channels, 3, padding=1)
+        yield f"conv{stage}", nn.Conv2d(in_channels, channels, 3, padding=1)
         yield f"relu{stage}", nn.ReLU()
         for layer in range(1, layers + 1):
             yield f"highway{stage}_{layer}", HighwayLayer(channels)
-        read = channels
-    yield "head", nn.Conv2d(read, config.head_channels, 1)
+        in_channels = channels
+    yield "head", nn.Conv2d(in_channels, config.head_channels, 1)
     yield "head_relu", nn.ReLU()

@@ -1,4 +1,4 @@
-"""The facts of Highway Networks. Needs no PyTorch."""
+"""Config of Highway Networks. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class HighwayConfig(NetworkConfig):
     Attributes:
         stage_layers: highway layers in each stage, behind its convolution.
         stage_channels: channels of each stage.
-        head_channels: that the 1x1 convolution makes.
-        gate_bias: of the transform gates at the start; negative, so that layers carry what they read.
+        head_channels: output channels of the 1x1 convolution.
+        gate_bias: initial bias of the transform gates; negative, so that layers carry their input at first.
         input_dropout: probability on the image.
         dropout: probability behind each pooling, and in front of the linear layer.
 
@@ -43,13 +43,13 @@ class HighwayConfig(NetworkConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.stage_layers or any(layers < 0 for layers in self.stage_layers):
-            raise InputError(f"stage_layers {self.stage_layers} cannot be: a number of at least 0 a stage")
+            raise InputError(f"stage_layers must be at least 0 in every stage, got {self.stage_layers}")
         self._check_stages("stage_layers")
         self._check_depth()
         self._check_one_each("stage_channels", len(self.stage_layers))
         self._check_at_least_1("head_channels")
         if not math.isfinite(self.gate_bias):
-            raise InputError(f"gate_bias {self.gate_bias} cannot be: a finite number is needed")
+            raise InputError(f"gate_bias must be finite, got {self.gate_bias}")
         self._check_probabilities(input_dropout=self.input_dropout, dropout=self.dropout)
 
     @property

@@ -1,9 +1,9 @@
-"""Residual networks and their relatives: ResNet, with pre-activation, wide, of stochastic depth, plain.
+"""ResNets and relatives: pre-activation, wide, Stochastic Depth, plain.
 
 - one module for every variant: a variant is a config (`ResNetConfig`)
 - the ImageNet networks have torchvision's key names and its place of the stride (the 3x3 of a bottleneck),
   so its weights load strictly
-- the bottlenecks with pre-activation have the stride at the first 1x1, as their authors' code does
+- bottlenecks with pre-activation have the stride at the first 1x1, as in their authors' code
 
 Shapes: N batch, C channels, H x W pixels.
 """
@@ -25,7 +25,7 @@ class ResNet(Network):
     """A residual network: N x C x H x W -> N x classes logits.
 
     Args:
-        config: what the network is.
+        config: of the network.
         generator: where the initial weights are drawn from; PyTorch's own without one.
     """
 
@@ -36,14 +36,14 @@ class ResNet(Network):
         channels, imagenet = config.stem_channels, config.stem == "imagenet"
         kernel, stride = (7, 2) if imagenet else (3, 1)
         self.conv1 = _convolution(config.in_channels, channels, kernel, stride)
-        # With pre-activation the units bring their own; behind the large stem's pooling is one all the same.
+        # Units with pre-activation begin with their own; the ImageNet stem has one all the same.
         has_stem_norm = imagenet or not config.pre_activation
         self.bn1 = nn.BatchNorm2d(channels) if has_stem_norm else nn.Identity()
         self.relu = nn.ReLU() if has_stem_norm else nn.Identity()
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if imagenet else nn.Identity()
         for stage, units in groupby(config.units(), key=lambda unit: unit.stage):
-            made = (_make_unit(config, unit, self.paths) for unit in units)
-            self.add_module(f"layer{stage}", nn.Sequential(*made))
+            modules = (_make_unit(config, unit, self.paths) for unit in units)
+            self.add_module(f"layer{stage}", nn.Sequential(*modules))
         last = (nn.BatchNorm2d(config.num_features), nn.ReLU()) if config.pre_activation else ()
         self.last = nn.Sequential(*last)
         self.fc: nn.Module = make_head(config.num_features, config.num_classes)
@@ -52,7 +52,7 @@ class ResNet(Network):
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator | None = None) -> None:
-        """Draw the weights anew: He's normal distribution; BN starts at 1 and 0, the last bias at 0."""
+        """Draw all weights again: He's normal distribution; BN starts at 1 and 0, the last bias at 0."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 he_normal_(module.weight, self.config.initialization, generator)
@@ -77,7 +77,7 @@ class ResNet(Network):
 
 
 class _Unit(nn.Module):
-    """What all units share: whether they take part in a step, and what leads past them."""
+    """Base of the residual units: the shortcut, and whether a training step skips the unit."""
 
     def __init__(self, config: ResNetConfig, channels: UnitChannels, paths: PathDraws) -> None:
         super().__init__()
@@ -88,11 +88,11 @@ class _Unit(nn.Module):
         self.downsample: nn.Module | None = None
 
     def is_skipped(self) -> bool:
-        """Whether this training step leaves the unit out."""
+        """Whether this training step skips the unit, drawn anew at each call (Stochastic Depth)."""
         return self.training and self.survival < 1 and self.paths.draw() >= self.survival
 
-    def past(self, x: Tensor) -> Tensor:
-        """What leads past the unit: N x C_in x H x W -> N x C_out x H / stride x W / stride."""
+    def apply_shortcut(self, x: Tensor) -> Tensor:
+        """The shortcut past the residual branch: N x C_in x H x W -> N x C_out x H / stride x W / stride."""
         if self.downsample is not None:
             return self.downsample(x)
         if self.stride > 1:
@@ -103,38 +103,40 @@ class _Unit(nn.Module):
             )
         return pad(x, (0, 0, 0, 0, 0, self.added_channels)) if self.added_channels else x
 
-    def combine(self, past: Tensor, residual: Tensor) -> Tensor:
-        """What a unit makes; at test time the residual is scaled by the probability of its survival."""
+    def add_residual(self, shortcut: Tensor, residual: Tensor) -> Tensor:
+        """Shortcut plus residual; outside training the residual is scaled by its survival probability."""
         if self.shortcut == "none":
             return residual
         if self.survival < 1 and not self.training:
             residual = residual * self.survival
-        return past + residual
+        return shortcut + residual
 
 
 class PostActivationUnit(_Unit):
-    """Convolution-BN-ReLU two or three times, the last ReLU behind the sum: N x C_in -> N x C_out."""
+    """Convolution-BN-ReLU two or three times, the last ReLU after the sum: N x C_in -> N x C_out."""
 
     def __init__(self, config: ResNetConfig, channels: UnitChannels, paths: PathDraws) -> None:
         super().__init__(config, channels, paths)
-        read, made, stride = channels.in_channels, channels.out_channels, channels.stride
+        in_channels, out_channels, stride = channels.in_channels, channels.out_channels, channels.stride
         if config.unit == "bottleneck":
             width = channels.width
-            shapes = [(read, width, 1, 1), (width, width, 3, stride), (width, made, 1, 1)]
+            shapes = [(in_channels, width, 1, 1), (width, width, 3, stride), (width, out_channels, 1, 1)]
         else:
-            shapes = [(read, made, 3, stride), (made, made, 3, 1)]
+            shapes = [(in_channels, out_channels, 3, stride), (out_channels, out_channels, 3, 1)]
         for number, shape in enumerate(shapes, start=1):
             self.add_module(f"conv{number}", _convolution(*shape))
             self.add_module(f"bn{number}", nn.BatchNorm2d(shape[1]))
         self.relu = nn.ReLU()
         self.convolutions = len(shapes)
         if channels.changes and config.shortcut == "projection":
-            self.downsample = nn.Sequential(_convolution(read, made, 1, stride), nn.BatchNorm2d(made))
+            self.downsample = nn.Sequential(
+                _convolution(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C_in x H x W -> N x C_out x H / stride x W / stride."""
         if self.is_skipped():
-            return self.relu(self.past(x))
+            return self.relu(self.apply_shortcut(x))
         residual = x
         for number in range(1, self.convolutions + 1):
             convolution, norm = (self.get_submodule(f"{name}{number}") for name in ("conv", "bn"))
@@ -143,23 +145,23 @@ class PostActivationUnit(_Unit):
                 residual = self.relu(residual)
         if self.shortcut == "none":
             return self.relu(residual)
-        return self.relu(self.combine(self.past(x), residual))
+        return self.relu(self.add_residual(self.apply_shortcut(x), residual))
 
 
 class PreActivationUnit(_Unit):
     """BN-ReLU-convolution two or three times: N x C_in -> N x C_out.
 
-    A projection reads what the first BN-ReLU made, any other shortcut the unit's input.
+    A projection reads the output of the first BN-ReLU, any other shortcut the unit's input.
     """
 
     def __init__(self, config: ResNetConfig, channels: UnitChannels, paths: PathDraws) -> None:
         super().__init__(config, channels, paths)
-        read, made, stride = channels.in_channels, channels.out_channels, channels.stride
+        in_channels, out_channels, stride = channels.in_channels, channels.out_channels, channels.stride
         if config.unit == "bottleneck":
             width = channels.width
-            shapes = [(read, width, 1, stride), (width, width, 3, 1), (width, made, 1, 1)]
+            shapes = [(in_channels, width, 1, stride), (width, width, 3, 1), (width, out_channels, 1, 1)]
         else:
-            shapes = [(read, made, 3, stride), (made, made, 3, 1)]
+            shapes = [(in_channels, out_channels, 3, stride), (out_channels, out_channels, 3, 1)]
         for number, shape in enumerate(shapes, start=1):
             self.add_module(f"bn{number}", nn.BatchNorm2d(shape[0]))
             self.add_module(f"conv{number}", _convolution(*shape))
@@ -167,22 +169,24 @@ class PreActivationUnit(_Unit):
         self.dropout = nn.Dropout(config.dropout)
         self.convolutions = len(shapes)
         if channels.changes and config.shortcut == "projection":
-            self.downsample = _convolution(read, made, 1, stride)
+            self.downsample = _convolution(in_channels, out_channels, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C_in x H x W -> N x C_out x H / stride x W / stride."""
         skipped = self.is_skipped()
         if skipped and self.downsample is None:
-            return self.past(x)
+            return self.apply_shortcut(x)
         activated = self.relu(self.get_submodule("bn1")(x))
-        past = self.past(x if self.downsample is None else activated) if self.shortcut != "none" else x
+        shortcut = x
+        if self.shortcut != "none":
+            shortcut = self.apply_shortcut(x if self.downsample is None else activated)
         if skipped:
-            return past
+            return shortcut
         residual = self.get_submodule("conv1")(activated)
         for number in range(2, self.convolutions + 1):
             residual = self.relu(self.get_submodule(f"bn{number}")(residual))
             residual = self.get_submodule(f"conv{number}")(self.dropout(residual))
-        return self.combine(past, residual)
+        return self.add_residual(shortcut, residual)
 
 
 def _make_unit(config: ResNetConfig, channels: UnitChannels, paths: PathDraws) -> nn.Module:

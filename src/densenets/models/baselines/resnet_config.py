@@ -1,4 +1,4 @@
-"""The facts of residual networks and of their relatives. Needs no PyTorch."""
+"""Config of ResNets and relatives: pre-activation, wide, Stochastic Depth, plain. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ResidualUnit = Literal["basic", "bottleneck"]
 Shortcut = Literal["subsampled", "pooled", "projection", "none"]
 Fan = Literal["fan_in", "fan_out"]
 
-BOTTLENECK_SHARE = 4  # a bottleneck's 3x3 works on a quarter of the channels that the unit makes
+BOTTLENECK_SHARE = 4  # a bottleneck's 3x3 has a quarter of the unit's output channels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,18 +26,18 @@ class ResNetConfig(NetworkConfig):
 
     Attributes:
         stage_units: units in each stage; the first unit of every stage but the first halves the sides.
-        stage_channels: channels that the units of each stage make.
+        stage_channels: output channels of the units of each stage.
         unit: "basic" is two 3x3 convolutions; "bottleneck" 1x1, 3x3 on a quarter of the channels, 1x1.
         pre_activation: BN-ReLU-convolution instead of convolution-BN-ReLU, and a last BN-ReLU.
-        shortcut: what leads past a unit where channels or sides change: "subsampled" takes every other pixel
-            and adds channels of zeros (He's option A), "pooled" the mean of 2x2 pixels instead (the authors'
-            code of Stochastic Depth), "projection" a 1x1 convolution (option B). "none" leads past no unit.
+        shortcut: of a unit whose channels or sides change: "subsampled" takes every other pixel and adds
+            channels of zeros (He's option A), "pooled" takes the mean of 2x2 pixels instead (the code of
+            Stochastic Depth), "projection" is a 1x1 convolution (option B). With "none" no unit has one.
         stem: "cifar" is a 3x3 convolution; "imagenet" a 7x7/2 one, BN-ReLU and a 3x3/2 max pool.
-        stem_channels: channels that the stem hands to the first stage.
+        stem_channels: output channels of the stem.
         dropout: probability between the two convolutions of a basic unit (Wide ResNet).
-        last_survival: probability with which the last unit takes part in a training step; that of the others
-            decays linearly to it, from 1 at the image (Stochastic Depth). 1 keeps all.
-        initialization: He's normal distribution by the values that a convolution reads or makes.
+        last_survival: survival probability of the last unit in a training step; that of the others decays
+            linearly to it, from 1 at the image (Stochastic Depth). 1 skips none.
+        initialization: fan of He's normal distribution.
 
     Raises:
         InputError: a field is out of its range, or contradicts another.
@@ -61,29 +61,31 @@ class ResNetConfig(NetworkConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.stage_units or any(units < 1 for units in self.stage_units):
-            raise InputError(f"stage_units {self.stage_units} cannot be: every stage needs at least 1 unit")
+            raise InputError(f"stage_units must be at least 1 in every stage, got {self.stage_units}")
         self._check_stages("stage_units")
         self._check_depth()
         self._check_one_each("stage_channels", len(self.stage_units))
         self._check_at_least_1("stem_channels")
-        self._check_known(unit=ResidualUnit, shortcut=Shortcut, stem=Stem, initialization=Fan)
+        self._check_literals(unit=ResidualUnit, shortcut=Shortcut, stem=Stem, initialization=Fan)
         self._check_probabilities(dropout=self.dropout)
         if not 0 < self.last_survival <= 1:
-            raise InputError(f"last_survival {self.last_survival} cannot be: a probability in (0, 1]")
+            raise InputError(f"last_survival must be a probability in (0, 1], got {self.last_survival}")
         if self.last_survival < 1 and self.shortcut == "none":
-            raise InputError("last_survival cannot be below 1 without shortcuts: nothing leads past a unit")
+            raise InputError(
+                f"last_survival must be 1 where no shortcut leads past a unit, got {self.last_survival}"
+            )
         if self.dropout and not (self.pre_activation and self.unit == "basic"):
             raise InputError("dropout is for basic units with pre-activation, as in a Wide ResNet")
         channels = (self.stem_channels, *self.stage_channels)
         if self.shortcut in ("subsampled", "pooled") and list(channels) != sorted(channels):
             raise InputError(
-                f"stage_channels {self.stage_channels} cannot be: a shortcut without weights can add "
-                "channels, not take any away"
+                f"stage_channels must not descend from stem_channels {self.stem_channels} on where shortcuts "
+                f"have no weights, got {self.stage_channels}"
             )
         if self.unit == "bottleneck" and any(channels % BOTTLENECK_SHARE for channels in self.stage_channels):
             raise InputError(
-                f"stage_channels {self.stage_channels} cannot be: a bottleneck needs multiples of "
-                f"{BOTTLENECK_SHARE}"
+                f"stage_channels must be multiples of {BOTTLENECK_SHARE} for bottlenecks, "
+                f"got {self.stage_channels}"
             )
 
     @property
@@ -99,12 +101,12 @@ class ResNetConfig(NetworkConfig):
 
     @property
     def default_size(self) -> int:
-        """The image side, in pixels, that the network was made for."""
+        """The image side, in pixels, of the data that the paper trains it on."""
         return 224 if self.stem == "imagenet" else 32
 
     @property
     def skips_layers(self) -> bool:
-        """Whether a training step may leave units out."""
+        """Whether a training step may skip units."""
         return self.last_survival < 1
 
     @property
@@ -116,33 +118,34 @@ class ResNetConfig(NetworkConfig):
         """The channels of every unit, in order."""
         units: list[UnitChannels] = []
         channels, total = self.stem_channels, sum(self.stage_units)
-        for stage, (count, made) in enumerate(zip(self.stage_units, self.stage_channels, strict=True), 1):
+        stages = zip(self.stage_units, self.stage_channels, strict=True)
+        for stage, (count, out_channels) in enumerate(stages, start=1):
             for number in range(count):
                 units.append(
                     UnitChannels(
                         stage=stage,
                         number=number,
                         in_channels=channels,
-                        out_channels=made,
+                        out_channels=out_channels,
                         stride=2 if number == 0 and stage > 1 else 1,
                         survival=1 - (len(units) + 1) / total * (1 - self.last_survival),
                     )
                 )
-                channels = made
+                channels = out_channels
         return units
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnitChannels:
-    """One residual unit.
+    """Channels, stride and survival of one residual unit.
 
     Attributes:
         stage: from 1.
         number: within the stage, from 0.
-        in_channels: that it reads.
-        out_channels: that it makes.
+        in_channels: input channels.
+        out_channels: output channels.
         stride: 2 where it halves the sides.
-        survival: probability with which it takes part in a training step.
+        survival: probability that a training step runs it.
     """
 
     stage: int
@@ -154,10 +157,10 @@ class UnitChannels:
 
     @property
     def changes(self) -> bool:
-        """Whether what it reads and what it makes differ in shape."""
+        """Whether its input and its output differ in shape."""
         return self.stride > 1 or self.in_channels != self.out_channels
 
     @property
     def width(self) -> int:
-        """Channels inside, if it is a bottleneck."""
+        """Output channels of the first 1x1 convolution, if it is a bottleneck."""
         return self.out_channels // BOTTLENECK_SHARE

@@ -1,66 +1,98 @@
-"""What the zoo knows of a network. Needs no PyTorch."""
+"""The registry's types: a family, an architecture, and a network's entry. Needs no PyTorch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from densenets.errors import InputError
+from densenets.models.layer_rows import LayerRow
 from densenets.models.network_config import NetworkConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from densenets.models.network import Network
+    from densenets.ops.execution import Execution
+
+Config = TypeVar("Config", bound=NetworkConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedErrors:
-    """Test errors in percent that a network's authors report; a name with no figure is left out.
+    """Test errors in percent that a network's authors report; a data set without a figure is left out.
 
     Attributes:
         top1: data set -> top-1 error. "+" is standard augmentation (mirror and crop), without it none.
         source: where the figures stand.
     """
 
-    top1: dict[str, float] = field(default_factory=dict)
+    top1: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ZooEntry:
-    """A network that the paper compares, or whose authors report what came out.
+class Architecture:
+    """Networks of one design, which differ in depth and width.
 
     Attributes:
-        config: what it is.
-        published: the errors that were reported.
-        printed_parameters: as the paper prints them, in millions; 0 where it prints none.
+        label: in a figure's legend.
+        name_rules: patterns of names, each with the function from the numbers in a name to its config.
+        own_recipe: name of the training recipe of its own paper; "" where that is DenseNet's.
+    """
+
+    label: str
+    name_rules: tuple[tuple[str, Callable[..., NetworkConfig]], ...] = ()
+    own_recipe: str = ""
+
+    def entry(
+        self, config: NetworkConfig, published: PublishedErrors | None = None, printed_parameters: float = 0.0
+    ) -> NetworkEntry:
+        """The entry of one of its networks."""
+        return NetworkEntry(
+            config=config,
+            architecture=self,
+            published=published or PublishedErrors(),
+            printed_parameters=printed_parameters,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkEntry:
+    """A network with a name.
+
+    Attributes:
+        config: its layers, stated whole.
+        architecture: its design, with label and recipe.
+        published: the errors that its authors report.
+        printed_parameters: as the DenseNet paper prints them, in millions; 0 where it prints none.
     """
 
     config: NetworkConfig
+    architecture: Architecture
     published: PublishedErrors
-    printed_parameters: float = 0.0
+    printed_parameters: float
 
 
-def layers_of(depth: int, per_layer: int, added: int, *, least: int = 1, of: str = "it") -> int:
-    """The n of a depth that is per_layer * n + added.
+@dataclass(frozen=True, kw_only=True)
+class Family(Generic[Config]):
+    """Architectures that share a config class and a module class.
 
-    Args:
-        depth: of the whole network.
-        per_layer: how much deeper one more n makes it.
-        added: its layers that are always there.
-        least: the smallest n.
-        of: what the network is, for the error.
-
-    Raises:
-        InputError: no n gives this depth.
+    Attributes:
+        config: the config class; checkpoints name the family by its `family`.
+        build: a freshly initialised module of a config, an execution of its dense blocks, and the generator
+            of its initial weights. PyTorch is imported inside.
+        has_dense_blocks: whether the execution can be chosen.
+        layer_rows: the rows of the layer table of a config, for images of the given sides.
+        architectures: with the rules of their names.
+        name_forms: how people are told of the names that the rules take.
+        networks: those with an entry of their own, by name.
     """
-    layers, rest = divmod(depth - added, per_layer)
-    if rest or layers < least:
-        lower = max(least, layers) * per_layer + added
-        raise InputError(
-            f"depth {depth} cannot be: {of} is {per_layer}n+{added}, such as {lower} or {lower + per_layer}"
-        )
-    return layers
 
-
-def table2(*errors: float | None, source: str = "paper, Table 2") -> PublishedErrors:
-    """The errors of a row of Table 2, in the order of its columns; None where it has none."""
-    columns = ("cifar10", "cifar10+", "cifar100", "cifar100+", "svhn")
-    return PublishedErrors(
-        top1={c: e for c, e in zip(columns, errors, strict=True) if e is not None}, source=source
-    )
+    config: type[Config]
+    build: Callable[[Config, Execution, torch.Generator | None], Network]
+    has_dense_blocks: bool = False
+    layer_rows: Callable[[Config, tuple[int, ...]], list[LayerRow]]
+    architectures: tuple[Architecture, ...]
+    name_forms: tuple[str, ...] = ()
+    networks: Mapping[str, NetworkEntry]

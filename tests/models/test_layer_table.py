@@ -12,15 +12,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from densenets.errors import InputError
 from densenets.models.densenet import DenseNet
 from densenets.models.densenet_config import DenseNetConfig
-from densenets.models.layer_table.densenet_rows import block_facts
-from densenets.models.layer_table.table import network_facts
-from densenets.models.registry import ZOO, named_config
+from densenets.models.densenet_rows import block_table
+from densenets.models.layer_table import layer_table
+from densenets.models.registry import NETWORKS, named_config
 
 # For the classes of the set that each network was made for.
 PARAMETERS = {name: ten for name, (ten, _) in CIFAR_PARAMETERS.items()} | IMAGENET_PARAMETERS
 
 # Networks that differ in every fact, with images whose sides are odd and unlike.
-NETWORKS: dict[str, tuple[DenseNetConfig, tuple[int, ...]]] = {
+SAMPLES: dict[str, tuple[DenseNetConfig, tuple[int, ...]]] = {
     "cifar": (named_config("densenet-22-8"), (32, 32)),
     "cifar, no square": (
         dataclasses.replace(named_config("densenet-bc-22-8"), compression=0.3, num_classes=7),
@@ -48,35 +48,35 @@ def count(module: nn.Module) -> int:
 
 
 def test_worked_example_of_the_paper():
-    facts = block_facts(1, 5, 4, (8, 8), bottleneck=False)
-    *layers, transition = facts.layers
-    assert [layer.reads for layer in layers] == [1, 5, 9, 13, 17]
-    assert [layer.adds for layer in layers] == [4] * 5
-    assert transition.reads == 21
-    assert facts.total("connections") == 15
+    table = block_table(1, 5, 4, (8, 8), bottleneck=False)
+    *layers, transition = table.layers
+    assert [layer.in_channels for layer in layers] == [1, 5, 9, 13, 17]
+    assert [layer.new_channels for layer in layers] == [4] * 5
+    assert transition.in_channels == 21
+    assert table.total("connections") == 15
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_are_the_papers(name: str):
-    facts = network_facts(name, ZOO[name].config, (64, 64))
-    assert facts.total("parameters") == PARAMETERS[name]
+    table = layer_table(name, NETWORKS[name].config, (64, 64))
+    assert table.total("parameters") == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_of_100_classes_are_the_modules(name: str):
     config = dataclasses.replace(named_config(name), num_classes=100)
-    assert network_facts(name, config, (64, 64)).total("parameters") == count(meta_model(config))
+    assert layer_table(name, config, (64, 64)).total("parameters") == count(meta_model(config))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SAMPLES)
 def test_every_row_is_a_module_with_its_parameters_and_maps(name: str):
-    config, sides = NETWORKS[name]
-    facts = network_facts(name, config, sides)
+    config, sides = SAMPLES[name]
+    table = layer_table(name, config, sides)
     model = meta_model(config).eval()
     stem_modules = [m for key, m in model.features.named_children() if key in ("conv0", "norm0")]
     stem_end = model.features.get_submodule("pool0" if config.stem == "imagenet" else "conv0")
     shapes: dict[str, torch.Size] = {}
-    for row in facts.layers:
+    for row in table.layers:
         if row.name == "stem":
             module = stem_end
             assert row.parameters == sum(count(m) for m in stem_modules)
@@ -88,45 +88,45 @@ def test_every_row_is_a_module_with_its_parameters_and_maps(name: str):
         )
         if row.name not in ("stem", "classifier"):
             norm = next(m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-            assert row.reads == norm.num_features, row.name
+            assert row.in_channels == norm.num_features, row.name
     model(torch.zeros(1, config.in_channels, *sides, device="meta"))
-    for row in facts.layers:
-        expected = (row.adds,) if row.name == "classifier" else (row.adds, *row.size)
+    for row in table.layers:
+        expected = (row.new_channels,) if row.name == "classifier" else (row.new_channels, *row.size)
         assert tuple(shapes[row.name]) == expected, row.name
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SAMPLES)
 def test_rows_hand_on_what_the_next_reads(name: str):
-    config, sides = NETWORKS[name]
-    rows = network_facts(name, config, sides).layers
-    assert rows[0].reads == config.in_channels
+    config, sides = SAMPLES[name]
+    rows = layer_table(name, config, sides).layers
+    assert rows[0].in_channels == config.in_channels
     for row, following in itertools.pairwise(rows):
-        assert row.hands_on == following.reads, following.name
-    assert rows[-1].hands_on == config.num_classes
+        assert row.out_channels == following.in_channels, following.name
+    assert rows[-1].out_channels == config.num_classes
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SAMPLES)
 def test_multiply_adds_are_half_of_pytorchs_flops(name: str):
-    config, sides = NETWORKS[name]
+    config, sides = SAMPLES[name]
     model = meta_model(config).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, config.in_channels, *sides, device="meta"))
-    assert 2 * network_facts(name, config, sides).total("multiply_adds") == counter.get_total_flops()
+    assert 2 * layer_table(name, config, sides).total("multiply_adds") == counter.get_total_flops()
 
 
 def test_multiply_adds_of_densenet121_at_224_pixels():
-    total = network_facts("densenet121", named_config("densenet121"), (224, 224)).total("multiply_adds")
+    total = layer_table("densenet121", named_config("densenet121"), (224, 224)).total("multiply_adds")
     assert round(total / 1e9, 2) == 2.83
 
 
 def test_connections_are_those_of_every_block():
-    total = network_facts("densenet121", named_config("densenet121"), (64, 64)).total("connections")
+    total = layer_table("densenet121", named_config("densenet121"), (64, 64)).total("connections")
     assert total == 6 * 7 // 2 + 12 * 13 // 2 + 24 * 25 // 2 + 16 * 17 // 2
 
 
 def stored(layers: int, execution: str, bottleneck: bool) -> int:
     """Bytes that the layers of a block store, the transition behind it left out."""
-    rows = block_facts(24, layers, 12, (8, 8), bottleneck=bottleneck).layers[:-1]
+    rows = block_table(24, layers, 12, (8, 8), bottleneck=bottleneck).layers[:-1]
     return sum(getattr(row, f"stored_{execution}") for row in rows)
 
 
@@ -144,30 +144,30 @@ def test_stored_bytes_grow_with_the_square_of_depth_and_linearly_when_recomputed
 
 @pytest.mark.parametrize("layers", [6, 12, 24])
 def test_stored_bytes_of_each_layer_grow_evenly_or_not_at_all(layers: int):
-    rows = block_facts(24, layers, 12, (8, 8), bottleneck=True).layers[:-1]
+    rows = block_table(24, layers, 12, (8, 8), bottleneck=True).layers[:-1]
     reference = [row.stored_reference for row in rows]
     assert {b - a for a, b in itertools.pairwise(reference)} == {12 * 2 * 4 * 8 * 8}
     # What the last layer adds is read by no other layer of the block, the rest are all alike.
     assert {row.stored_recompute for row in rows[:-1]} == {(12 + 2 * 48) * 4 * 8 * 8}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SAMPLES)
 def test_dict_holds_the_rows_and_their_sums(name: str):
-    config, sides = NETWORKS[name]
-    facts = network_facts(name, config, sides)
-    content: dict[str, Any] = json.loads(json.dumps(facts.to_dict()))
+    config, sides = SAMPLES[name]
+    table = layer_table(name, config, sides)
+    content: dict[str, Any] = json.loads(json.dumps(table.to_dict()))
     assert content["name"] == name
     assert content["input"] == [config.in_channels, *sides]
     for quantity, total in content["totals"].items():
-        assert total == sum(row[quantity] for row in content["layers"]) == facts.total(quantity)
+        assert total == sum(row[quantity] for row in content["layers"]) == table.total(quantity)
 
 
-def test_too_small_an_image_has_no_facts():
+def test_too_small_an_image_has_no_table():
     with pytest.raises(InputError, match="input 3x28x28 is too small"):
-        network_facts("densenet121", named_config("densenet121"), (28, 28))
+        layer_table("densenet121", named_config("densenet121"), (28, 28))
 
 
 @pytest.mark.parametrize("numbers", [(0, 5, 4), (1, 0, 4), (1, 5, 0)])
-def test_a_block_out_of_range_has_no_facts(numbers: tuple[int, int, int]):
-    with pytest.raises(InputError, match="cannot be"):
-        block_facts(*numbers, (8, 8), bottleneck=False)
+def test_a_block_out_of_range_has_no_table(numbers: tuple[int, int, int]):
+    with pytest.raises(InputError, match="must be at least 1"):
+        block_table(*numbers, (8, 8), bottleneck=False)

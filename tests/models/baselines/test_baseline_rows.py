@@ -12,12 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from densenets.cli.catalog import model_rows
 from densenets.errors import InputError
 from densenets.models.create import create_model
-from densenets.models.layer_table.table import network_facts
+from densenets.models.layer_table import layer_table
 from densenets.models.network import Network
-from densenets.models.registry import PEERS, ZOO, named_config
+from densenets.models.registry import BASELINES, NETWORKS, named_config
 
-# One of every kind, on images whose sides are odd and unlike where that can be.
-NETWORKS: dict[str, tuple[int, int]] = {
+# One of every architecture, on images whose sides are odd and unlike where that can be.
+SAMPLES: dict[str, tuple[int, int]] = {
     "nin": (21, 18),
     "all-cnn": (33, 20),
     "dsn": (32, 32),
@@ -40,30 +40,30 @@ def meta_model(name: str) -> Network:
         return create_model(name).eval()
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", BASELINES)
 def test_parameters_are_the_modules_without_companions(name: str) -> None:
-    config = PEERS[name].config
-    facts = network_facts(name, config, (config.default_size,) * 2)
+    config = BASELINES[name].config
+    table = layer_table(name, config, (config.default_size,) * 2)
     counted = {k: p.numel() for k, p in meta_model(name).named_parameters() if not k.startswith("companions")}
-    assert facts.total("parameters") == sum(counted.values())
+    assert table.total("parameters") == sum(counted.values())
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SAMPLES)
 def test_multiply_adds_are_half_of_pytorchs_flops(name: str) -> None:
-    sides = NETWORKS[name]
+    sides = SAMPLES[name]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         meta_model(name)(torch.zeros(1, 3, *sides, device="meta"))
-    total = network_facts(name, named_config(name), sides).total("multiply_adds")
+    total = layer_table(name, named_config(name), sides).total("multiply_adds")
     assert 2 * total == counter.get_total_flops()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SAMPLES)
 def test_every_row_is_a_module_with_its_parameters_and_maps(name: str) -> None:
-    sides = NETWORKS[name]
+    sides = SAMPLES[name]
     model = meta_model(name)
     modules = dict(model.named_modules())
     shapes: dict[str, torch.Size] = {}
-    rows = network_facts(name, named_config(name), sides).layers
+    rows = layer_table(name, named_config(name), sides).layers
     for row in rows:
         if row.name == "stem":
             continue
@@ -77,14 +77,14 @@ def test_every_row_is_a_module_with_its_parameters_and_maps(name: str) -> None:
     model(torch.zeros(1, 3, *sides, device="meta"))
     for row in rows[1:]:
         maps = tuple(shapes[row.name])
-        assert maps == ((row.adds, *row.size) if len(maps) == 3 else (row.adds,)), row.name
+        assert maps == ((row.new_channels, *row.size) if len(maps) == 3 else (row.new_channels,)), row.name
     for row, following in itertools.pairwise(rows):
-        assert row.hands_on == following.reads, following.name
+        assert row.out_channels == following.in_channels, following.name
 
 
 def test_rows_are_json_and_say_nothing_of_stored_bytes() -> None:
-    facts = network_facts("resnet20", named_config("resnet20"), (32, 32))
-    content = json.loads(json.dumps(facts.to_dict()))
+    table = layer_table("resnet20", named_config("resnet20"), (32, 32))
+    content = json.loads(json.dumps(table.to_dict()))
     assert set(content["totals"]) == {"connections", "parameters", "multiply_adds"}
     assert content["totals"]["parameters"] == 269_722
     assert "stored_reference" not in content["layers"][0]
@@ -93,19 +93,19 @@ def test_rows_are_json_and_say_nothing_of_stored_bytes() -> None:
 def test_multiply_adds_that_others_publish() -> None:
     # torchvision's documentation gives ResNet-50 4.09 and ResNet-152 11.51 billion of them.
     for name, published in (("resnet50", 4.09), ("resnet152", 11.51)):
-        total = network_facts(name, named_config(name), (224, 224)).total("multiply_adds")
+        total = layer_table(name, named_config(name), (224, 224)).total("multiply_adds")
         assert round(total / 1e9, 2) == published
 
 
 def test_the_list_of_models_flags_counts_that_the_rules_do_not_give() -> None:
     rows = {row["name"]: row for row in model_rows()}
-    assert list(rows) == list(ZOO)
+    assert list(rows) == list(NETWORKS)
     assert rows["stochastic-depth-1202"]["printed_parameters"] == 10.2
     assert rows["stochastic-depth-1202"]["parameters"] == 19_421_274
     assert rows["resnet50"]["input"] == [3, 224, 224]
     assert rows["nin"]["growth_rate"] is None
 
 
-def test_too_small_an_image_has_no_facts() -> None:
+def test_too_small_an_image_has_no_table() -> None:
     with pytest.raises(InputError, match=r"input 3x31x40 is too small .* at least 32x32"):
-        network_facts("fractalnet-20", named_config("fractalnet-20"), (31, 40))
+        layer_table("fractalnet-20", named_config("fractalnet-20"), (31, 40))

@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 
 from densenets.models.densenet_config import BlockChannels, DenseNetConfig
-from densenets.models.layer_table.rows import LayerFacts, NetworkFacts
+from densenets.models.layer_rows import LayerRow, LayerTable
 
 _FLOAT_BYTES, _INDEX_BYTES, _WINNER_BYTES = 4, 8, 1
 
 
-def densenet_layers(config: DenseNetConfig, sides: tuple[int, ...]) -> list[LayerFacts]:
-    """The rows of a whole network for images of the given sides."""
+def densenet_rows(config: DenseNetConfig, sides: tuple[int, ...]) -> list[LayerRow]:
+    """The rows of a whole DenseNet for images of the given sides, in pixels."""
     layers = [_stem(config, sides)]
     size = tuple(config.stem_size(side) for side in sides)
     for block in config.blocks():
@@ -28,10 +28,10 @@ def densenet_layers(config: DenseNetConfig, sides: tuple[int, ...]) -> list[Laye
     return [*layers, _last_norm(config, size), _classifier(config)]
 
 
-def block_facts(
+def block_table(
     in_channels: int, layers: int, growth_rate: int, sides: tuple[int, ...], *, bottleneck: bool
-) -> NetworkFacts:
-    """The facts of one dense block alone, and of a transition without compression that reads all of it.
+) -> LayerTable:
+    """The layer table of one dense block alone, and of a transition without compression behind it.
 
     Raises:
         InputError: a number is out of its range.
@@ -47,10 +47,10 @@ def block_facts(
     )
     block = config.blocks()[0]
     rows = (*_block(config, block, sides), _transition(block, sides))
-    return NetworkFacts(name="dense-block", input_shape=(in_channels, *sides), layers=rows)
+    return LayerTable(name="dense-block", input_shape=(in_channels, *sides), layers=rows)
 
 
-def _stem(config: DenseNetConfig, sides: tuple[int, ...]) -> LayerFacts:
+def _stem(config: DenseNetConfig, sides: tuple[int, ...]) -> LayerRow:
     large = config.stem == "imagenet"
     kernel = (7 if large else 3) ** config.spatial_dims
     convolved = tuple(math.ceil(side / 2) for side in sides) if large else sides
@@ -66,12 +66,12 @@ def _stem(config: DenseNetConfig, sides: tuple[int, ...]) -> LayerFacts:
     # The convolution's result, and a byte for each maximum.
     fused = _FLOAT_BYTES * channels * math.prod(convolved) if large else 0
     fused += _WINNER_BYTES * channels * math.prod(size) if large else 0
-    return LayerFacts(
+    return LayerRow(
         name="stem",
         size=size,
-        reads=config.in_channels,
-        adds=channels,
-        hands_on=channels,
+        in_channels=config.in_channels,
+        new_channels=channels,
+        out_channels=channels,
         parameters=weights + (2 * channels if large else 0),
         multiply_adds=weights * math.prod(convolved),
         stored_reference=image + stored,
@@ -81,31 +81,31 @@ def _stem(config: DenseNetConfig, sides: tuple[int, ...]) -> LayerFacts:
     )
 
 
-def _block(config: DenseNetConfig, block: BlockChannels, size: tuple[int, ...]) -> list[LayerFacts]:
+def _block(config: DenseNetConfig, block: BlockChannels, size: tuple[int, ...]) -> list[LayerRow]:
     k, pixels = config.growth_rate, math.prod(size)
     kernel = 3**config.spatial_dims
     width = config.bottleneck_channels
     rows = []
-    for number, reads in enumerate(block.reads, start=1):
+    for number, in_channels in enumerate(block.layer_in_channels, start=1):
         if config.bottleneck:
-            weights = reads * width + kernel * width * k
-            norms = 2 * reads + 2 * width
+            weights = in_channels * width + kernel * width * k
+            norms = 2 * in_channels + 2 * width
         else:
-            weights, norms = kernel * reads * k, 2 * reads
+            weights, norms = kernel * in_channels * k, 2 * in_channels
         # Of each BN its input, of each ReLU its result; recomputed, the first pair is the maps themselves.
         second = 2 * width if config.bottleneck else 0
         rows.append(
-            LayerFacts(
+            LayerRow(
                 name=f"denseblock{block.number}.denselayer{number}",
                 size=size,
-                reads=reads,
-                adds=k,
-                hands_on=reads + k,
+                in_channels=in_channels,
+                new_channels=k,
+                out_channels=in_channels + k,
                 connections=number,
                 parameters=weights + norms,
                 multiply_adds=weights * pixels,
-                stored_reference=_FLOAT_BYTES * pixels * (2 * reads + second),
-                # The last layer's maps are kept as a part of the block's result alone.
+                stored_reference=_FLOAT_BYTES * pixels * (2 * in_channels + second),
+                # The last layer's maps are stored only as a part of the block's result.
                 stored_recompute=_FLOAT_BYTES * pixels * (k * (number < block.layers) + second),
                 stored_fused=_FLOAT_BYTES * pixels * (k + (width if config.bottleneck else 0)),
                 stored_fused_lean=_FLOAT_BYTES * pixels * k,
@@ -114,36 +114,37 @@ def _block(config: DenseNetConfig, block: BlockChannels, size: tuple[int, ...]) 
     return rows
 
 
-def _transition(block: BlockChannels, size: tuple[int, ...]) -> LayerFacts:
-    reads, handed_on, pixels = block.out_channels, block.handed_on, math.prod(size)
+def _transition(block: BlockChannels, size: tuple[int, ...]) -> LayerRow:
+    in_channels, out_channels = block.out_channels, block.transition_out_channels
+    pixels = math.prod(size)
     pooled = tuple(side // 2 for side in size)
     # The pooled maps are the next block's input, which only recompute stores as such.
-    feature = _FLOAT_BYTES * handed_on * math.prod(pooled)
-    return LayerFacts(
+    feature = _FLOAT_BYTES * out_channels * math.prod(pooled)
+    return LayerRow(
         name=f"transition{block.number}",
         size=pooled,
-        reads=reads,
-        adds=handed_on,
-        hands_on=handed_on,
-        parameters=reads * handed_on + 2 * reads,
-        multiply_adds=reads * handed_on * pixels,
-        stored_reference=_FLOAT_BYTES * pixels * (2 * reads + handed_on),
-        stored_recompute=_FLOAT_BYTES * pixels * (reads + handed_on) + feature,
-        # It reads the block's buffer, which is kept anyway.
+        in_channels=in_channels,
+        new_channels=out_channels,
+        out_channels=out_channels,
+        parameters=in_channels * out_channels + 2 * in_channels,
+        multiply_adds=in_channels * out_channels * pixels,
+        stored_reference=_FLOAT_BYTES * pixels * (2 * in_channels + out_channels),
+        stored_recompute=_FLOAT_BYTES * pixels * (in_channels + out_channels) + feature,
+        # It in_channels the block's buffer, which is kept anyway.
         stored_fused=feature,
         stored_fused_lean=feature,
     )
 
 
-def _last_norm(config: DenseNetConfig, size: tuple[int, ...]) -> LayerFacts:
+def _last_norm(config: DenseNetConfig, size: tuple[int, ...]) -> LayerRow:
     channels = config.num_features
     stored = _FLOAT_BYTES * 2 * channels * math.prod(size)
-    return LayerFacts(
+    return LayerRow(
         name="norm5",
         size=size,
-        reads=channels,
-        adds=channels,
-        hands_on=channels,
+        in_channels=channels,
+        new_channels=channels,
+        out_channels=channels,
         parameters=2 * channels,
         multiply_adds=0,
         stored_reference=stored,
@@ -153,14 +154,14 @@ def _last_norm(config: DenseNetConfig, size: tuple[int, ...]) -> LayerFacts:
     )
 
 
-def _classifier(config: DenseNetConfig) -> LayerFacts:
+def _classifier(config: DenseNetConfig) -> LayerRow:
     channels, classes = config.num_features, config.num_classes
-    return LayerFacts(
+    return LayerRow(
         name="classifier",
         size=(1,) * config.spatial_dims,
-        reads=channels,
-        adds=classes,
-        hands_on=classes,
+        in_channels=channels,
+        new_channels=classes,
+        out_channels=classes,
         parameters=channels * classes + classes,
         multiply_adds=channels * classes,
         stored_reference=_FLOAT_BYTES * channels,
