@@ -27,7 +27,7 @@ from densenets.ops.fused import operators as fused_operators
 from densenets.ops.fused import stem as fused_stem
 from densenets.ops.fused.unit import Completion, Moments, Unit, UnitParameters
 from densenets.profiling.benchmark_config import BenchmarkConfig
-from densenets.profiling.variant_networks import make_batch, variant_network
+from densenets.profiling.networks import random_batch, step_network
 from densenets.profiling.variants import named_variant
 
 _PEAK_SECONDS, _WARMUP = 0.2, 5
@@ -115,7 +115,8 @@ def profile(config: BenchmarkConfig, steps: int) -> dict[str, object]:
     fused_operators.NativeKernels = fused_stem.NativeKernels = TimedKernels  # type: ignore[misc]
     (name,) = config.variants
     variant = named_variant(name)
-    network, (images, labels) = variant_network(config, variant), make_batch(config, variant)
+    config_of_step, device = config.step(variant), torch.device("cpu")
+    network, (images, labels) = step_network(config_of_step, device), random_batch(config_of_step, device)
     measured: dict[str, list[float]] = defaultdict(list)
     for step in range(_WARMUP + steps):
         _seconds.clear()

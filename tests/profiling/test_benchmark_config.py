@@ -11,6 +11,7 @@ from densenets.errors import InputError
 from densenets.models.registry import named_config
 from densenets.ops.execution import EXECUTIONS
 from densenets.profiling.benchmark_config import BenchmarkConfig, BenchmarkOptions
+from densenets.profiling.jobs import StepJob
 from densenets.profiling.variants import default_variants, named_variant, torchvision_refusal
 
 
@@ -56,9 +57,11 @@ def test_the_sides_make_the_network() -> None:
     assert (network.spatial_dims, network.in_channels) == (3, 1)
 
 
-def test_a_config_survives_json() -> None:
+def test_jobs_survive_json() -> None:
     whole = config(mode="inference", variants=("torchvision", "recompute-bf16"), threads=1)
-    assert BenchmarkConfig.from_dict(json.loads(json.dumps(whole.to_dict()))) == whole
+    for variant in map(named_variant, whole.variants):
+        for job in (whole.time_job(variant), whole.memory_job(variant)):
+            assert StepJob.from_dict(json.loads(json.dumps(job.to_dict()))) == job
 
 
 def test_a_name_says_all_about_its_variant() -> None:
@@ -66,9 +69,10 @@ def test_a_name_says_all_about_its_variant() -> None:
     assert (variant.base, variant.precision) == ("torchvision-channels-last", "bfloat16")
     assert variant.name == "torchvision-channels-last-bf16"
     assert variant.is_torchvision
-    assert variant.channels_last
-    assert not variant.compiled
-    assert named_variant("recompute").execution == "recompute"
+    step = config(variants=(variant.name,)).step(variant)
+    assert step.channels_last
+    assert not step.compiled
+    assert config().step(named_variant("recompute")).execution == "recompute"
 
 
 def test_all_executions_are_measured_beside_torchvision() -> None:

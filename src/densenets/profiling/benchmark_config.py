@@ -10,16 +10,12 @@ from typing import Any, Literal
 from densenets.errors import InputError
 from densenets.models.network_config import NetworkConfig
 from densenets.models.registry import named_config
-from densenets.profiling.variants import (
-    Precision,
-    default_variants,
-    named_variant,
-    refusal,
-)
-from densenets.schema import read
+from densenets.profiling.jobs import Protocol, StepJob
+from densenets.profiling.step import Mode, Precision, StepConfig
+from densenets.profiling.variants import Variant, default_variants, named_variant, refusal
+from densenets.training.recipe import OptimizerRecipe
 
-Mode = Literal["train", "inference"]
-
+_OPTIMIZER = OptimizerRecipe(learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=0.0)
 _FEWEST_STEPS = 5  # below that a median says little
 
 
@@ -87,10 +83,33 @@ class BenchmarkConfig:
         fields = dataclasses.asdict(self)
         return {**fields, "sides": list(self.sides), "variants": list(self.variants)}
 
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> BenchmarkConfig:
-        """The config that `to_dict` was made from."""
-        return read(cls, fields, "not a benchmark")
+    def step(self, variant: Variant) -> StepConfig:
+        """The step that is measured of a variant."""
+        return StepConfig(
+            network=self.network,
+            batch=self.batch,
+            sides=self.sides,
+            mode=self.mode,
+            optimizer=_OPTIMIZER,
+            companion_weight=1.0,
+            device="cpu",
+            **variant.step_fields,
+        )
+
+    def time_job(self, variant: Variant) -> StepJob:
+        """The measurement of a variant's time."""
+        protocol = Protocol(
+            warmup=self.warmup,
+            steps=self.steps,
+            most_seconds=0.0,
+            threads=self.threads,
+            keep_freed_memory=self.keep_freed_memory,
+        )
+        return StepJob(step=self.step(variant), protocol=protocol, quantity="time")
+
+    def memory_job(self, variant: Variant) -> StepJob:
+        """The measurement of a variant's memory in use."""
+        return StepJob.of_memory(self.step(variant), self.threads)
 
 
 @dataclass(frozen=True)

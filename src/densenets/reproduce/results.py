@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from densenets.analysis.learning_curves import error_curves
-from densenets.profiling.step import peak_bytes, phases_per_image
+from densenets.profiling.measured_step import peak_bytes, phases_per_image
 from densenets.records import CurvePoint, read_metrics, read_result
 from densenets.reproduce.plan import PlannedRun, cost_of
 

@@ -14,7 +14,8 @@ from densenets.models.layer_table.table import network_facts
 from densenets.models.network_config import NetworkConfig
 from densenets.models.registry import named_config
 from densenets.ops.execution import Execution
-from densenets.profiling.step import StepConfig, measured_step, peak_bytes, phases_per_image
+from densenets.profiling.measured_step import measured_step, peak_bytes, phases_per_image
+from densenets.profiling.step import StepConfig
 
 _BACKWARD = 2  # forward passes that a backward pass takes by arithmetic
 _FLOPS = 2  # of a multiply-add

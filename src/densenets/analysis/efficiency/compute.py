@@ -12,7 +12,7 @@ from densenets.analysis.learning_curves import error_curves
 from densenets.analysis.run_facts import RunFacts, read_run
 from densenets.errors import InputError
 from densenets.models.layer_table.table import network_facts
-from densenets.profiling.step import peak_bytes, phases_per_image
+from densenets.profiling.measured_step import peak_bytes, phases_per_image
 from densenets.training.recipe import Recipe
 
 Row = dict[str, Any]

@@ -18,8 +18,9 @@ from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.layer_table.table import network_facts
 from densenets.models.network_config import NetworkConfig
 from densenets.ops.execution import Execution
+from densenets.profiling.measured_step import measured_memory
 from densenets.profiling.peak_memory import available_memory
-from densenets.profiling.step import StepConfig, measured_memory
+from densenets.profiling.step import StepConfig
 
 _STORED: dict[Execution, str] = {
     "reference": "stored_reference",
