@@ -12,17 +12,14 @@ from PIL import Image
 from small_networks import small_config
 
 from densenets.analysis.cost.figure import cost_figure, write_cost
+from densenets.analysis.cost.table import print_cost
+from densenets.analysis.efficiency.table import print_efficiency
 from densenets.analysis.memory.compute import MemoryGrowth
 from densenets.analysis.memory.figure import memory_figure, write_memory
+from densenets.analysis.memory.table import print_memory
 from densenets.analysis.reuse.compute import feature_reuse
 from densenets.analysis.reuse.figure import reuse_figure, write_reuse
-from densenets.analysis.tables import (
-    print_cost,
-    print_efficiency,
-    print_memory,
-    print_reuse,
-    print_saliency,
-)
+from densenets.analysis.tables import print_reuse, print_saliency
 from densenets.models.densenet import DenseNet
 
 MIB = 2**20

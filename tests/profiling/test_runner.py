@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from measured_times import times
 
-from densenets.cli.tables import print_benchmark
 from densenets.profiling import runner
 from densenets.profiling.benchmark_config import BenchmarkConfig
 from densenets.profiling.jobs import MachineJob, StepJob
 from densenets.profiling.runner import run_benchmarks
+from densenets.profiling.table import print_benchmark
 
 
 def config(**changes: Any) -> BenchmarkConfig:

@@ -285,9 +285,9 @@ def _benchmark(arguments: list[str]) -> None:
     options = parse(BenchmarkOptions, arguments, "benchmark")
     shape = read_shape(options.input) if options.input else _default_shape(named_config(options.model))
     config = options.to_config(shape)
-    from densenets.cli.tables import print_benchmark
     from densenets.profiling.results import all_failed
     from densenets.profiling.runner import run_benchmarks
+    from densenets.profiling.table import print_benchmark
 
     report = run_benchmarks({options.model: config})
     print(json_text(report)) if options.json else print_benchmark(report)
