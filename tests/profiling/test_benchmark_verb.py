@@ -77,7 +77,7 @@ WRONG = {
     "benchmark densenet12": "unknown model 'densenet12'; did you mean densenet121",
     "benchmark densenet121 --input 3x28x28": "input 3x28x28 is too small",
     "benchmark densenet121 --input 224": "--input 224 is no shape",
-    "benchmark densenet121 --steps 3": "steps 3 cannot be: at least 5 is needed",
+    "benchmark densenet121 --steps 3": "steps must be at least 5, got 3",
     "benchmark densenet121 --variants fast": "unknown variant 'fast'",
     "benchmark densenet-40-12 --variants torchvision": "torchvision's DenseNet always has a bottleneck",
     "benchmark densenet121 --variants reference --compile": "leave --compile and --precision out",

@@ -114,14 +114,16 @@ def _memory(arguments: list[str]) -> None:
 
 def _cost(arguments: list[str]) -> None:
     options = parse(CostOptions, arguments, "analyze cost")
-    from densenets.analysis.cost.compute import CostConfig, compared_to_last, rival, step_costs
+    from densenets.analysis.cost.compute import CostConfig, compared_to_last, matched_resnet, step_costs
     from densenets.analysis.cost.figure import write_cost
     from densenets.analysis.cost.table import print_cost
     from densenets.progress import announcements
 
     if not options.models:
         raise InputError("name at least one network, such as densenet-bc-100-12")
-    models = options.models if len(options.models) > 1 else (*options.models, rival(options.models[0]))
+    models = (
+        options.models if len(options.models) > 1 else (*options.models, matched_resnet(options.models[0]))
+    )
     config = CostConfig(models=models, executions=options.executions, step=_step(options, models[0]))
     with announcements(len(config.steps())) as announce:
         rows = step_costs(config, announce)

@@ -1,4 +1,4 @@
-"""What is measured: frozen, and checked once. Needs no PyTorch."""
+"""Variants of a network that a benchmark compares: frozen, and checked once. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -59,17 +59,17 @@ class BenchmarkConfig:
         fewest = 1 if self.only_memory else _FEWEST_STEPS
         for field, least in (("batch", 1), ("steps", fewest), ("warmup", 0), ("rounds", 1), ("threads", 0)):
             if getattr(self, field) < least:
-                raise InputError(f"{field} {getattr(self, field)} cannot be: at least {least} is needed")
+                raise InputError(f"{field} must be at least {least}, got {getattr(self, field)}")
         if self.mode not in ("train", "inference"):
-            raise InputError(f"mode '{self.mode}' is unknown; known: train, inference")
+            raise InputError(f"mode must be train or inference, got '{self.mode}'")
         self.network.check_input((self.in_channels, *self.sides))
         if not self.variants:
-            raise InputError("variants () cannot be: at least 1 is needed")
+            raise InputError("variants must be at least 1, got none")
         for name in self.variants:
             if reason := refusal(self.network, named_variant(name)):
-                raise InputError(f"variant '{name}' cannot be: {reason}")
+                raise InputError(f"variants must be ones that the network has, got '{name}': {reason}")
         if len(set(self.variants)) < len(self.variants):
-            raise InputError(f"variants {' '.join(self.variants)} cannot be: one is named twice")
+            raise InputError(f"variants must be named once each, got {' '.join(self.variants)}")
 
     @property
     def network(self) -> NetworkConfig:

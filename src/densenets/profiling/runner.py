@@ -1,4 +1,4 @@
-"""Measure cases: one process after the other, each variant in its own."""
+"""Benchmarks: the variants of a network measured in turn, each in a process of its own."""
 
 from __future__ import annotations
 

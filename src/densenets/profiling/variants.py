@@ -76,11 +76,11 @@ def default_variants(
         precisions: which are measured.
         compiled: whether torch.compile, which can take minutes, is among them.
     """
-    theirs = _TORCHVISION if compiled else _TORCHVISION[:-1]
+    torchvision = _TORCHVISION if compiled else _TORCHVISION[:-1]
     variants = [
         Variant(base=base, precision=precision)
         for precision in precisions
-        for base in (*theirs, *_our_executions())
+        for base in (*torchvision, *_our_executions())
     ]
     return tuple(variant.name for variant in variants if not refusal(network, variant))
 
