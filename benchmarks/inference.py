@@ -12,11 +12,11 @@ import argparse
 import json
 from pathlib import Path
 
-from densenets.cli.tables import print_benchmark
 from densenets.files import write_json
 from densenets.models.registry import named_config
 from densenets.profiling.benchmark_config import BenchmarkConfig
 from densenets.profiling.runner import run_benchmarks
+from densenets.profiling.table import print_benchmark
 from densenets.profiling.variants import default_variants
 
 _BATCHES = {"batch-1": 1, "batch-16": 16}

@@ -30,7 +30,7 @@ from densenets.ops.backends.records import CPP, EAGER
 from densenets.ops.fused.plan import BlockPlan, BlockResult, BlockTensors
 from densenets.ops.fused.unit import BatchNormGradCorrection, Moments, Unit, UnitParameters
 from densenets.profiling.benchmark_config import BenchmarkConfig
-from densenets.profiling.variant_networks import make_batch, variant_network
+from densenets.profiling.networks import random_batch, step_network
 from densenets.profiling.variants import named_variant
 
 _PEAK_SECONDS, _WARMUP = 0.2, 5
@@ -130,7 +130,8 @@ def profile(config: BenchmarkConfig, steps: int, *, by_unit: bool) -> dict[str, 
     records.BACKENDS = (timed, EAGER)
     (name,) = config.variants
     variant = named_variant(name)
-    network, (images, labels) = variant_network(config, variant), make_batch(config, variant)
+    config_of_step, device = config.step(variant), torch.device("cpu")
+    network, (images, labels) = step_network(config_of_step, device), random_batch(config_of_step, device)
     measured: dict[str, list[float]] = defaultdict(list)
     for step in range(_WARMUP + steps):
         _seconds.clear()

@@ -15,7 +15,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from densenets.cli.tables import print_benchmark, print_depths
 from densenets.files import write_json
 from densenets.models.layer_table import layer_table
 from densenets.models.registry import named_config
@@ -23,6 +22,7 @@ from densenets.ops.execution import EXECUTIONS
 from densenets.profiling.benchmark_config import BenchmarkConfig
 from densenets.profiling.results import line_residual
 from densenets.profiling.runner import run_benchmarks
+from densenets.profiling.table import print_benchmark, print_depths
 from densenets.profiling.variants import Precision, default_variants
 
 _CASES = ("bc-100-12", "densenet121", "densenet121-3d", "depth")

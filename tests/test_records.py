@@ -11,7 +11,7 @@ from hostile_files import KINDS
 
 from densenets.analysis.run_facts import read_run
 from densenets.errors import InputError
-from densenets.profiling.step import is_measured_step
+from densenets.profiling.measured_step import is_measured_step
 from densenets.records import read_metrics, read_result, read_starts
 
 

@@ -1,4 +1,4 @@
-"""Child processes, each with a job: what one found, or why it failed. Needs no PyTorch."""
+"""Jobs in processes of their own: the result, or why the process failed. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def failure(returncode: int, errors: list[str]) -> str:
         name = signal.Signals(-returncode).name
         hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
         return f"killed by {name}{hint}"
-    said = [line.strip() for line in errors if line.strip()]
-    ours = [line.removeprefix(_OURS) for line in said if line.startswith(_OURS)]
-    named = [line for line in said if _ERROR.match(line)]
+    lines = [line.strip() for line in errors if line.strip()]
+    ours = [line.removeprefix(_OURS) for line in lines if line.startswith(_OURS)]
+    named = [line for line in lines if _ERROR.match(line)]
     # What our command line says of wrong input, before what torchrun says of it; of a stack trace the line
     # that names the error; without one the last line that says anything.
-    return (ours or named or said or [f"exit code {returncode}"])[-1]
+    return (ours or named or lines or [f"exit code {returncode}"])[-1]

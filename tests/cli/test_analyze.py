@@ -140,7 +140,7 @@ def test_efficiency_of_runs(capsys: pytest.CaptureFixture[str], run: Path, tmp_p
     assert "is no run's folder" in fails(capsys, "analyze", "efficiency", tmp_path)
 
 
-def test_cost_of_a_densenet_beside_its_rival(
+def test_cost_of_a_densenet_beside_its_matched_resnet(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cost, "measured_step", lambda step: {**STEP, "batch": step.batch})

@@ -21,8 +21,8 @@ from densenets.data import named
 from densenets.data.data_sets import DATA_FACTS
 from densenets.data.preprocessing import Preprocessing
 from densenets.data.sources import MemoryImages
-from densenets.profiling import step_worker
-from densenets.profiling.step import StepConfig
+from densenets.profiling.jobs import WORKER
+from densenets.profiling.worker import do_job
 from densenets.training.loop import train
 from densenets.training.recipe import changed
 from densenets.training.recipes import named_recipe
@@ -56,8 +56,8 @@ def world(_made_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name in named._LOADERS:
         if name != "digits":
             monkeypatch.setitem(named._LOADERS, name, _loader(name))
-    monkeypatch.setattr("densenets.profiling.step.run_job", _measured_here)
-    monkeypatch.setattr("densenets.profiling.runner.run_job", _measured_here)
+    monkeypatch.setattr("densenets.profiling.measured_step.run_job", _measured_here)
+    monkeypatch.setattr("densenets.profiling.runner.run_job", _no_benchmark)
     return folder
 
 
@@ -84,10 +84,12 @@ def _loader(name: str) -> Any:
 
 def _measured_here(module: str, job: dict[str, Any]) -> dict[str, Any]:
     """What the child process that measures a step would find; memory in use is its affair."""
-    assert module == "densenets.profiling.step_worker", "a benchmark takes minutes; mark its command"
-    if job["in_use"]:
-        return {"in_use_bytes": 1 << 20}
-    return step_worker.measure(StepConfig.from_dict(job["step"]))
+    assert module == WORKER
+    return {"in_use_bytes": 1 << 20} if job["quantity"] == "memory" else do_job(job)
+
+
+def _no_benchmark(module: str, job: dict[str, Any]) -> dict[str, Any]:
+    raise AssertionError("a benchmark takes minutes; mark its command")
 
 
 def _write_pictures(root: Path) -> None:

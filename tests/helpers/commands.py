@@ -23,9 +23,9 @@ Command = Sequence[str]
 _FIRST_WORK = (
     "densenets.training.train_step.Learner.step",
     "densenets.profiling.runner.run_job",
-    "densenets.profiling.step.run_job",
+    "densenets.profiling.measured_step.run_job",
     "densenets.analysis.gradients.compute.measure",
-    "densenets.profiling.variant_networks.variant_network",
+    "densenets.profiling.networks.step_network",
 )
 
 # A shell with these programs alone; it notes what they are called with.

@@ -11,6 +11,7 @@ from densenets.errors import InputError
 from densenets.models.registry import named_config
 from densenets.ops.execution import EXECUTIONS
 from densenets.profiling.benchmark_config import BenchmarkConfig, BenchmarkOptions
+from densenets.profiling.jobs import StepJob
 from densenets.profiling.variants import default_variants, named_variant, torchvision_refusal
 
 
@@ -22,21 +23,21 @@ def config(**changes: Any) -> BenchmarkConfig:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "densenet-bc-41-12"}, "depth must be .*, got 41"),
-        ({"batch": 0}, "batch 0 cannot be: at least 1"),
-        ({"steps": 4}, "steps 4 cannot be: at least 5"),
-        ({"steps": 0, "only_memory": True}, "steps 0 cannot be: at least 1"),
-        ({"warmup": -1}, "warmup -1 cannot be"),
-        ({"threads": -1}, "threads -1 cannot be"),
-        ({"mode": "test"}, "mode 'test' is unknown; known: train, inference"),
+        ({"model": "densenet-bc-41-12"}, "depth 41 cannot be"),
+        ({"batch": 0}, "batch must be at least 1, got 0"),
+        ({"steps": 4}, "steps must be at least 5, got 4"),
+        ({"steps": 0, "only_memory": True}, "steps must be at least 1, got 0"),
+        ({"warmup": -1}, "warmup must be at least 0, got -1"),
+        ({"threads": -1}, "threads must be at least 0, got -1"),
+        ({"mode": "test"}, "mode must be train or inference, got 'test'"),
         ({"sides": (3, 8)}, "input 3x3x8 is too small"),
-        ({"sides": (8,) * 4}, "spatial_dims must be 1, 2 or 3, got 4"),
-        ({"in_channels": 0}, "in_channels must be at least 1, got 0"),
-        ({"variants": ()}, "variants () cannot be"),
-        ({"variants": ("recompute", "recompute")}, "one is named twice"),
+        ({"sides": (8,) * 4}, "spatial_dims 4 cannot be"),
+        ({"in_channels": 0}, "in_channels 0 cannot be"),
+        ({"variants": ()}, "variants must be at least 1, got none"),
+        ({"variants": ("recompute", "recompute")}, "variants must be named once each"),
         ({"variants": ("recomputed",)}, "unknown variant 'recomputed'; did you mean recompute"),
         ({"variants": ("auto",)}, "unknown variant 'auto'"),
-        ({"variants": ("torchvision",), "sides": (8, 8, 8)}, "'torchvision' cannot be: .* not 3"),
+        ({"variants": ("torchvision",), "sides": (8, 8, 8)}, "got 'torchvision': .* not 3"),
         ({"variants": ("torchvision-bf16",), "model": "densenet-40-12"}, "always has a bottleneck"),
         ({"variants": ("torchvision",), "model": "densenet-b-40-12"}, "has compression 0.5, not 1"),
     ],
@@ -56,9 +57,11 @@ def test_the_sides_make_the_network() -> None:
     assert (network.spatial_dims, network.in_channels) == (3, 1)
 
 
-def test_a_config_survives_json() -> None:
+def test_jobs_survive_json() -> None:
     whole = config(mode="inference", variants=("torchvision", "recompute-bf16"), threads=1)
-    assert BenchmarkConfig.from_dict(json.loads(json.dumps(whole.to_dict()))) == whole
+    for variant in map(named_variant, whole.variants):
+        for job in (whole.time_job(variant), whole.memory_job(variant)):
+            assert StepJob.from_dict(json.loads(json.dumps(job.to_dict()))) == job
 
 
 def test_a_name_says_all_about_its_variant() -> None:
@@ -66,9 +69,10 @@ def test_a_name_says_all_about_its_variant() -> None:
     assert (variant.base, variant.precision) == ("torchvision-channels-last", "bfloat16")
     assert variant.name == "torchvision-channels-last-bf16"
     assert variant.is_torchvision
-    assert variant.channels_last
-    assert not variant.compiled
-    assert named_variant("recompute").execution == "recompute"
+    step = config(variants=(variant.name,)).step(variant)
+    assert step.channels_last
+    assert not step.compiled
+    assert config().step(named_variant("recompute")).execution == "recompute"
 
 
 def test_all_executions_are_measured_beside_torchvision() -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from measured_times import times
 
 from densenets.cli import main as cli
 from densenets.profiling import runner
+from densenets.profiling.jobs import MachineJob, StepJob
 
 SMALL = ("benchmark", "densenet-bc-10-4", "--batch", "2", "--input", "1x8x8", "--steps", "5", "--warmup", "0")
 
@@ -17,17 +19,12 @@ SMALL = ("benchmark", "densenet-bc-10-4", "--batch", "2", "--input", "1x8x8", "-
 def test_a_table_and_a_file_with_json(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def child(job: dict[str, Any]) -> dict[str, Any]:
-        measured = {
-            "seconds": [0.5],
-            "warmup_seconds": [],
-            "peak_bytes": 2**20,
-            "memory_measured_by": "VmHWM",
-        }
-        machine = {"device": "some", "threads": 1, "peaks": {}}
-        return machine if "variant" not in job else {"in_use_bytes": 2**19} if job["in_use"] else measured
+    def measure(job: StepJob | MachineJob) -> dict[str, Any]:
+        if isinstance(job, MachineJob):
+            return {"device": "some", "threads": 1, "peaks": {}}
+        return {"in_use_bytes": 2**19} if job.quantity == "memory" else times(0.5, peak_bytes=2**20)
 
-    monkeypatch.setattr(runner, "_child", child)
+    monkeypatch.setattr(runner, "_measure", measure)
     out = tmp_path / "benchmark.json"
     assert cli.run((*SMALL, "--variants", "reference", "recompute", "--out", str(out))) == 0
     printed = capsys.readouterr().out
@@ -41,20 +38,20 @@ def test_a_table_and_a_file_with_json(
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[StepJob | MachineJob]:
     """Jobs that processes would have been given; all of them fail."""
-    jobs: list[dict[str, Any]] = []
+    jobs: list[StepJob | MachineJob] = []
 
-    def child(job: dict[str, Any]) -> dict[str, Any]:
+    def measure(job: StepJob | MachineJob) -> dict[str, Any]:
         jobs.append(job)
         return {"failed": "no such luck", "stderr": ""}
 
-    monkeypatch.setattr(runner, "_child", child)
+    monkeypatch.setattr(runner, "_measure", measure)
     return jobs
 
 
 def test_nothing_but_failures_is_an_error(
-    capsys: pytest.CaptureFixture[str], asked: list[dict[str, Any]]
+    capsys: pytest.CaptureFixture[str], asked: list[StepJob | MachineJob]
 ) -> None:
     assert cli.run((*SMALL, "--json", "--variants", "torchvision")) == 2
     captured = capsys.readouterr()
@@ -65,13 +62,14 @@ def test_nothing_but_failures_is_an_error(
 
 @pytest.mark.parametrize(("model", "sides"), [("densenet121", [224, 224]), ("densenet-40-12", [32, 32])])
 def test_the_input_is_the_networks_own_unless_given(
-    model: str, sides: list[int], asked: list[dict[str, Any]]
+    model: str, sides: list[int], asked: list[StepJob | MachineJob]
 ) -> None:
     cli.run(("benchmark", model))
-    jobs = [job for job in asked if "variant" in job]
-    assert jobs[0]["config"]["sides"] == sides
-    assert any(job["variant"].startswith("torchvision") for job in jobs) == (model == "densenet121")
-    assert {job["variant"] for job in jobs} >= {"reference", "recompute", "reference-bf16"}
+    steps = [job.step for job in asked if isinstance(job, StepJob)]
+    assert list(steps[0].sides) == sides
+    assert any(step.implementation == "torchvision" for step in steps) == (model == "densenet121")
+    ours = {(step.execution, step.precision) for step in steps if step.implementation == "densenets"}
+    assert ours >= {("reference", "float32"), ("recompute", "float32"), ("reference", "bfloat16")}
 
 
 WRONG = {
@@ -79,7 +77,7 @@ WRONG = {
     "benchmark densenet12": "unknown model 'densenet12'; did you mean densenet121",
     "benchmark densenet121 --input 3x28x28": "input 3x28x28 is too small",
     "benchmark densenet121 --input 224": "--input 224 is no shape",
-    "benchmark densenet121 --steps 3": "steps 3 cannot be: at least 5 is needed",
+    "benchmark densenet121 --steps 3": "steps must be at least 5, got 3",
     "benchmark densenet121 --variants fast": "unknown variant 'fast'",
     "benchmark densenet-40-12 --variants torchvision": "torchvision's DenseNet always has a bottleneck",
     "benchmark densenet121 --variants reference --compile": "leave --compile and --precision out",
@@ -88,7 +86,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("arguments", "message"), WRONG.items(), ids=WRONG.keys())
 def test_wrong_input_gets_one_line(
-    arguments: str, message: str, capsys: pytest.CaptureFixture[str], asked: list[dict[str, Any]]
+    arguments: str, message: str, capsys: pytest.CaptureFixture[str], asked: list[StepJob | MachineJob]
 ) -> None:
     assert cli.run(arguments.split()) == 2
     captured = capsys.readouterr()

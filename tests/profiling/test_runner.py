@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from measured_times import times
 
-from densenets.cli.tables import print_benchmark
 from densenets.profiling import runner
 from densenets.profiling.benchmark_config import BenchmarkConfig
+from densenets.profiling.jobs import MachineJob, StepJob
 from densenets.profiling.runner import run_benchmarks
+from densenets.profiling.table import print_benchmark
 
 
 def config(**changes: Any) -> BenchmarkConfig:
@@ -59,18 +61,14 @@ def test_every_variant_is_measured_on_the_same_weights(report: dict[str, Any]) -
 def test_rounds_are_pooled(monkeypatch: pytest.MonkeyPatch) -> None:
     order = []
 
-    def child(job: dict[str, Any]) -> dict[str, Any]:
-        if "variant" not in job:
+    def measure(job: StepJob | MachineJob) -> dict[str, Any]:
+        if isinstance(job, MachineJob):
             return {"peaks": {}}
-        order.append((job["variant"], job["in_use"]))
-        return {
-            "seconds": [float(len(order))] * 5,
-            "warmup_seconds": [9.0],
-            "peak_bytes": len(order),
-            "loss": 1.0,
-        }
+        of_torchvision = job.step.implementation == "torchvision"
+        order.append(("torchvision" if of_torchvision else job.step.execution, job.quantity == "memory"))
+        return times(*[float(len(order))] * 5, warmup=(9.0,), peak_bytes=len(order))
 
-    monkeypatch.setattr(runner, "_child", child)
+    monkeypatch.setattr(runner, "_measure", measure)
     case = config(variants=("torchvision", "reference"), rounds=2)
     theirs, ours = runner.run_benchmarks({"case": case})["cases"]["case"]["rows"]
     names = ["torchvision", "reference"]
@@ -129,19 +127,14 @@ def test_why_a_process_failed_is_one_line(
 
 
 def test_time_stands_without_the_memory_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    def child(job: dict[str, Any]) -> dict[str, Any]:
-        if job.get("in_use"):
+    def measure(job: StepJob | MachineJob) -> dict[str, Any]:
+        if isinstance(job, MachineJob):
+            return {"device": "some", "threads": 1, "peaks": {"float32": {"gigaflops": 1.0}}}
+        if job.quantity == "memory":
             return {"failed": "killed", "stderr": "a trace"}
-        if "variant" in job:
-            return {
-                "seconds": [1.0, 2.0, 3.0],
-                "warmup_seconds": [],
-                "peak_bytes": 10,
-                "memory_measured_by": "VmHWM",
-            }
-        return {"device": "some", "threads": 1, "peaks": {"float32": {"gigaflops": 1.0}}}
+        return times(1.0, 2.0, 3.0)
 
-    monkeypatch.setattr(runner, "_child", child)
+    monkeypatch.setattr(runner, "_measure", measure)
     report = run_benchmarks({"all": config()})
     (row,) = report["cases"]["all"]["rows"]
     assert (row["median_seconds"], row["in_use_bytes"]) == (2.0, None)
@@ -149,14 +142,13 @@ def test_time_stands_without_the_memory_in_use(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_only_memory_has_no_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = {
-        "seconds": [1.0],
-        "warmup_seconds": [],
-        "peak_bytes": 10,
-        "in_use_bytes": 5,
-        "memory_measured_by": "VmHWM",
-    }
-    monkeypatch.setattr(runner, "_child", lambda job: measured if "variant" in job else {"peaks": {}})
+
+    def measure(job: StepJob | MachineJob) -> dict[str, Any]:
+        if isinstance(job, MachineJob):
+            return {"peaks": {}}
+        return {"in_use_bytes": 5} if job.quantity == "memory" else times(1.0)
+
+    monkeypatch.setattr(runner, "_measure", measure)
     report = run_benchmarks({"all": config(only_memory=True, steps=1)})
     (row,) = report["cases"]["all"]["rows"]
     assert "median_seconds" not in row

@@ -11,15 +11,16 @@ from training_runs import small_recipe
 
 from densenets.errors import InputError
 from densenets.models.registry import named_config
-from densenets.profiling.step import (
-    StepConfig,
+from densenets.profiling.jobs import StepJob
+from densenets.profiling.measured_step import (
     measured_memory,
     measured_step,
     peak_bytes,
     phases_per_image,
     step_seconds,
 )
-from densenets.profiling.step_worker import Step, measure
+from densenets.profiling.step import StepConfig
+from densenets.profiling.timed_step import TimedStep, measure_time
 from densenets.training.recipes import named_recipe
 
 
@@ -38,9 +39,9 @@ def test_a_config_survives_json_whatever_its_network() -> None:
 
 
 def test_what_cannot_be_is_said_in_one_line() -> None:
-    with pytest.raises(InputError, match="batch 0 cannot be"):
+    with pytest.raises(InputError, match="batch must be at least 1, got 0"):
         StepConfig(network=small_config(), batch=0, sides=(8, 8))
-    with pytest.raises(InputError, match="images of 3 sides cannot be: the network has 2"):
+    with pytest.raises(InputError, match="images must have 2 sides as the network's, got 3"):
         StepConfig(network=small_config(), batch=1, sides=(8, 8, 8))
     with pytest.raises(InputError, match="too small"):
         StepConfig(network=small_config(), batch=1, sides=(1, 1))
@@ -84,20 +85,22 @@ def test_larger_batches_need_more_memory() -> None:
 
 
 def test_the_network_is_that_of_the_data() -> None:
-    step = Step(named_step("resnet8", channels_last=True), torch.device("cpu"))
+    step = TimedStep(named_step("resnet8", channels_last=True), torch.device("cpu"))
     assert step.model.config.num_classes == 10
     assert step.model.state_dict()["conv1.weight"].is_contiguous(memory_format=torch.channels_last)
     assert StepConfig.of_recipe(small_recipe()).network.in_channels == 1
 
 
 def test_a_step_moves_the_weights_and_companions_are_trained_too() -> None:
-    step = Step(named_step("dsn"), torch.device("cpu"))
+    step = TimedStep(named_step("dsn"), torch.device("cpu"))
     before = {key: value.clone() for key, value in step.model.state_dict().items()}
-    assert all(seconds > 0 for seconds in step())
+    phases, _ = step()
+    assert all(seconds > 0 for seconds in (phases.forward, phases.backward, phases.optimizer))
     after = step.model.state_dict()
     assert not torch.equal(after["companions.conv1.weight"], before["companions.conv1.weight"])
 
 
 def test_steps_that_differ_by_chance_are_averaged_over_more_of_them() -> None:
-    assert measure(named_step("stochastic-depth-8"))["steps"] == 20
-    assert measure(named_step("resnet8"))["steps"] == 7
+    for network, steps in (("stochastic-depth-8", 20), ("resnet8", 7)):
+        job = StepJob.of_time(named_step(network))
+        assert len(measure_time(job.step, job.protocol).steps) == steps

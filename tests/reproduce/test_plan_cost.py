@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from measured_times import times
 
-from densenets.profiling import step
-from densenets.profiling.step import step_seconds
+from densenets.profiling import measured_step
+from densenets.profiling.measured_step import step_seconds
 from densenets.reproduce import plan_cost as cost
 from densenets.reproduce.options import ReproduceOptions
 from densenets.reproduce.plan import planned_runs
@@ -37,14 +38,13 @@ def test_each_recipe_is_measured_once_and_kept(tmp_path: Path, monkeypatch: pyte
 
     def child(module: str, job: dict[str, object]) -> dict[str, object]:
         jobs.append(job)
-        if job["in_use"]:
+        if job["quantity"] == "memory":
             return {"in_use_bytes": 5}
         if len(jobs) == 1:
             return {"failed": "no luck", "stderr": ""}
-        seconds = {"forward_seconds": 1.0, "backward_seconds": 2.0, "optimizer_seconds": 0.5}
-        return {**seconds, "memory_bytes": 9, "batch": 64, "ran": "reference", "device": "a CPU"}
+        return times(3.5, 3.5, 3.5, peak_bytes=9)
 
-    monkeypatch.setattr(step, "run_job", child)
+    monkeypatch.setattr(measured_step, "run_job", child)
     told: list[str] = []
     costs = measured_costs(runs, tmp_path, told.append)
     networks = len(runs) // 2

@@ -18,12 +18,12 @@ from densenets.reproduce.options import TARGETS, ReproduceOptions
         ({"target": "everything"}, "known: table2, table3, fig3, fig4"),
         ({"scale": "tpu"}, "unknown scale 'tpu'; did you mean"),
         ({"recipes": "mine"}, "unknown recipes 'mine'; known: own, densenet"),
-        ({"seeds": 0}, "seeds 0 cannot be: at least 1"),
-        ({"processes": 0}, "processes 0 cannot be: at least 1"),
-        ({"shard": "3/2"}, "shard '3/2' cannot be: i/n with i from 1 to n"),
-        ({"shard": "0/2"}, "shard '0/2' cannot be"),
-        ({"shard": "1"}, "shard '1' cannot be"),
-        ({"shard": "a/b"}, "shard 'a/b' cannot be"),
+        ({"seeds": 0}, "seeds must be at least 1, got 0"),
+        ({"processes": 0}, "processes must be at least 1, got 0"),
+        ({"shard": "3/2"}, "shard must be i/n with i from 1 to n, such as 2/3, got '3/2'"),
+        ({"shard": "0/2"}, "shard must be i/n .* got '0/2'"),
+        ({"shard": "1"}, "shard must be i/n .* got '1'"),
+        ({"shard": "a/b"}, "shard must be i/n .* got 'a/b'"),
     ],
 )
 def test_what_cannot_be_is_refused(fields: dict[str, Any], message: str) -> None:

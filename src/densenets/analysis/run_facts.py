@@ -14,7 +14,8 @@ from densenets.errors import InputError
 from densenets.files import read_json, write_json
 from densenets.models.registry import network_entry
 from densenets.ops.execution import Execution
-from densenets.profiling.step import StepConfig, is_measured_step, measured_step
+from densenets.profiling.measured_step import measured_step, read_measured_step
+from densenets.profiling.step import StepConfig
 from densenets.records import read_metrics, read_result, read_starts
 from densenets.training.recipe import Recipe, recipe_from_dict
 
@@ -84,9 +85,8 @@ class RunFacts:
             announce: told of a measurement before it is made.
         """
         file = self.folder / f"step-cost-{execution}.json"
-        kept = read_json(file) if file.exists() else None
-        if is_measured_step(kept):  # not of another version
-            return kept
+        if known := read_measured_step(file):
+            return known
         if not measure:
             return {}
         announce(f"a training step of {self.folder}, {execution}")

@@ -88,7 +88,7 @@ def _memory(arguments: list[str]) -> None:
     options = parse(MemoryOptions, arguments, "analyze memory")
     from densenets.analysis.memory.compute import MemoryConfig, measurements, memory_growth
     from densenets.analysis.memory.figure import write_memory
-    from densenets.analysis.tables import print_memory
+    from densenets.analysis.memory.table import print_memory
     from densenets.progress import announcements
 
     config = MemoryConfig(
@@ -107,14 +107,16 @@ def _memory(arguments: list[str]) -> None:
 
 def _cost(arguments: list[str]) -> None:
     options = parse(CostOptions, arguments, "analyze cost")
-    from densenets.analysis.cost.compute import CostConfig, compared_to_last, rival, step_costs
+    from densenets.analysis.cost.compute import CostConfig, compared_to_last, matched_resnet, step_costs
     from densenets.analysis.cost.figure import write_cost
-    from densenets.analysis.tables import print_cost
+    from densenets.analysis.cost.table import print_cost
     from densenets.progress import announcements
 
     if not options.models:
         raise InputError("name at least one network, such as densenet-bc-100-12")
-    models = options.models if len(options.models) > 1 else (*options.models, rival(options.models[0]))
+    models = (
+        options.models if len(options.models) > 1 else (*options.models, matched_resnet(options.models[0]))
+    )
     config = CostConfig(models=models, executions=options.executions, step=_step(options, models[0]))
     with announcements(len(config.steps())) as announce:
         rows = step_costs(config, announce)
@@ -127,7 +129,7 @@ def _efficiency(arguments: list[str]) -> None:
     options = parse(EfficiencyOptions, arguments, "analyze efficiency")
     from densenets.analysis.efficiency.compute import efficiency_rows
     from densenets.analysis.efficiency.figure import RUN_AXES, write_comparison
-    from densenets.analysis.tables import print_efficiency
+    from densenets.analysis.efficiency.table import print_efficiency
     from densenets.progress import announcements
 
     if not options.runs:

@@ -14,9 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from densenets import __version__
-from densenets.cli.arguments import default_shape, parse, read_shape
 from densenets.errors import InputError, Interrupted, unknown_name
-from densenets.files import json_text, write_json
 from densenets.names import one_line
 
 _HELP = """usage: densenets VERB [...]
@@ -78,36 +76,6 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _benchmark(arguments: list[str]) -> None:
-    from densenets.models.registry import named_config
-    from densenets.profiling.benchmark_config import BenchmarkOptions
-
-    options = parse(BenchmarkOptions, arguments, "benchmark")
-    shape = read_shape(options.input) if options.input else default_shape(named_config(options.model))
-    config = options.to_config(shape)
-    from densenets.cli.tables import print_benchmark
-    from densenets.profiling.results import all_failed
-    from densenets.profiling.runner import run_benchmarks
-
-    report = run_benchmarks({options.model: config})
-    print(json_text(report)) if options.json else print_benchmark(report)
-    if options.out:
-        write_json(options.out, report)
-    if reason := all_failed(report["cases"]):
-        raise InputError(reason)
-
-
-def _reproduce(arguments: list[str]) -> None:
-    from densenets.reproduce.options import ReproduceOptions
-
-    options = parse(ReproduceOptions, arguments, "reproduce")
-    from densenets.reproduce.reproduce import reproduce
-
-    report = reproduce(options)
-    if options.json:
-        print(json_text(report))
-
-
 def _verb(module: str, function: str) -> Callable[[list[str]], None]:
     """A verb's function, whose module of this package is imported when it is called."""
 
@@ -125,8 +93,8 @@ _VERBS = {
     "convert": _verb("convert", "convert"),
     "summary": _verb("summary", "summary"),
     "analyze": _verb("analyze", "analyze"),
-    "benchmark": _benchmark,
-    "reproduce": _reproduce,
+    "benchmark": _verb("benchmark", "benchmark"),
+    "reproduce": _verb("reproduce", "reproduce"),
     "recipes": _verb("catalog", "recipes"),
     "models": _verb("catalog", "models"),
 }

@@ -1,4 +1,4 @@
-"""What is measured: frozen, and checked once. Needs no PyTorch."""
+"""Variants of a network that a benchmark compares: frozen, and checked once. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -10,16 +10,12 @@ from typing import Any, Literal
 from densenets.errors import InputError
 from densenets.models.network_config import NetworkConfig
 from densenets.models.registry import named_config
-from densenets.profiling.variants import (
-    Precision,
-    default_variants,
-    named_variant,
-    refusal,
-)
-from densenets.schema import read
+from densenets.profiling.jobs import Protocol, StepJob
+from densenets.profiling.step import Mode, Precision, StepConfig
+from densenets.profiling.variants import Variant, default_variants, named_variant, refusal
+from densenets.training.recipe import OptimizerRecipe
 
-Mode = Literal["train", "inference"]
-
+_OPTIMIZER = OptimizerRecipe(learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=0.0)
 _FEWEST_STEPS = 5  # below that a median says little
 
 
@@ -63,17 +59,17 @@ class BenchmarkConfig:
         fewest = 1 if self.only_memory else _FEWEST_STEPS
         for field, least in (("batch", 1), ("steps", fewest), ("warmup", 0), ("rounds", 1), ("threads", 0)):
             if getattr(self, field) < least:
-                raise InputError(f"{field} {getattr(self, field)} cannot be: at least {least} is needed")
+                raise InputError(f"{field} must be at least {least}, got {getattr(self, field)}")
         if self.mode not in ("train", "inference"):
-            raise InputError(f"mode '{self.mode}' is unknown; known: train, inference")
+            raise InputError(f"mode must be train or inference, got '{self.mode}'")
         self.network.check_input((self.in_channels, *self.sides))
         if not self.variants:
-            raise InputError("variants () cannot be: at least 1 is needed")
+            raise InputError("variants must be at least 1, got none")
         for name in self.variants:
             if reason := refusal(self.network, named_variant(name)):
-                raise InputError(f"variant '{name}' cannot be: {reason}")
+                raise InputError(f"variants must be ones that the network has, got '{name}': {reason}")
         if len(set(self.variants)) < len(self.variants):
-            raise InputError(f"variants {' '.join(self.variants)} cannot be: one is named twice")
+            raise InputError(f"variants must be named once each, got {' '.join(self.variants)}")
 
     @property
     def network(self) -> NetworkConfig:
@@ -87,10 +83,33 @@ class BenchmarkConfig:
         fields = dataclasses.asdict(self)
         return {**fields, "sides": list(self.sides), "variants": list(self.variants)}
 
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> BenchmarkConfig:
-        """The config that `to_dict` was made from."""
-        return read(cls, fields, "not a benchmark")
+    def step(self, variant: Variant) -> StepConfig:
+        """The step that is measured of a variant."""
+        return StepConfig(
+            network=self.network,
+            batch=self.batch,
+            sides=self.sides,
+            mode=self.mode,
+            optimizer=_OPTIMIZER,
+            companion_weight=1.0,
+            device="cpu",
+            **variant.step_fields,
+        )
+
+    def time_job(self, variant: Variant) -> StepJob:
+        """The measurement of a variant's time."""
+        protocol = Protocol(
+            warmup=self.warmup,
+            steps=self.steps,
+            most_seconds=0.0,
+            threads=self.threads,
+            keep_freed_memory=self.keep_freed_memory,
+        )
+        return StepJob(step=self.step(variant), protocol=protocol, quantity="time")
+
+    def memory_job(self, variant: Variant) -> StepJob:
+        """The measurement of a variant's memory in use."""
+        return StepJob.of_memory(self.step(variant), self.threads)
 
 
 @dataclass(frozen=True)

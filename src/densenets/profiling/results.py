@@ -1,4 +1,4 @@
-"""What measurements say: medians, shares of the machine's peak, and ratios to the best of torchvision.
+"""Medians of measured times, shares of the machine's peak, and ratios to the best of torchvision.
 
 Rows are plain data, as JSON holds them. Needs no PyTorch.
 """
@@ -54,7 +54,7 @@ def compared(rows: Sequence[Row]) -> list[Row]:
         the row's own); peak_of_fastest, peak_of_leanest, in_use_of_fastest and in_use_of_leanest (the row's
         memory by theirs). None where there is none; a row that failed stays as it is.
     """
-    return [row if "failed" in row else row | _ratios(row, _yardsticks(rows, row)) for row in rows]
+    return [row if "failed" in row else row | _ratios(row, _references(rows, row)) for row in rows]
 
 
 def all_failed(cases: dict[str, Row]) -> str:
@@ -71,25 +71,25 @@ def line_residual(x: Sequence[float], y: Sequence[float]) -> float:
     return max(abs(b - slope * a - intercept) / b for a, b in zip(x, y, strict=True))
 
 
-def _yardsticks(rows: Sequence[Row], row: Row) -> list[Row]:
+def _references(rows: Sequence[Row], row: Row) -> list[Row]:
     measured = [r for r in rows if "failed" not in r and r["precision"] == row["precision"]]
-    theirs = [r for r in measured if _variant(r).is_torchvision]
-    return theirs or [r for r in measured if _variant(r).base == "reference"]
+    torchvision = [r for r in measured if _variant(r).is_torchvision]
+    return torchvision or [r for r in measured if _variant(r).base == "reference"]
 
 
 def _variant(row: Row) -> Variant:
     return Variant(base=row["base"], precision=row["precision"])
 
 
-def _ratios(row: Row, yardsticks: list[Row]) -> Row:
-    fastest = _least(yardsticks, "median_seconds")
+def _ratios(row: Row, references: list[Row]) -> Row:
+    fastest = _least(references, "median_seconds")
     ratios = {
         "fastest": fastest and fastest["variant"],
         "times_faster": _ratio(fastest, row, "median_seconds"),
     }
     for memory in ("peak", "in_use"):
         quantity = f"{memory}_bytes"
-        leanest = _least(yardsticks, quantity)
+        leanest = _least(references, quantity)
         ratios |= {
             f"leanest_{memory}": leanest and leanest["variant"],
             f"{memory}_of_fastest": _ratio(row, fastest, quantity),

@@ -1,8 +1,8 @@
-"""Measure cases: one process after the other, each variant in its own."""
+"""Benchmarks: the variants of a network measured in turn, each in a process of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -10,9 +10,12 @@ import torch
 
 from densenets.machine import environment
 from densenets.profiling.benchmark_config import BenchmarkConfig
+from densenets.profiling.jobs import WORKER, MachineJob, StepJob, StepTimes
 from densenets.profiling.results import Row, compared, step_flops, timing
+from densenets.profiling.step import Precision
 from densenets.profiling.variants import named_variant, torchvision_refusal
 from densenets.progress import progress_bar
+from densenets.schema import read
 from densenets.subprocess_jobs import run_job
 
 
@@ -35,37 +38,57 @@ def run_benchmarks(cases: Mapping[str, BenchmarkConfig]) -> dict[str, Any]:
     with progress_bar() as bar:
         task = bar.add_task("the machine", total=1 + count)
 
-        def child(job: dict[str, Any], description: str) -> dict[str, Any]:
+        def measure(job: StepJob | MachineJob, description: str) -> Row:
             bar.update(task, description=description)
-            result = _child(job)
+            result = _measure(job)
             bar.advance(task)
             return result
 
         # A process that failed says so in the report; the peaks are then unknown.
-        machine = child({"threads": threads, "precisions": _timed_precisions(cases)}, "the machine")
-        report |= {"peaks": {}} | machine
-        measured: dict[str, Any] = {}
-        for name, config in cases.items():
-            timed: dict[str, list[Row]] = {variant: [] for variant in config.variants}
-            for _, variant in product(range(config.rounds), config.variants):
-                job = {"config": config.to_dict(), "variant": variant, "in_use": False}
-                timed[variant].append(child(job, f"{name}: {variant}"))
-            rows = []
-            for variant in config.variants:
-                row = in_use = _pooled(timed[variant])
-                if "failed" in row:
-                    bar.advance(task)  # What failed is not tried again.
-                else:
-                    job = {"config": config.to_dict(), "variant": variant, "in_use": True}
-                    in_use = child(job, f"{name}: {variant}, memory in use")
-                rows.append(_row(config, variant, row, in_use, report["peaks"]))
-            measured[name] = _case(config, rows)
+        machine = MachineJob(threads=threads, precisions=_timed_precisions(cases))
+        report |= {"peaks": {}} | measure(machine, "the machine")
+        measured = {
+            name: _case(config, _measured_rows(name, config, report["peaks"], measure))
+            for name, config in cases.items()
+        }
     return report | {"cases": measured}
 
 
-def _timed_precisions(cases: Mapping[str, BenchmarkConfig]) -> list[str]:
+def _measured_rows(
+    name: str, config: BenchmarkConfig, peaks: Row, measure: Callable[[StepJob, str], Row]
+) -> list[Row]:
+    """A row a variant: all are timed round by round, then the memory in use is measured."""
+    timed: dict[str, list[Row]] = {variant: [] for variant in config.variants}
+    for _, variant in product(range(config.rounds), config.variants):
+        result = measure(config.time_job(named_variant(variant)), f"{name}: {variant}")
+        timed[variant].append(result if "failed" in result else _time_row(result))
+    rows = []
+    for variant in config.variants:
+        row = _pooled(timed[variant])
+        if "failed" not in row:  # What failed is not tried again.
+            in_use = measure(config.memory_job(named_variant(variant)), f"{name}: {variant}, memory in use")
+            row |= {"in_use_bytes": in_use.get("in_use_bytes")}
+            if "failed" in in_use:  # Time and peak stand although the second process failed.
+                row |= {"in_use_failed": in_use}
+        rows.append(_row(config, variant, row, peaks))
+    return rows
+
+
+def _timed_precisions(cases: Mapping[str, BenchmarkConfig]) -> tuple[Precision, ...]:
     timed = [config for config in cases.values() if not config.only_memory]
-    return sorted({named_variant(name).precision for config in timed for name in config.variants})
+    return tuple(sorted({named_variant(name).precision for config in timed for name in config.variants}))
+
+
+def _time_row(result: Row) -> Row:
+    times = read(StepTimes, result, "the result of a measuring process")
+    return {
+        "seconds": [step.step for step in times.steps],
+        "warmup_seconds": [step.step for step in times.warmup],
+        "peak_bytes": times.peak_bytes,
+        "memory_measured_by": times.memory_measured_by,
+        "loss": times.loss,
+        "kept_freed_memory": times.kept_freed_memory,
+    }
 
 
 def _pooled(rounds: Sequence[Row]) -> Row:
@@ -81,16 +104,10 @@ def _pooled(rounds: Sequence[Row]) -> Row:
     }
 
 
-def _row(config: BenchmarkConfig, name: str, measured: Row, in_use: Row, peaks: Row) -> Row:
+def _row(config: BenchmarkConfig, name: str, measured: Row, peaks: Row) -> Row:
     variant = named_variant(name)
     row = {"variant": name, "base": variant.base, "precision": variant.precision, **measured}
-    if "failed" in row:
-        return row
-    # Time and peak stand although the second process failed.
-    row["in_use_bytes"] = in_use.get("in_use_bytes")
-    if "failed" in in_use:
-        row["in_use_failed"] = in_use
-    if config.only_memory:
+    if "failed" in row or config.only_memory:
         return row
     peak = peaks.get(variant.precision, {}).get("gigaflops")
     return row | timing(row["seconds"], step_flops(config), peak)
@@ -106,6 +123,6 @@ def _case(config: BenchmarkConfig, rows: list[Row]) -> Row:
     }
 
 
-def _child(job: dict[str, Any]) -> dict[str, Any]:
-    """What the worker found, or why it failed and the end of its standard error."""
-    return run_job("densenets.profiling.worker", job)
+def _measure(job: StepJob | MachineJob) -> Row:
+    """What the worker measured, or why it failed and the end of its standard error."""
+    return run_job(WORKER, job.to_dict())

@@ -1,32 +1,36 @@
-"""A training step as it is measured: what it is, and what a process of its own found. Needs no PyTorch."""
+"""One training step or one forward pass: whose, on what images, and how it runs. Needs no PyTorch."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
 from densenets.data.data_sets import DATA_FACTS
 from densenets.errors import InputError
 from densenets.models.network_config import NetworkConfig
 from densenets.models.registry import config_from_dict
 from densenets.ops.execution import Execution
-from densenets.schema import fits
-from densenets.subprocess_jobs import run_job
 from densenets.training.recipe import OptimizerRecipe, Recipe
 
-_WORKER = "densenets.profiling.step_worker"
+Mode = Literal["train", "inference"]
+Precision = Literal["float32", "bfloat16"]
+Implementation = Literal["densenets", "torchvision"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepConfig:
-    """A network's training step on random images.
+    """A training step of a network on random images, or a forward pass in evaluation mode.
 
     Attributes:
-        network: what is trained.
+        network: what is run.
         batch: images of a step.
         sides: of an image, in pixels.
-        execution: how dense blocks run.
+        mode: "train" is a whole training step, "inference" a forward pass.
+        implementation: whose modules compute.
+        execution: how our dense blocks run.
+        memory_efficient: whether torchvision checkpoints its bottlenecks.
+        compiled: whether torch.compile makes the program.
         optimizer: what moves the weights.
         precision: bfloat16 computes under autocast.
         channels_last: memory format of weights and images.
@@ -40,19 +44,23 @@ class StepConfig:
     network: NetworkConfig
     batch: int
     sides: tuple[int, ...]
+    mode: Mode = "train"
+    implementation: Implementation = "densenets"
     execution: Execution = "auto"
+    memory_efficient: bool = False
+    compiled: bool = False
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     channels_last: bool = False
     companion_weight: float = 0.1
     device: str = "auto"
 
     def __post_init__(self) -> None:
         if self.batch < 1:
-            raise InputError(f"batch {self.batch} cannot be: at least 1 is needed")
+            raise InputError(f"batch must be at least 1, got {self.batch}")
         if len(self.sides) != self.network.spatial_dims:
             raise InputError(
-                f"images of {len(self.sides)} sides cannot be: the network has {self.network.spatial_dims}"
+                f"images must have {self.network.spatial_dims} sides as the network's, got {len(self.sides)}"
             )
         self.network.check_input((self.network.in_channels, *self.sides))
 
@@ -104,58 +112,3 @@ class StepConfig:
                 "sides": tuple(fields["sides"]),
             }
         )
-
-
-def measured_step(config: StepConfig) -> dict[str, Any]:
-    """Time and memory of a step, in processes of their own.
-
-    Returns:
-        What `step_worker.measure` returns, with in_use_bytes; or "failed", the reason.
-    """
-    result = run_job(_WORKER, {"step": config.to_dict(), "in_use": False})
-    if "failed" in result:
-        return result
-    # Time stands although the second process failed.
-    return {**result, "in_use_bytes": measured_memory(config).get("in_use_bytes")}
-
-
-def is_measured_step(value: object) -> TypeGuard[dict[str, Any]]:
-    """Whether a value that was read from a file is what `measured_step` returns of a step."""
-    from densenets.records import MeasuredStep  # which takes a library that a command's start does not need
-
-    return fits(MeasuredStep, value)
-
-
-def measured_memory(config: StepConfig) -> dict[str, Any]:
-    """The peak of a step alone, in a process of its own.
-
-    Returns:
-        in_use_bytes, None where that cannot be told; or "failed", the reason.
-    """
-    return run_job(_WORKER, {"step": config.to_dict(), "in_use": True})
-
-
-def step_seconds(cost: dict[str, Any]) -> float | None:
-    """Seconds of a measured step; None without one."""
-    if "forward_seconds" not in cost:
-        return None
-    return float(cost["forward_seconds"] + cost["backward_seconds"] + cost["optimizer_seconds"])
-
-
-def peak_bytes(cost: dict[str, Any]) -> int | None:
-    """Bytes at the peak: in use where that is known, else as the system saw them; None without a step."""
-    in_use = cost.get("in_use_bytes")
-    return cost.get("memory_bytes") if in_use is None else in_use
-
-
-def phases_per_image(cost: dict[str, Any]) -> dict[str, float | None]:
-    """Milliseconds an image of a measured step, forward and backward pass apart; None without one."""
-    seconds = step_seconds(cost)
-    if seconds is None:
-        return {"forward_ms": None, "backward_ms": None, "step_ms": None}
-    per_image = 1000 / cost["batch"]
-    return {
-        "forward_ms": cost["forward_seconds"] * per_image,
-        "backward_ms": cost["backward_seconds"] * per_image,
-        "step_ms": seconds * per_image,
-    }

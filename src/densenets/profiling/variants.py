@@ -1,16 +1,15 @@
-"""The ways to run one network that are compared: torchvision's and ours. Needs no PyTorch."""
+"""Variants of a network's step that are compared: torchvision's and ours. Needs no PyTorch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, cast
 
 from densenets.errors import unknown_name
 from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.network_config import NetworkConfig
 from densenets.ops.execution import EXECUTIONS, Execution
-
-Precision = Literal["float32", "bfloat16"]
+from densenets.profiling.step import Precision
 
 _BFLOAT16 = "-bf16"
 _PLAIN, _CHANNELS_LAST = "torchvision", "torchvision-channels-last"
@@ -41,25 +40,17 @@ class Variant:
         return self.base in _TORCHVISION
 
     @property
-    def execution(self) -> Execution:
-        """Of ours: how its dense blocks run."""
-        assert not self.is_torchvision
-        return cast(Execution, self.base)
-
-    @property
-    def channels_last(self) -> bool:
-        """Whether weights and images lie in memory with the channels last."""
-        return self.base == _CHANNELS_LAST
-
-    @property
-    def memory_efficient(self) -> bool:
-        """Whether torchvision checkpoints its bottlenecks."""
-        return self.base == _MEMORY_EFFICIENT
-
-    @property
-    def compiled(self) -> bool:
-        """Whether torch.compile makes the program."""
-        return self.base == _COMPILE
+    def step_fields(self) -> dict[str, Any]:
+        """The fields of a `StepConfig` in which the variants of a network differ."""
+        if not self.is_torchvision:
+            return {"precision": self.precision, "execution": cast(Execution, self.base)}
+        return {
+            "precision": self.precision,
+            "implementation": "torchvision",
+            "channels_last": self.base == _CHANNELS_LAST,
+            "memory_efficient": self.base == _MEMORY_EFFICIENT,
+            "compiled": self.base == _COMPILE,
+        }
 
 
 def named_variant(name: str) -> Variant:
@@ -85,11 +76,11 @@ def default_variants(
         precisions: which are measured.
         compiled: whether torch.compile, which can take minutes, is among them.
     """
-    theirs = _TORCHVISION if compiled else _TORCHVISION[:-1]
+    torchvision = _TORCHVISION if compiled else _TORCHVISION[:-1]
     variants = [
         Variant(base=base, precision=precision)
         for precision in precisions
-        for base in (*theirs, *_our_executions())
+        for base in (*torchvision, *_our_executions())
     ]
     return tuple(variant.name for variant in variants if not refusal(network, variant))
 

@@ -26,7 +26,8 @@ from densenets.models.layer_table import layer_table
 from densenets.models.network_config import NetworkConfig
 from densenets.models.registry import name_of
 from densenets.ops.execution import Execution
-from densenets.profiling.step import StepConfig, measured_step
+from densenets.profiling.measured_step import measured_step
+from densenets.profiling.step import StepConfig
 from densenets.progress import announcements, progress_bar
 from densenets.report.mistakes import Mistake, evaluate_with_mistakes
 

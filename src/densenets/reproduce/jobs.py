@@ -1,4 +1,4 @@
-"""Do the runs of a plan, one child process after the other; what fails is marked, the others go on."""
+"""Runs of a plan, one process after the other; what fails is marked, the others go on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from densenets.schema import parse_json, read
 from densenets.subprocess_jobs import STDERR_LINES, failure
 from densenets.training.stop_requests import StopRequest, stop_requests
 
-_LOOK_EVERY = 0.5  # seconds between two looks at a child
+_POLL_SECONDS = 0.5  # between two polls of a process
 _END_OF_METRICS = 4096  # bytes, of which a line has some hundred
 
 
@@ -58,35 +58,35 @@ def _train(run: PlannedRun, request: StopRequest) -> Iterator[float]:
     steps = steps_of(run.recipe)
     for command in commands:
         printed_before = run.log_file.stat().st_size if run.log_file.exists() else 0
-        with _child(command, run.log_file) as child:
-            while child.poll() is None:
+        with _started(command, run.log_file) as process:
+            while process.poll() is None:
                 if request.signal_number:
-                    child.send_signal(signal.SIGTERM)
-                    child.wait()
+                    process.send_signal(signal.SIGTERM)
+                    process.wait()
                     raise Interrupted(
                         f"stopped in {run.folder.name}; the same command goes on", request.signal_number
                     )
                 yield _run_step(run) / steps
-                time.sleep(_LOOK_EVERY)
-        if child.returncode:
-            said = run.log_file.read_bytes()[printed_before:].decode(errors="replace").splitlines()
+                time.sleep(_POLL_SECONDS)
+        if process.returncode:
+            printed = run.log_file.read_bytes()[printed_before:].decode(errors="replace").splitlines()
             write_json(
                 run.failure_file,
                 {
-                    "reason": failure(child.returncode, said),
+                    "reason": failure(process.returncode, printed),
                     "command": command,
                     "date": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "printed": said[-STDERR_LINES:],
+                    "printed": printed[-STDERR_LINES:],
                 },
             )
             return
 
 
 @contextlib.contextmanager
-def _child(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _started(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that prints into a file, and that does not outlive the body."""
     with log.open("ab") as file:
-        child = subprocess.Popen(
+        process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=file,
@@ -96,11 +96,11 @@ def _child(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
             env={**os.environ, "COLUMNS": "200"},
         )
         try:
-            yield child
+            yield process
         finally:
-            if child.poll() is None:
-                child.kill()
-                child.wait()
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
 
 def _run_step(run: PlannedRun) -> int:
@@ -109,7 +109,7 @@ def _run_step(run: PlannedRun) -> int:
     if not file.exists():
         return 0
     with file.open("rb") as metrics:
-        # The end is enough: the file of a long run has megabytes, and is looked at again and again.
+        # The end is enough: the file of a long run has megabytes, and is read again and again.
         metrics.seek(max(0, file.stat().st_size - _END_OF_METRICS))
         *whole, _ = metrics.read().split(b"\n")
     if not whole:

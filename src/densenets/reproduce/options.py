@@ -61,7 +61,7 @@ class ReproduceOptions:
                 raise unknown_name(name, getattr(self, name), get_args(known))
         for name in ("seeds", "processes"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)} cannot be: at least 1 is needed")
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         _ = self.shard_place
 
     @property
@@ -79,5 +79,5 @@ class ReproduceOptions:
         match = _SHARD.fullmatch(self.shard)
         part, parts = (int(match[1]), int(match[2])) if match else (0, 0)
         if not 1 <= part <= parts:
-            raise InputError(f"shard '{self.shard}' cannot be: i/n with i from 1 to n, such as 2/3")
+            raise InputError(f"shard must be i/n with i from 1 to n, such as 2/3, got '{self.shard}'")
         return part - 1, parts

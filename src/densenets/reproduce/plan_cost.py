@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from densenets.files import read_json, write_json
-from densenets.profiling.step import StepConfig, is_measured_step, measured_step, step_seconds
+from densenets.files import write_json
+from densenets.profiling.measured_step import measured_step, read_measured_step, step_seconds
+from densenets.profiling.step import StepConfig
 from densenets.reproduce.plan import PlannedRun, cost_of, steps_of
 from densenets.training.recipe import OptimizerRecipe, Recipe
 
@@ -36,14 +37,14 @@ def measured_costs(
         if name in costs:
             continue
         file = folder / "costs" / f"{name}.json"
-        kept = read_json(file) if file.exists() else None
-        if is_measured_step(kept):  # not of another version
-            by_step[step] = kept
+        known = read_measured_step(file)
+        if known:
+            by_step[step] = known
         elif step not in by_step:
             announce(f"measuring a step of {name}")
             by_step[step] = measured_step(StepConfig.of_recipe(run.recipe))
         costs[name] = by_step[step]
-        if "failed" not in costs[name] and kept is not costs[name]:
+        if "failed" not in costs[name] and not known:
             write_json(file, costs[name])
     return costs
 

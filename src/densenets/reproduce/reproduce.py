@@ -80,12 +80,12 @@ def _check_data(runs: list[PlannedRun]) -> None:
 def _write(report: dict[str, Any], options: ReproduceOptions) -> None:
     folder, machine = options.folder, report["machine"]
     write_json(folder / "results.json", report)
-    said = f"{machine['device']}, torch {machine['torch']}, {machine['date'][:10]}"
-    write_markdown(report["results"], report["title"], said, folder / "table.md")
+    machine_text = f"{machine['device']}, torch {machine['torch']}, {machine['date'][:10]}"
+    write_markdown(report["results"], report["title"], machine_text, folder / "table.md")
     shown = [row for row in report["results"] if row["column"] in ("cifar10+", "imagenet")]
     write_comparison(
         shown,
-        f"{report['title']}\n{said}",
+        f"{report['title']}\n{machine_text}",
         folder / "figure",
         watched="held-out images" if options.scale == "cpu" else f"{reported_split(shown)} images",
         with_paper=options.scale == "paper",

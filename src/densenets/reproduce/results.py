@@ -1,4 +1,4 @@
-"""What came out of the runs: plain data, a row a network and column. Needs no PyTorch."""
+"""Results of the runs: a row a network and column. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from densenets.analysis.learning_curves import error_curves
-from densenets.profiling.step import peak_bytes, phases_per_image
+from densenets.profiling.measured_step import peak_bytes, phases_per_image
 from densenets.records import CurvePoint, read_metrics, read_result
 from densenets.reproduce.plan import PlannedRun, cost_of
 
@@ -37,10 +37,10 @@ def result_rows(runs: Sequence[PlannedRun], costs: Mapping[str, dict[str, Any]])
 def _row(runs: Sequence[PlannedRun], column: str, cost: dict[str, Any]) -> Row:
     entry = runs[0].entry
     arithmetic = cost_of(runs[0].recipe)
-    evaluations = [found for run in runs if (found := _evaluation(run, column)) is not None]
-    errors = [found["top1_error"] for found in evaluations]
+    evaluations = [result for run in runs if (result := _evaluation(run, column)) is not None]
+    errors = [result["top1_error"] for result in evaluations]
     metrics = [read_metrics(run.folder / "metrics.jsonl", CurvePoint) for run in runs]
-    seconds = [found["training_seconds"] for found in evaluations if "training_seconds" in found]
+    seconds = [result["training_seconds"] for result in evaluations if "training_seconds" in result]
     return {
         "network": entry.network,
         "series": entry.series,
@@ -49,7 +49,7 @@ def _row(runs: Sequence[PlannedRun], column: str, cost: dict[str, Any]) -> Row:
         "parameters": arithmetic.parameters,
         "multiply_adds": arithmetic.multiply_adds,
         "paper_error": entry.published.get(column),
-        "split": next((found["split"] for found in evaluations if found.get("split")), "test"),
+        "split": next((result["split"] for result in evaluations if result.get("split")), "test"),
         "errors": errors,
         "mean_error": statistics.fmean(errors) if errors else None,
         "deviation": statistics.stdev(errors) if len(errors) > 1 else None,

@@ -39,9 +39,15 @@ CPU_CHANGES: dict[str, Any] = {
     "schedule.warmup_epochs": 1.0,
 }
 
-# A DenseNet-BC and its peers of the same number of parameters, within 2%, at the scale of two cores. All but
+# A DenseNet-BC and baselines of the same number of parameters, within 2%, at the scale of two cores. All but
 # FractalNet have channels that processors like, or time would tell of that.
-_EQUALS = ("densenet-bc-52-12", "preact-resnet20-basic", "highway-17-12", "fractalnet-10-9", "plain-20")
+_EQUAL_PARAMETERS = (
+    "densenet-bc-52-12",
+    "preact-resnet20-basic",
+    "highway-17-12",
+    "fractalnet-10-9",
+    "plain-20",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +95,13 @@ def entries(options: ReproduceOptions) -> list[Entry]:
         "fig3": _fig3,
         "fig4": _fig4,
     }
-    found = (small if options.scale == "cpu" else large)[options.target](options.recipes)
+    listed = (small if options.scale == "cpu" else large)[options.target](options.recipes)
     if options.scale == "gpu":
-        found = [_shortened(entry) for entry in found]
+        listed = [_shortened(entry) for entry in listed]
     machine: dict[str, Any] = {"data.root": options.data.root, "training.device": options.device}
     if options.data.download:
         machine["data.download"] = True
-    return [_with(entry, machine) for entry in found]
+    return [_with(entry, machine) for entry in listed]
 
 
 def title(options: ReproduceOptions) -> str:
@@ -148,7 +154,7 @@ def _fig4(recipes: Recipes) -> list[Entry]:
 
 def _cpu_table2(recipes: Recipes) -> list[Entry]:
     others = ("densenet-22-12", "resnet20", "stochastic-depth-20", "fractalnet-10-9-drop-path", "wrn-10-2")
-    return _for_two_cores((*_EQUALS, *others), recipes)
+    return _for_two_cores((*_EQUAL_PARAMETERS, *others), recipes)
 
 
 def _cpu_table3(recipes: Recipes) -> list[Entry]:
@@ -164,7 +170,7 @@ def _cpu_fig3(recipes: Recipes) -> list[Entry]:
 def _cpu_fig4(recipes: Recipes) -> list[Entry]:
     """All at equal parameters, and a smaller pair."""
     smaller = ("densenet-bc-40-12", "preact-resnet14")
-    return [*_for_two_cores(_EQUALS, recipes, curves=True), *_for_two_cores(smaller, recipes)]
+    return [*_for_two_cores(_EQUAL_PARAMETERS, recipes, curves=True), *_for_two_cores(smaller, recipes)]
 
 
 def _for_two_cores(names: Iterable[str], recipes: Recipes, *, curves: bool = False) -> list[Entry]:

@@ -1,4 +1,4 @@
-"""What a step costs: arithmetic, rates from given times, and the rival of the same size."""
+"""What a step costs: arithmetic, rates from given times, and the ResNet of the same size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from densenets.analysis.cost import compute as cost
-from densenets.analysis.cost.compute import CostConfig, compared_to_last, rival, step_costs
+from densenets.analysis.cost.compute import CostConfig, compared_to_last, matched_resnet, step_costs
 from densenets.errors import InputError
 from densenets.models.layer_table import layer_table
 from densenets.models.registry import named_config
@@ -40,10 +40,10 @@ def config(*models: str) -> CostConfig:
         ("densenet121", "resnet18"),
     ],
 )
-def test_the_rival_has_about_the_same_parameters(name: str, expected: str) -> None:
-    found = rival(name)
-    assert found.startswith(expected)
-    ours, theirs = (layer_table(n, named_config(n), (32, 32)).total("parameters") for n in (name, found))
+def test_the_matched_resnet_has_about_the_same_parameters(name: str, expected: str) -> None:
+    matched = matched_resnet(name)
+    assert matched.startswith(expected)
+    ours, theirs = (layer_table(n, named_config(n), (32, 32)).total("parameters") for n in (name, matched))
     # ImageNet's networks are what they are: the smallest has 11.7 million.
     assert theirs == pytest.approx(ours, rel=0.5 if name == "densenet121" else 0.04)
 
@@ -96,12 +96,12 @@ def test_what_failed_stays_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_what_cannot_be_is_said_in_one_line() -> None:
-    with pytest.raises(InputError, match="models resnet20 resnet20 cannot be: one is named twice"):
+    with pytest.raises(InputError, match="models must be named once each, got resnet20 resnet20"):
         config("resnet20", "resnet20")
     with pytest.raises(InputError, match="unknown model 'resnet-banana'"):
         config("resnet-banana")
     with pytest.raises(InputError, match="resnet20 is a ResNet; name a second network"):
-        rival("resnet20")
+        matched_resnet("resnet20")
     small = dataclasses.replace(STEP, sides=(4, 4))
     with pytest.raises(InputError, match="too small"):
         CostConfig(models=("densenet-bc-22-12", "densenet121"), executions=("fused",), step=small)

@@ -14,13 +14,14 @@ from densenets.models.layer_table import layer_table
 from densenets.models.network_config import NetworkConfig
 from densenets.models.registry import named_config
 from densenets.ops.execution import Execution
-from densenets.profiling.step import StepConfig, measured_step, peak_bytes, phases_per_image
+from densenets.profiling.measured_step import measured_step, peak_bytes, phases_per_image
+from densenets.profiling.step import StepConfig
 
 _BACKWARD = 2  # forward passes that a backward pass takes by arithmetic
 _FLOPS = 2  # of a multiply-add
-_IMAGENET_RIVALS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-_RIVAL_UNITS = range(1, 19)  # a stage, up to the 164 layers whose errors the paper compares
-_RIVAL_WIDTHS = (16, 32, 48, 64, 96, 128)  # channels that a stage begins with; 16 is the paper's
+_IMAGENET_RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+_RESNET_UNITS = range(1, 19)  # a stage, up to the 164 layers whose errors the paper compares
+_RESNET_WIDTHS = (16, 32, 48, 64, 96, 128)  # channels that a stage begins with; 16 is the paper's
 _NEAR = 0.04  # of the parameters
 
 Row = dict[str, Any]
@@ -45,7 +46,7 @@ class CostConfig:
 
     def __post_init__(self) -> None:
         if len(set(self.models)) < len(self.models):
-            raise InputError(f"models {' '.join(self.models)} cannot be: one is named twice")
+            raise InputError(f"models must be named once each, got {' '.join(self.models)}")
         if not self.models or not self.executions:
             raise InputError("at least one model and one execution are needed")
         for _ in self.steps():
@@ -53,15 +54,15 @@ class CostConfig:
 
     def steps(self) -> list[tuple[str, StepConfig]]:
         """The name of every network, and its step in every execution that it has."""
-        found = []
+        steps = []
         for name in self.models:
             network = self.network(name)
             executions = self.executions if isinstance(network, DenseNetConfig) else ("reference",)
-            found += [
+            steps += [
                 (name, dataclasses.replace(self.step, network=network, execution=execution))
                 for execution in executions
             ]
-        return found
+        return steps
 
     def network(self, name: str) -> NetworkConfig:
         """The network of a name, for the images of all."""
@@ -71,8 +72,8 @@ class CostConfig:
         )
 
 
-def rival(name: str) -> str:
-    """A ResNet with about as many parameters as a DenseNet: pre-activation, or the nearest of ImageNet's.
+def matched_resnet(name: str) -> str:
+    """Name of the ResNet with about as many parameters as a DenseNet: pre-activation, or one of ImageNet's.
 
     Raises:
         InputError: no network has the name, or it is no DenseNet.
@@ -87,10 +88,10 @@ def rival(name: str) -> str:
         return abs(_facts(other, config).total("parameters") / wanted - 1)
 
     if network.stem == "imagenet":
-        return min(_IMAGENET_RIVALS, key=distance)
+        return min(_IMAGENET_RESNETS, key=distance)
     nearest = [
-        min((f"preact-resnet{9 * units + 2}-{width}" for units in _RIVAL_UNITS), key=distance)
-        for width in _RIVAL_WIDTHS
+        min((f"preact-resnet{9 * units + 2}-{width}" for units in _RESNET_UNITS), key=distance)
+        for width in _RESNET_WIDTHS
     ]
     # The first that is near enough, so that it is no wider than it has to be.
     return next((other for other in nearest if distance(other) < _NEAR), min(nearest, key=distance))
@@ -122,7 +123,7 @@ def step_costs(config: CostConfig, announce: Callable[[str], None]) -> list[Row]
 
 
 def cost_row(name: str, step: StepConfig, cost: dict[str, Any]) -> Row:
-    """A row of `step_costs` from what `measured_step` found."""
+    """A row of `step_costs` from what `measured_step` returned."""
     facts = layer_table(name, step.network, step.sides)
     multiply_adds = facts.total("multiply_adds")
     row: Row = {

@@ -12,7 +12,7 @@ from densenets.analysis.learning_curves import error_curves
 from densenets.analysis.run_facts import RunFacts, read_run
 from densenets.errors import InputError
 from densenets.models.layer_table import layer_table
-from densenets.profiling.step import peak_bytes, phases_per_image
+from densenets.profiling.measured_step import peak_bytes, phases_per_image
 from densenets.training.recipe import Recipe
 
 Row = dict[str, Any]
@@ -76,9 +76,9 @@ def _row(runs: Sequence[RunFacts], cost: dict[str, Any]) -> Row:
     first = runs[0]
     facts = layer_table(first.recipe.name, first.description.config, first.step.sides)
     evaluations = [run.evaluation for run in runs if run.evaluation is not None]
-    errors = [found["top1_error"] for found in evaluations]
+    errors = [result["top1_error"] for result in evaluations]
     # An evaluation that was made anew, with --out, does not know how long training took.
-    seconds = [found["training_seconds"] for found in evaluations if "training_seconds" in found]
+    seconds = [result["training_seconds"] for result in evaluations if "training_seconds" in result]
     return {
         "network": first.network,
         "series": first.kind,

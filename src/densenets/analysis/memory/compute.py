@@ -18,8 +18,9 @@ from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.layer_table import layer_table
 from densenets.models.network_config import NetworkConfig
 from densenets.ops.execution import Execution
+from densenets.profiling.measured_step import measured_memory
 from densenets.profiling.peak_memory import available_memory
-from densenets.profiling.step import StepConfig, measured_memory
+from densenets.profiling.step import StepConfig
 
 _STORED: dict[Execution, str] = {
     "reference": "stored_reference",
@@ -65,20 +66,18 @@ class MemoryConfig:
                 "blocks, so name a DenseNet"
             )
         if self.step.batch < 2:
-            raise InputError(
-                f"batch {self.step.batch} cannot be: at least 2 is needed, since half is measured too"
-            )
+            raise InputError(f"batch must be at least 2, since half is measured too, got {self.step.batch}")
         for name in ("scales", "batches"):
             values = getattr(self, name)
             if list(values) != sorted(set(values)) or not values or values[0] <= 0:
-                raise InputError(f"{name} {values} cannot be: ascending numbers above 0 are needed")
+                raise InputError(f"{name} must be ascending numbers above 0, got {values}")
         if self.scales[-1] > 4:
-            raise InputError(f"scales {self.scales} cannot be: at most 4 times the layers are measured")
+            raise InputError(f"scales must be at most 4, got {self.scales}")
         if not self.executions or "auto" in self.executions:
             given = " ".join(self.executions)
-            raise InputError(f"executions '{given}' cannot be; known: {', '.join(_STORED)}")
+            raise InputError(f"executions must be of {', '.join(_STORED)}, got '{given}'")
         if self.memory < 0:
-            raise InputError(f"memory {self.memory} cannot be: at least 0 bytes")
+            raise InputError(f"memory must be at least 0 bytes, got {self.memory}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,10 +202,10 @@ def _row(model: str, step: StepConfig) -> Row:
     if step.precision != "float32":
         # Under autocast some activations have half the size, others not.
         row["predicted_bytes"] = None
-    found = measured_memory(step)
-    if "failed" in found:
-        return {**row, "failed": found["failed"]}
-    return {**row, "measured_bytes": found["in_use_bytes"]}
+    memory = measured_memory(step)
+    if "failed" in memory:
+        return {**row, "failed": memory["failed"]}
+    return {**row, "measured_bytes": memory["in_use_bytes"]}
 
 
 def _of(rows: Sequence[Row], execution: Execution) -> list[Row]:
@@ -214,7 +213,7 @@ def _of(rows: Sequence[Row], execution: Execution) -> list[Row]:
 
 
 def _image_row(half: Row, whole: Row) -> Row:
-    """What an image takes, from two batches."""
+    """Memory of an image, from two batches."""
     images = whole["batch"] - half["batch"]
 
     def difference(name: str) -> float | None:
@@ -261,12 +260,12 @@ def _largest(
         return {**nothing, "known_by": "memory did not grow with the batch; measure larger ones"}
     batch = math.floor((config.memory - line.intercept) / line.slope)
     # A GPU refuses what it has not; of a system's memory the process that asks too much may be another's.
-    there_is = None if step.device.startswith("cuda") else available_memory()
+    available = None if step.device.startswith("cuda") else available_memory()
     for _ in range(_TRIES):
         if batch < 1:
             return {**nothing, "batch": 0, "known_by": "not even one image fits"}
         by_line = {**nothing, "batch": batch, "bytes": round(line.intercept + line.slope * batch)}
-        if there_is is not None and config.memory > _SAFE_SHARE * there_is:
+        if available is not None and config.memory > _SAFE_SHARE * available:
             return {**by_line, "known_by": "the line, this machine has less"}
         row = measure(dataclasses.replace(step, batch=batch))
         if "failed" in row:

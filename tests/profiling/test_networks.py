@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from densenets.profiling.benchmark_config import BenchmarkConfig
-from densenets.profiling.variant_networks import make_batch, variant_network
+from densenets.profiling.networks import random_batch, step_network
 from densenets.profiling.variants import named_variant
+
+CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
@@ -22,10 +24,11 @@ def test_every_variant_computes_the_same(model: str, in_channels: int, side: int
     )
     logits = []
     for variant in map(named_variant, config.variants):
-        network = variant_network(config, variant).eval()
+        step = config.step(variant)
+        network = step_network(step, CPU).eval()
         assert all(parameter.requires_grad for parameter in network.parameters())
         with torch.no_grad():
-            logits.append(network(make_batch(config, variant)[0]))
+            logits.append(network(random_batch(step, CPU)[0]))
     expected, got = logits
     # Float32 of some hundred layers, added up in another order.
     assert (got - expected).abs().max() <= 1e-4 * expected.abs().max()
@@ -33,7 +36,7 @@ def test_every_variant_computes_the_same(model: str, in_channels: int, side: int
 
 def test_channels_last_is_how_weights_and_images_lie() -> None:
     config = BenchmarkConfig(model="densenet121", batch=2, sides=(32, 32), variants=("torchvision",))
-    variant = named_variant("torchvision-channels-last")
-    weight = variant_network(config, variant).features.conv0.weight
-    for tensor in (weight, make_batch(config, variant)[0]):
+    step = config.step(named_variant("torchvision-channels-last"))
+    weight = step_network(step, CPU).get_parameter("features.conv0.weight")
+    for tensor in (weight, random_batch(step, CPU)[0]):
         assert tensor.is_contiguous(memory_format=torch.channels_last)

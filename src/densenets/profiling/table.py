@@ -1,4 +1,4 @@
-"""Tables for the terminal: plain data in, text out."""
+"""Time and memory of variants as tables for the terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def print_benchmark(report: dict[str, Any], *, stderr: bool = False) -> None:
     """
     out = console(stderr=stderr)
     for name, case in report["cases"].items():
-        sizes = _times([case["in_channels"], *case["sides"]])
+        sizes = "x".join(str(size) for size in (case["in_channels"], *case["sides"]))
         what = "training steps" if case["mode"] == "train" else "forward passes"
         out.print(f"{name}: {what} of {case['model']}, batch {case['batch']} of {sizes}", markup=False)
         if not case["only_memory"]:
@@ -121,10 +121,6 @@ def _remarks(case: dict[str, Any]) -> list[str]:
     if any(row["memory_measured_by"] != "VmHWM" for row in measured):
         remarks.append("this system cannot reset the high-water mark: resident memory is at least that much")
     return remarks
-
-
-def _times(sizes: tuple[int, ...] | list[int]) -> str:
-    return "x".join(str(size) for size in sizes)
 
 
 def _percent(share: float | None) -> str:

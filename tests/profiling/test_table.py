@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from densenets.cli.tables import print_benchmark, print_depths
+from densenets.profiling.table import print_benchmark, print_depths
 
 ROW = {
     "variant": "recompute-bf16",

@@ -1,0 +1,17 @@
+"""`densenets reproduce TARGET`: a table or figure of the paper as runs."""
+
+from __future__ import annotations
+
+from densenets.cli.arguments import parse
+from densenets.files import json_text
+from densenets.reproduce.options import ReproduceOptions
+
+
+def reproduce(arguments: list[str]) -> None:
+    """Plan or do the runs of a target."""
+    options = parse(ReproduceOptions, arguments, "reproduce")
+    from densenets.reproduce import reproduce as runs
+
+    report = runs.reproduce(options)
+    if options.json:
+        print(json_text(report))
