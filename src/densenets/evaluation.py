@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from densenets.data.data_config import DataConfig
 from densenets.data.load import EvaluationImages, load_evaluation_images
 from densenets.distributed import Ranks
 from densenets.errors import InputError
+from densenets.files import write_json
 from densenets.finite import check_weights, finite_rows, no_finite_logits
 
 Observer = Callable[[Tensor, Tensor], None]
@@ -174,6 +175,19 @@ def evaluate_on(
         observe=observe,
     )
     return dataclasses.replace(evaluation, split=found.split)
+
+
+def write_evaluation(facts: Mapping[str, Any], folder: Path) -> None:
+    """Write evaluation.json.
+
+    Args:
+        facts: `Evaluation.to_dict`, with where the numbers come from.
+        folder: where it lies; made if it is not there.
+
+    Raises:
+        InputError: the folder cannot be written, or the disk is full.
+    """
+    write_json(folder / "evaluation.json", facts)
 
 
 @torch.no_grad()

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from densenets.analysis.curves_figure import write_curves
 from densenets.checkpoint import read_checkpoint, save_checkpoint
 from densenets.data.augmentation import Augmentation
 from densenets.data.batches import Batch, BatchOrder, evaluation_batches, training_batches
@@ -24,12 +23,11 @@ from densenets.data.sources import Images
 from densenets.data.splits import DataSplits
 from densenets.distributed import Ranks, joined_ranks
 from densenets.errors import InputError, Interrupted, NotFinite
-from densenets.evaluation import Evaluation, evaluate
-from densenets.files import exclusive, read_json_lines
-from densenets.machine import environment, keep_freed_memory
+from densenets.evaluation import Evaluation, evaluate, write_evaluation
+from densenets.files import exclusive
+from densenets.machine import environment
 from densenets.models.densenet import DenseNet
 from densenets.ops.dense_block import explain_execution
-from densenets.report.evaluation import write_evaluation
 from densenets.training.build import build_model
 from densenets.training.recipe import Recipe
 from densenets.training.run_folder import Progress, RunFolder
@@ -59,11 +57,14 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> dict[str, Any]:
         Interrupted: Ctrl-C or SIGTERM; the state was saved.
     """
     folder = RunFolder(out)
-    with stop_requests() as request, joined_ranks(recipe.training.device) as ranks:
+    with (
+        stop_requests() as request,
+        joined_ranks(recipe.training.device) as ranks,
+        # Dropout draws from PyTorch's own generator, which steps seed; afterwards it is as the caller had it.
+        torch.random.fork_rng([ranks.device] if ranks.device.type == "cuda" else []),
+    ):
         # Whatever is wrong with recipe, data or folder shows before anything is written.
         folder.check(recipe, resume=resume)
-        if ranks.device.type == "cpu":
-            keep_freed_memory()
         with ranks.first_one_first():
             data = load_data(recipe.data).to(ranks.device)
         if recipe.training.report == "best" and data.validation is None:
@@ -330,7 +331,7 @@ class _Run:
         )
 
     def _report(self, log: Log) -> dict[str, Any]:
-        """Evaluate the checkpoint that the recipe reports, and write the result and its pictures."""
+        """Evaluate the checkpoint that the recipe reports, and write the result."""
         self.ranks.wait()  # until the first has written the checkpoint
         chooses = self.recipe.training.report != "last" and self.data.validation is not None
         which, split = "best" if chooses else "last", self.data.reported
@@ -346,10 +347,7 @@ class _Run:
             "device": environment(self.ranks.device)["device"],
         }
         if self.ranks.is_first:
-            path = self.folder.path
-            metrics = read_json_lines(self.folder.metrics)
-            write_curves(metrics, self.recipe.name, self.data.watched, path / "curves")
-            write_evaluation(result, self.data.classes, path)
+            write_evaluation(result, self.folder.path)
         log.message(
             f"{split} error {evaluation.top1_error:.2f}% (top-5 {evaluation.top5_error:.2f}%) on "
             f"{evaluation.images} images after {self.progress.seconds:.0f} s of training"
