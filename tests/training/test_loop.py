@@ -252,7 +252,7 @@ def test_a_run_in_another_thread_works_without_signals(tmp_path):
 
 def test_a_request_to_stop_saves_the_step_and_says_how_to_go_on(tmp_path, monkeypatch):
     out = tmp_path / "run"
-    step = loop.Learner.step
+    step = loop.TrainStep.run
 
     def stopping(self, batch, rate, epoch, number):
         if (epoch, number) == (1, 7):
@@ -260,7 +260,7 @@ def test_a_request_to_stop_saves_the_step_and_says_how_to_go_on(tmp_path, monkey
         return step(self, batch, rate, epoch, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Learner, "step", stopping)
+        patch.setattr(loop.TrainStep, "run", stopping)
         with pytest.raises(Interrupted, match=r"after epoch 1, step 8; go on with --resume") as stop:
             train(small_recipe(), out)
     assert stop.value.signal_number == 15

@@ -10,7 +10,7 @@ from densenets.errors import InputError, unknown_name
 from densenets.limits import MOST_IMAGES, MOST_PIXELS, MOST_WORKERS
 from densenets.schema import read
 
-Normalization = Literal["channel", "scale", "imagenet"]
+NormalizationName = Literal["channel", "scale", "imagenet"]
 AugmentationStep = Literal["resized-crop", "color-jitter", "lighting", "normalize", "mirror", "crop"]
 
 MEMORY_DATA = ("digits", "fashion-mnist", "cifar10", "cifar100", "svhn")
@@ -32,7 +32,7 @@ class DataConfig:
     """Steps for training images, in order. A crop pads with zeros: after normalize, the mean colour."""
     padding: int = 4
     """Pixels on every side before "crop"."""
-    normalization: Normalization = "channel"
+    normalization: NormalizationName = "channel"
     """channel: mean and deviation of the training images; scale: pixels / 255; imagenet: its constants."""
     held_out: float = 0.0
     """Training images held out for validation: a number, or a share below 1; of a folder, of every class."""
@@ -58,8 +58,8 @@ class DataConfig:
         if self.augmentation.count("normalize") != 1:
             raise InputError("augmentation needs the step normalize exactly once")
         self._check_order()
-        if self.normalization not in get_args(Normalization):
-            raise unknown_name("normalization", self.normalization, get_args(Normalization))
+        if self.normalization not in get_args(NormalizationName):
+            raise unknown_name("normalization", self.normalization, get_args(NormalizationName))
         for step in ("resized-crop", "color-jitter"):
             if self.in_memory and step in self.augmentation:
                 raise InputError(f"{step} is for image folders, and {self.name} lies in memory")

@@ -96,12 +96,12 @@ def _own_images(config: DataConfig, classes: tuple[str, ...], count: int, report
             f"{class_difference(splits.classes, classes)}; name other images with --data"
         )
     record = splits.records[splits.reported]
-    if reported is not None and not record.is_same(reported):
+    if reported is not None and not record.matches(reported):
         raise InputError(
             f"the {splits.reported} images in {record.source} are not those that the run reported; "
             "put those back, or name what there is now with --data"
         )
-    return EvaluationImages(splits.of(splits.reported), splits.reported, record.source)
+    return EvaluationImages(splits.images_of(splits.reported), splits.reported, record.source)
 
 
 def _test_split(config: DataConfig) -> DataSplits | None:
