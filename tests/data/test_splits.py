@@ -97,7 +97,7 @@ def test_the_share_of_each_class_is_that_of_all(picture_folder: Path) -> None:
     ("fields", "message"),
     [
         ({"held_out": 2}, "held_out makes 2 of 15 images, and each of the 3 classes needs one"),
-        ({"held_out": 13}, "3 to 12 can be"),
+        ({"held_out": 13}, "must make 3 to 12 of"),
         ({"held_out": 0.99}, "leaves nothing to train on"),
         ({"held_out": 0.2, "training_images": 2}, "training_images makes 2 of 12 images"),
     ],

@@ -68,7 +68,7 @@ def test_a_network_for_large_images_gets_imagenets_constants_and_says_so():
         ),
         ({"in_channels": 4}, "", NORMALIZATION, "reads 2 dimensions and 4 channels"),
         ({"spatial_dims": 3}, "", NORMALIZATION, "reads 3 dimensions and 3 channels"),
-        ({"in_channels": 1}, "", NORMALIZATION, "mean and std need 1 values each"),
+        ({"in_channels": 1}, "", NORMALIZATION, "mean and std must have 1 values each"),
         ({"stem": "imagenet"}, "", Normalization(image_size=8), "at least 13x13 pixels are needed"),
         ({}, "cifar", Normalization(), "unknown data set 'cifar'; did you mean cifar10"),
     ],
@@ -89,10 +89,10 @@ def test_constants_that_are_unknown_or_do_not_fit_are_refused(
         ),
         ({"mean": (0.5,)}, "mean and std go together"),
         ({"std": (0.5,)}, "mean and std go together"),
-        ({"mean": (0.5,), "std": (0.0,)}, "cannot be"),
-        ({"mean": (math.nan,), "std": (0.5,)}, "cannot be"),
-        ({"mean": (0.5,), "std": (math.inf,)}, "cannot be"),
-        ({"image_size": -1}, "image_size -1 cannot be"),
+        ({"mean": (0.5,), "std": (0.0,)}, "mean and std must be"),
+        ({"mean": (math.nan,), "std": (0.5,)}, "mean and std must be"),
+        ({"mean": (0.5,), "std": (math.inf,)}, "mean and std must be"),
+        ({"image_size": -1}, "image_size must be a number of pixels, or 0, got -1"),
     ],
 )
 def test_constants_that_cannot_be_are_refused(fields: dict[str, Any], message: str):

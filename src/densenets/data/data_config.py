@@ -67,22 +67,29 @@ class DataConfig:
             self.held_out >= 1 and self.held_out != int(self.held_out)
         ):
             raise InputError(
-                f"held_out {self.held_out} cannot be: a whole number of images, or a share below 1"
+                f"held_out must be a whole number of images, or a share below 1, got {self.held_out}"
             )
         if self.normalization == "channel" and not self.in_memory:
             raise InputError(
                 "normalization channel is for the sets in memory; folders take imagenet or scale"
             )
         if self.channels not in (1, 3):
-            raise InputError(f"channels {self.channels} cannot be: 1 (grey) or 3 (colour)")
+            raise InputError(f"channels must be 1 (grey) or 3 (colour), got {self.channels}")
         if self.image_size < 1 or min(self.workers, self.padding, self.training_images) < 0:
             raise InputError(
-                "image_size is at least 1 pixel, workers, padding and training_images at least 0"
+                "image_size must be at least 1 pixel, workers, padding and training_images at least 0, got "
+                f"{self.image_size}, {self.workers}, {self.padding} and {self.training_images}"
             )
         if max(self.image_size, self.padding) > MOST_PIXELS or self.workers > MOST_WORKERS:
-            raise InputError(f"image_size and padding are at most {MOST_PIXELS}, workers {MOST_WORKERS}")
+            raise InputError(
+                f"image_size and padding must be at most {MOST_PIXELS} and workers at most "
+                f"{MOST_WORKERS}, got {self.image_size}, {self.padding} and {self.workers}"
+            )
         if self.training_images > MOST_IMAGES or abs(self.split_seed) >= 2**63:
-            raise InputError(f"training_images are at most {MOST_IMAGES}, split_seed is a 64-bit number")
+            raise InputError(
+                f"training_images must be at most {MOST_IMAGES} and split_seed a 64-bit number, got "
+                f"{self.training_images} and {self.split_seed}"
+            )
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> DataConfig:

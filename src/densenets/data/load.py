@@ -269,15 +269,17 @@ def _check_held_out(config: DataConfig, count: int, kept: int, held_out: int) ->
     if config.held_out and not held_out:
         raise InputError(f"held_out {config.held_out:g} of {count} images is none; raise it")
     if config.training_images > kept:
-        raise InputError(f"training_images {config.training_images} cannot be: there are {kept} to train on")
+        raise InputError(
+            f"training_images must be at most the {kept} that there are to train on, got "
+            f"{config.training_images}"
+        )
 
 
 def _check_share(field: str, number: int, count: int, classes: int, *, staying: int) -> None:
     if not classes <= number <= count - staying * classes:
         raise InputError(
-            f"{field} makes {number} of {count} images, and each of the {classes} classes needs one of them"
-            + (" and one to train on" if staying else "")
-            + f": {classes} to {count - staying * classes} can be"
+            f"{field} must make {classes} to {count - staying * classes} of {count} images, so that each of "
+            f"the {classes} classes has one of them{' and one to train on' if staying else ''}, got {number}"
         )
 
 

@@ -65,11 +65,13 @@ class RunProgress:
         if not all(
             0 <= count <= _LARGEST_COUNT for count in (self.epoch, self.step, self.images, self.wrong)
         ):
-            raise InputError(f"epoch, step, images and wrong are counts, got {self}")
+            raise InputError(f"epoch, step, images and wrong must be counts, got {self}")
         if not math.isfinite(self.loss) or not 0 <= self.seconds < math.inf or not self.best_error >= 0:
-            raise InputError(f"loss, seconds and best_error are numbers, got {self}")
+            raise InputError(f"loss, seconds and best_error must be numbers, got {self}")
         if (self.step > 0) != (self.images > 0):
-            raise InputError(f"{self.step} steps on {self.images} images cannot be")
+            raise InputError(
+                f"step and images must both be 0 or both be above 0, got {self.step} and {self.images}"
+            )
 
     def next_epoch(self) -> None:
         """Begin the next epoch."""

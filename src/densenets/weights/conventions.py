@@ -63,11 +63,11 @@ class Normalization:
         # Written so that what is no number is refused too.
         if not all(0 <= value <= 1 for value in self.mean) or not all(0 < value <= 1 for value in self.std):
             raise InputError(
-                f"mean {self.mean} and std {self.std} cannot be: they are of pixels in 0 ... 1; "
+                f"mean and std must be of pixels in 0 ... 1, got {self.mean} and {self.std}; "
                 "divide those of pixels in 0 ... 255 by 255"
             )
         if self.image_size < 0:
-            raise InputError(f"image_size {self.image_size} cannot be: a number of pixels, or 0")
+            raise InputError(f"image_size must be a number of pixels, or 0, got {self.image_size}")
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:

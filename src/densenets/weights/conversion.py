@@ -89,9 +89,7 @@ def convert(
             cannot be written.
     """
     if out.suffix != ".safetensors":
-        raise InputError(
-            f"{out} cannot be: a checkpoint is a .safetensors file; name it {out.stem}.safetensors"
-        )
+        raise InputError(f"out must be a .safetensors file, such as {out.stem}.safetensors, got {out}")
     if out.exists() and source.exists() and out.samefile(source):
         raise InputError(f"{out} is the file to be converted; give another name with --out")
     file = read_file(source)
