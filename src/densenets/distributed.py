@@ -1,4 +1,4 @@
-"""One process or many: what the ranks of a torchrun share. One process is a world of one."""
+"""Ranks of a torchrun: their devices, sums, broadcasts and barriers. One process is a world of size 1."""
 
 from __future__ import annotations
 

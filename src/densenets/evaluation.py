@@ -1,4 +1,4 @@
-"""How good a network is on labelled images: error rates that are exact, whatever the number of ranks."""
+"""Evaluation of a network on labelled images: loss and error rates, exact for any number of ranks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TOP = 5
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network did on a set of images.
+    """Loss, error rates and confusion matrix of a network on a set of images.
 
     Attributes:
         images: how many there were, on all ranks.
@@ -145,7 +145,7 @@ def images_of(checkpoint: Checkpoint, options: EvaluationOptions) -> EvaluationI
 
 def evaluate_on(
     checkpoint: Checkpoint,
-    found: EvaluationImages,
+    images: EvaluationImages,
     options: EvaluationOptions,
     ranks: Ranks,
     observe: Observer | None = None,
@@ -158,7 +158,7 @@ def evaluate_on(
     """
     check_weights(checkpoint.model)
     batches = evaluation_batches(
-        found.images.to(ranks.device),
+        images.images.to(ranks.device),
         options.batch_size,
         ranks.shard,
         preprocessing=checkpoint.preprocessing,
@@ -174,7 +174,7 @@ def evaluate_on(
         precision=getattr(torch, options.precision),
         observe=observe,
     )
-    return dataclasses.replace(evaluation, split=found.split)
+    return dataclasses.replace(evaluation, split=images.split)
 
 
 def write_evaluation(facts: Mapping[str, Any], folder: Path) -> None:

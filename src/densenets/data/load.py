@@ -191,7 +191,7 @@ def _folder_splits(config: DataConfig) -> DataSplits:
 def _splits_of(
     found: Mapping[str, tuple[FileImages, str]], config: DataConfig, classes: tuple[str, ...]
 ) -> DataSplits:
-    """What can be decoded of the files of each role.
+    """Splits of the files of each role, without those that cannot be decoded.
 
     The roles were given to all files, so that leaving some out changes no image's role or place.
     """
@@ -219,7 +219,7 @@ def _splits_of(
 def _file_images(
     config: DataConfig, roles: Roles, classes: tuple[str, ...]
 ) -> dict[str, tuple[FileImages, str]]:
-    """Of each role that is played, all files and where they lie."""
+    """All files of each role, and the folders that they lie in, for people."""
     assert roles.training is not None
     training, held_out = _hold_out(scan(roles.training, classes, skip_broken=False), config, classes)
     found = {"training": (training, str(roles.training))}

@@ -102,7 +102,7 @@ def stratified_split(labels: Tensor, number: int, seed: int, *, staying: int) ->
 
 
 def _shares(counts: Tensor, number: int, most: Tensor) -> Tensor:
-    """How many of each class make `number`: as near to its share as 1 ... `most` allows."""
+    """Images to take of each class: `number` in all, in proportion to `counts`, each in 1 ... `most`."""
     if not len(counts) <= number <= int(most.sum()) or int(most.min()) < 1:
         raise ValueError(f"number must be from {len(counts)} to {int(most.sum())} images, got {number}")
     exact = counts * (number / int(counts.sum()))

@@ -21,7 +21,7 @@ Watched = Literal["validation", "test"]
 
 @dataclass(frozen=True)
 class SplitRecord:
-    """Which images play a role, so that another start can tell whether they still do.
+    """Count, digest and place of the images of a role, by which another start recognises them.
 
     Attributes:
         images: how many there are, those that cannot be decoded included.
@@ -51,7 +51,7 @@ class SplitRecord:
 
 @dataclass(frozen=True)
 class DataSplits:
-    """What a run reads.
+    """Training, validation and test images of a run, with classes and preprocessing.
 
     Attributes:
         training: the images that are trained on.
@@ -75,12 +75,12 @@ class DataSplits:
 
     @property
     def watched(self) -> Watched:
-        """What is looked at after every epoch; the test images choose nothing."""
+        """The role whose images are evaluated after every epoch; the test images choose nothing."""
         return "validation" if self.validation is not None else "test"
 
     @property
     def reported(self) -> Watched:
-        """What the result is an error of."""
+        """The role whose images the result is measured on."""
         return "test" if self.test is not None else "validation"
 
     def images_of(self, role: Watched) -> Images:
@@ -98,7 +98,7 @@ class DataSplits:
         return dataclasses.replace(self, training=training, validation=validation, test=test)
 
     def record(self) -> dict[str, Any]:
-        """What must be the same when a run goes on: classes in their order, and each role's images."""
+        """JSON of what must stay the same when a run is resumed: classes in order, images of each role."""
         roles = ("training", "validation", "test")
         noted = {role: self.records[role].to_dict() if role in self.records else None for role in roles}
         return {"classes": list(self.classes), **noted}
@@ -122,7 +122,7 @@ class DataSplits:
         return ""
 
     def summary_lines(self) -> list[str]:
-        """Who plays which role, for people."""
+        """A line a role: images, classes and folder, for people."""
         said = [f"{role}: {self._summary_line(record)}" for role, record in self.records.items()]
         if self.validation is None:
             said.append(

@@ -32,7 +32,7 @@ class ModelRecipe:
     block_layers: tuple[int, ...] = ()
     """Layers of each dense block, where they shall not be those of the name."""
     dropout: float = 0.0
-    """Of a DenseNet after every convolution but the first (0.2 without augmentation); 0: the name's own."""
+    """Rate after a DenseNet's convolutions but the first (0.2 without augmentation); 0: the name's own."""
     execution: Execution = "auto"
     """How dense blocks run: reference, recompute (less memory), or auto (the fastest)."""
     weights: Path | None = None
@@ -55,7 +55,7 @@ class ModelRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerRecipe:
-    """How the gradient moves the weights. Weight decay acts on every parameter, as in the paper."""
+    """Optimiser and its constants. Weight decay acts on every parameter, as in the paper."""
 
     name: Literal["sgd", "adamw"] = "sgd"
     """sgd (momentum as below) or adamw (betas 0.9 and 0.999)."""
@@ -86,7 +86,7 @@ class OptimizerRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleRecipe:
-    """How the learning rate goes over the run."""
+    """Learning rate over the steps of the run."""
 
     name: Literal["multistep", "cosine", "onecycle"] = "multistep"
     """multistep: times `factor` at each milestone; cosine: down to 0; onecycle: up, then down to 0."""

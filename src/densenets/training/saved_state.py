@@ -1,4 +1,4 @@
-"""What a file says of a run's state, checked against the network and the optimiser that go on from it."""
+"""Checks of a saved state against the network and the optimiser that load it."""
 
 from __future__ import annotations
 

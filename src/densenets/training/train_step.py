@@ -146,7 +146,7 @@ class TrainStep:
         return StepSums(sum(losses, torch.zeros(())), sum(wrongs, torch.zeros(())), len(batch.labels))
 
     def companion_weight(self, epoch: int) -> float:
-        """Of companion classifiers' losses: it decays linearly over the epochs (Lee et al. 2015, eq. 3)."""
+        """Weight of companion classifiers' losses; decays linearly over epochs (Lee et al. 2015, eq. 3)."""
         training = self.recipe.training
         return training.companion_weight * (1 - epoch / training.epochs)
 
