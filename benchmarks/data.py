@@ -34,7 +34,7 @@ from densenets.errors import InputError
 from densenets.machine import choose_device, environment, keep_freed_memory
 from densenets.training.build import build_model
 from densenets.training.recipes import named_recipe
-from densenets.training.train_step import Learner
+from densenets.training.train_step import TrainStep
 
 _RECIPE = "cifar10-densenet-bc-100-12"
 _PHOTOGRAPHS = 600
@@ -63,7 +63,7 @@ def feeding_share(root: Path, steps: int, device: torch.device) -> dict[str, obj
     recipe = named_recipe(_RECIPE)
     data, source = _cifar(root)
     model, _ = build_model(recipe, data, device)
-    learner = Learner(model, recipe, Ranks(Shard(), device))
+    train_step = TrainStep(model, recipe, Ranks(Shard(), device))
     augmentation = Augmentation(recipe.data.augmentation, recipe.data.padding)
     batches = _batches(data.training.to(device), data.preprocessing, augmentation, device)
     feeding, stepping = [], []
@@ -71,7 +71,7 @@ def feeding_share(root: Path, steps: int, device: torch.device) -> dict[str, obj
         began = _now(device)
         batch = next(batches)
         made = _now(device)
-        learner.step(batch, 0.1, 0, number)
+        train_step.run(batch, 0.1, 0, number)
         stepped = _now(device)
         if number >= 3:  # the first steps allocate
             feeding.append(made - began)

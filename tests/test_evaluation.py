@@ -18,7 +18,13 @@ from densenets.data.preprocessing import Preprocessing
 from densenets.data.sources import MemoryImages
 from densenets.distributed import Ranks
 from densenets.errors import InputError, NotFinite
-from densenets.evaluation import Evaluation, EvaluationOptions, evaluate, evaluate_checkpoint
+from densenets.evaluation import (
+    Evaluation,
+    EvaluationOptions,
+    evaluate,
+    evaluate_checkpoint,
+    write_evaluation,
+)
 from densenets.models.create import create_model
 
 CPU = torch.device("cpu")
@@ -273,3 +279,11 @@ def test_logits_that_are_no_numbers_end_an_evaluation(value: float) -> None:
     batches = [numbered(range(start, start + 3), labels[start : start + 3]) for start in (0, 3)]
     with pytest.raises(NotFinite, match="gives 2 of 6 images no finite logits"):
         evaluate(Lookup(logits), batches, 3, ALONE)
+
+
+def test_an_evaluation_is_written_as_json(tmp_path: Path) -> None:
+    facts = {"top1_error": 1.5, "confusion": [[999, 1], [1, 2]], "loss": math.nan}
+    write_evaluation(facts, tmp_path / "out")
+    (written,) = (tmp_path / "out").iterdir()
+    assert written.name == "evaluation.json"
+    assert json.loads(written.read_text()) == {**facts, "loss": None}

@@ -1,4 +1,4 @@
-"""One process or many: what the ranks of a torchrun share. One process is a world of one."""
+"""Ranks of a torchrun: their devices, sums, broadcasts and barriers. One process is a world of size 1."""
 
 from __future__ import annotations
 
@@ -33,36 +33,36 @@ class Ranks:
         return self.shard.rank == 0
 
     @property
-    def is_many(self) -> bool:
+    def is_distributed(self) -> bool:
         """Whether there are several processes."""
         return self.shard.world_size > 1
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all ranks, on every rank."""
-        if self.is_many:
+        if self.is_distributed:
             values = values.clone()
             torch.distributed.all_reduce(values)
         return values
 
-    def copy_from_first(self, tensors: Iterator[Tensor]) -> None:
+    def broadcast_from_first(self, tensors: Iterator[Tensor]) -> None:
         """Overwrite the tensors, in place, by those of rank 0."""
-        if self.is_many:
+        if self.is_distributed:
             for tensor in tensors:
                 torch.distributed.broadcast(tensor, src=0)
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait until every rank is here."""
-        if self.is_many:
+        if self.is_distributed:
             torch.distributed.barrier()
 
     @contextlib.contextmanager
-    def first_one_first(self) -> Iterator[None]:
+    def first_rank_first(self) -> Iterator[None]:
         """Let rank 0 run the body before the others do, as a download needs it."""
         if not self.is_first:
-            self.wait()
+            self.barrier()
         yield
         if self.is_first:
-            self.wait()
+            self.barrier()
 
 
 @contextlib.contextmanager

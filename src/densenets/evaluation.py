@@ -1,10 +1,10 @@
-"""How good a network is on labelled images: error rates that are exact, whatever the number of ranks."""
+"""Evaluation of a network on labelled images: loss and error rates, exact for any number of ranks."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from densenets.data.data_config import DataConfig
 from densenets.data.load import EvaluationImages, load_evaluation_images
 from densenets.distributed import Ranks
 from densenets.errors import InputError
+from densenets.files import write_json
 from densenets.finite import check_weights, finite_rows, no_finite_logits
 
 Observer = Callable[[Tensor, Tensor], None]
@@ -28,7 +29,7 @@ _TOP = 5
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network did on a set of images.
+    """Loss, error rates and confusion matrix of a network on a set of images.
 
     Attributes:
         images: how many there were, on all ranks.
@@ -144,7 +145,7 @@ def images_of(checkpoint: Checkpoint, options: EvaluationOptions) -> EvaluationI
 
 def evaluate_on(
     checkpoint: Checkpoint,
-    found: EvaluationImages,
+    images: EvaluationImages,
     options: EvaluationOptions,
     ranks: Ranks,
     observe: Observer | None = None,
@@ -157,7 +158,7 @@ def evaluate_on(
     """
     check_weights(checkpoint.model)
     batches = evaluation_batches(
-        found.images.to(ranks.device),
+        images.images.to(ranks.device),
         options.batch_size,
         ranks.shard,
         preprocessing=checkpoint.preprocessing,
@@ -173,7 +174,20 @@ def evaluate_on(
         precision=getattr(torch, options.precision),
         observe=observe,
     )
-    return dataclasses.replace(evaluation, split=found.split)
+    return dataclasses.replace(evaluation, split=images.split)
+
+
+def write_evaluation(facts: Mapping[str, Any], folder: Path) -> None:
+    """Write evaluation.json.
+
+    Args:
+        facts: `Evaluation.to_dict`, with where the numbers come from.
+        folder: where it lies; made if it is not there.
+
+    Raises:
+        InputError: the folder cannot be written, or the disk is full.
+    """
+    write_json(folder / "evaluation.json", facts)
 
 
 @torch.no_grad()

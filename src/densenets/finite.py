@@ -33,7 +33,7 @@ def first_not_finite(model: nn.Module) -> tuple[str, Tensor] | None:
 
 
 def finite_rows(logits: Tensor) -> Tensor:
-    """Of logits, images x classes, which images got finite ones only: bool, images."""
+    """Mask, bool of size N, of the rows of logits (N x classes) that are finite throughout."""
     return logits.isfinite().all(dim=1)
 
 

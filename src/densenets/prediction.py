@@ -1,4 +1,4 @@
-"""From picture files to classes, with a checkpoint and nothing else."""
+"""Classes of picture files, from a checkpoint alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from densenets.names import printable
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network sees in a picture.
+    """Likeliest classes of a picture, with their probabilities.
 
     Attributes:
         path: the file.

@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 
 class Reported(TypedDict):
-    """Of a recipe, which checkpoint is the result; the rest is `Recipe`."""
+    """The field of a recipe.json that says which checkpoint is the result; the rest is `Recipe`."""
 
     training: _ReportedTraining
 
@@ -35,7 +35,7 @@ class _ReportedTraining(TypedDict):
 
 
 class RunStep(TypedDict):
-    """Of a line of metrics.jsonl, after which step of the run it was written."""
+    """The field of a line of metrics.jsonl that says after which step of the run it was written."""
 
     run_step: Count
 
@@ -53,7 +53,7 @@ class EpochEnd(MetricsLine):
 
 
 class CurvePoint(EpochEnd):
-    """Of an epoch's line, what a curve of errors is drawn from; one of the two others is there."""
+    """Errors of an epoch's line; of validation and test one is there."""
 
     train_top1_error: Percent
     validation_top1_error: NotRequired[Percent]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -10,7 +9,6 @@ from PIL import Image
 
 from densenets.analysis.confusion_figure import write_confusion
 from densenets.analysis.curves_figure import write_curves
-from densenets.report.evaluation import write_evaluation
 
 CONFUSION = [[999, 1, 0], [1, 2, 1], [0, 0, 0]]
 CLASSES = ("ant", "bee", "cow")
@@ -92,11 +90,3 @@ def test_the_curves_of_any_run_can_be_drawn(tmp_path: Path, epochs: int) -> None
 def test_a_stem_may_hold_a_dot(tmp_path: Path) -> None:
     write_curves(metrics(2), "a run", "test", tmp_path / "rate-0.1")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rate-0.1.png", "rate-0.1.svg"]
-
-
-def test_an_evaluation_is_written_with_its_picture(tmp_path: Path) -> None:
-    facts = {"top1_error": 1.5, "confusion": CONFUSION}
-    write_evaluation(facts, CLASSES, tmp_path / "out")
-    written = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert written == ["confusion.png", "confusion.svg", "evaluation.json"]
-    assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == facts

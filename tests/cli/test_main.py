@@ -220,11 +220,11 @@ WRONG = {
     "train digits --data.name cifra10": "unknown data set 'cifra10'; did you mean cifar10",
     "train digits --data.roots x": "Unrecognized options: --data.roots, x; did you mean --data.root?",
     "train digits --training.epochs ten": "Error parsing --training.epochs: invalid literal for int()",
-    "train digits --training.epochs 0": "epochs 0 cannot be: at least 1 is needed",
+    "train digits --training.epochs 0": "epochs must be at least 1, got 0",
     "train digits --model.execution fast": (
         "Expected one of ('auto', 'reference', 'recompute', 'fused', 'fused-lean')"
     ),
-    "train digits --optimizer.learning-rate 0": "learning_rate 0.0 cannot be: above 0 is needed",
+    "train digits --optimizer.learning-rate 0": "learning_rate must be above 0, got 0.0",
     "train digits --data.held-out 2000": "held_out 2000 leaves nothing to train on; there are 1437 images",
     "train digits --training.device gpu": "device 'gpu' cannot be used",
     "train cifar10-quick --data.root nowhere": "cifar10 is not in nowhere, or is damaged; put it there",

@@ -29,7 +29,7 @@ FOLDER = {"name": "folder", "normalization": "imagenet"}
         ({"name": "cifar10", "held_out": 1.5}, "held_out"),
         ({"name": "folder"}, "normalization channel"),
         ({"name": "imagenet"}, "normalization channel"),
-        (FOLDER | {"channels": 2}, "channels 2"),
+        (FOLDER | {"channels": 2}, r"channels must be 1 \(grey\) or 3 \(colour\), got 2"),
         (FOLDER | {"image_size": 0}, "image_size"),
         (FOLDER | {"workers": -1}, "workers"),
         ({"name": "cifar10", "padding": -1}, "padding"),

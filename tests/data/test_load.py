@@ -185,8 +185,8 @@ def test_without_held_out_images_the_test_set_chooses_nothing(tiny_cifar10: Tiny
     assert (len(splits.training), len(splits.test)) == (20, 6)
     assert splits.validation is None
     assert (splits.watched, splits.reported) == ("test", "test")
-    assert splits.of("test") is splits.test
-    assert any("no best checkpoint is written" in line for line in splits.lines())
+    assert splits.images_of("test") is splits.test
+    assert any("no best checkpoint is written" in line for line in splits.summary_lines())
 
 
 def test_held_out_images_are_watched_and_not_trained_on(tiny_cifar10: TinyCifar) -> None:

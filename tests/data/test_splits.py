@@ -31,7 +31,7 @@ def test_val_is_watched_and_is_no_test_set(picture_folder: Path) -> None:
     assert (len(splits.training), len(splits.validation)) == (15, 9)
     assert splits.test is None
     assert (splits.watched, splits.reported) == ("validation", "validation")
-    training, validation, last = splits.lines()
+    training, validation, last = splits.summary_lines()
     assert training == f"training: 15 images of 3 classes in {picture_folder / 'train'}"
     assert validation == f"validation: 9 images of 3 classes in {picture_folder / 'val'}"
     assert last.startswith("test: none")
@@ -61,7 +61,7 @@ def test_train_val_and_test_have_their_roles(picture_folder: Path) -> None:
     assert splits.test.paths[0].parts[-3:] == ("TEST", "one", "5.png")
     assert splits.test.labels.tolist() == [0] * 3 + [2] * 3
     assert (splits.watched, splits.reported) == ("validation", "test")
-    assert splits.lines()[2:] == [
+    assert splits.summary_lines()[2:] == [
         f"test: 6 images of 2 classes in {picture_folder / 'TEST'}; none of two",
         "folders without a role, not read: masks",
     ]
@@ -97,7 +97,7 @@ def test_the_share_of_each_class_is_that_of_all(picture_folder: Path) -> None:
     ("fields", "message"),
     [
         ({"held_out": 2}, "held_out makes 2 of 15 images, and each of the 3 classes needs one"),
-        ({"held_out": 13}, "3 to 12 can be"),
+        ({"held_out": 13}, "must make 3 to 12 of"),
         ({"held_out": 0.99}, "leaves nothing to train on"),
         ({"held_out": 0.2, "training_images": 2}, "training_images makes 2 of 12 images"),
     ],
@@ -145,7 +145,7 @@ def test_a_broken_image_changes_no_others_role_or_place(picture_folder: Path) ->
     assert after.training.paths == tuple(p for p in before.training.paths if p not in broken)
     assert after.validation.paths == tuple(p for p in before.validation.paths if p not in broken)
     assert after.difference(before.record()) == ""
-    assert "left out" in after.lines()[0]
+    assert "left out" in after.summary_lines()[0]
 
 
 def test_a_class_of_which_nothing_can_be_decoded_is_named(picture_folder: Path) -> None:
@@ -245,7 +245,7 @@ def test_a_checkpoints_own_images_are_those_that_its_run_reported(
         shutil.copytree(picture_folder / "val", picture_folder / "test")
     splits = load_data(folder_config(picture_folder, held_out=held_out))
     reported = json.loads(json.dumps(splits.records[splits.reported].to_dict()))
-    expected = (splits.reported, len(splits.of(splits.reported)))
+    expected = (splits.reported, len(splits.images_of(splits.reported)))
     assert expected == (("test", 9) if has_test else ("validation", 12 if held_out else 9))
     assert own_images(picture_folder, reported, held_out=held_out) == expected
     add(picture_folder / splits.reported[:4].replace("vali", "val") / "one/9.png")

@@ -21,7 +21,7 @@ Command = Sequence[str]
 
 # Where the work begins that takes long: a training step, a child process that measures, a measurement here.
 _FIRST_WORK = (
-    "densenets.training.train_step.Learner.step",
+    "densenets.training.train_step.TrainStep.run",
     "densenets.profiling.runner.run_job",
     "densenets.profiling.measured_step.run_job",
     "densenets.analysis.gradients.compute.measure",

@@ -42,14 +42,14 @@ from densenets.report.page import write_page
 from densenets.training.recipe import Recipe, changed, recipe_from_dict
 from densenets.training.recipe_cost import recipe_cost
 from densenets.training.recipes import named_recipe
-from densenets.training.run_folder import Progress, RunFolder
-from densenets.training.train_step import Learner
-from densenets.weights.conventions import Pixels, read_class_names
+from densenets.training.run_folder import RunFolder, RunProgress
+from densenets.training.train_step import TrainStep
+from densenets.weights.conventions import Normalization, read_class_names
 from densenets.weights.conversion import convert
 from densenets.weights.reading import read_network
 
 CLASSES = ("a", "b", "c", "d", "e")
-PIXELS = Preprocessing(channels=3, image_size=16, resize=18, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+PREPROCESSING = Preprocessing(channels=3, image_size=16, resize=18, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
 RESNET = ResNetConfig(
     stage_units=(1, 1),
     stage_channels=(4, 8),
@@ -121,7 +121,7 @@ def _checkpoint(name: str) -> bytes:
     data = json.loads(json.dumps(_recipe().to_dict()))["data"]
     details = {"recipe": "digits", "data": data, "epoch": 2, "validation_top1_error": 12.5}
     path = _scratch() / f"{name}.safetensors"
-    save_checkpoint(path, model.state_dict(), config, CLASSES, PIXELS, details)
+    save_checkpoint(path, model.state_dict(), config, CLASSES, PREPROCESSING, details)
     return path.read_bytes()
 
 
@@ -180,7 +180,7 @@ def _use_weights(path: Path) -> None:
         lambda: convert(
             path,
             path.with_name("converted.safetensors"),
-            pixels=Pixels(mean=PIXELS.mean, std=PIXELS.std, image_size=16),
+            normalization=Normalization(mean=PREPROCESSING.mean, std=PREPROCESSING.std, image_size=16),
         ),
     ):
         try:
@@ -207,9 +207,9 @@ def _recipe() -> Recipe:
     return changed(named_recipe("digits"), fields)
 
 
-def _learner(recipe: Recipe) -> Learner:
+def _train_step(recipe: Recipe) -> TrainStep:
     ranks = Ranks(Shard(), torch.device("cpu"))
-    return Learner(build_network(recipe.network, generator=torch.Generator().manual_seed(0)), recipe, ranks)
+    return TrainStep(build_network(recipe.network, generator=torch.Generator().manual_seed(0)), recipe, ranks)
 
 
 @cache
@@ -220,12 +220,12 @@ def _run() -> Path:
     folder.path.mkdir()
     environment = {"date": "2026-01-01", "command": ["densenets", "train", "digits"], "device": "a CPU"}
     folder.begin(recipe, environment, load_data(recipe.data).record())
-    learner = _learner(recipe)
-    for parameter in learner.model.parameters():
+    train_step = _train_step(recipe)
+    for parameter in train_step.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    learner.optimizer.step()
-    progress = Progress(epoch=1, step=3, loss=6.0, wrong=90.0, images=192, best_error=30.0, seconds=4.5)
-    folder.save_state(progress, learner.state_dict())
+    train_step.optimizer.step()
+    progress = RunProgress(epoch=1, step=3, loss=6.0, wrong=90.0, images=192, best_error=30.0, seconds=4.5)
+    folder.save_state(progress, train_step.state_dict())
     for epoch in (1, 2):
         errors = {"train_top1_error": 40.0 / epoch, "validation_top1_error": 30.0 / epoch}
         losses = {"train_loss": 2.0 / epoch, "validation_loss": 1.5 / epoch, "seconds": 3.0 * epoch}
@@ -245,7 +245,7 @@ def _run() -> Path:
     details = {"recipe": "digits", "data": recipe.to_dict()["data"], "epoch": 2}
     for which in ("last", "best"):
         save_checkpoint(
-            folder.checkpoint(which), learner.model.state_dict(), recipe.network, names, pixels, details
+            folder.checkpoint(which), train_step.model.state_dict(), recipe.network, names, pixels, details
         )
     return folder.path
 
@@ -286,9 +286,9 @@ def _resume(path: Path) -> None:
     data = load_data(recipe.data)
     folder.check_data(data)
     if saved := folder.load_state():
-        progress, learner = saved
-        _learner(recipe).load_state_dict(learner)
-        folder.forget_metrics_after(5 * progress.epoch + progress.step, progress.epoch)
+        progress, train_step = saved
+        _train_step(recipe).load_state_dict(train_step)
+        folder.drop_metrics_after(5 * progress.epoch + progress.step, progress.epoch)
     folder.begin(recipe, {"command": ["again"]}, data.record())
 
 
@@ -345,7 +345,7 @@ def _make_picture(path: Path, number: int) -> None:
 
 def _use_picture(path: Path) -> None:
     for channels in (1, 3):
-        central_crop(read_image(path, channels), PIXELS)
+        central_crop(read_image(path, channels), PREPROCESSING)
 
 
 KINDS: dict[str, Kind] = {

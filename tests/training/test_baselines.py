@@ -30,7 +30,7 @@ from densenets.training import loop
 from densenets.training.loop import train
 from densenets.training.recipe import ModelRecipe, OptimizerRecipe, Recipe, TrainingRecipe
 from densenets.training.recipes import named_recipe
-from densenets.training.train_step import Learner
+from densenets.training.train_step import TrainStep
 
 # The smallest of every kind; the first images that a FractalNet can halve five times have 32 pixels.
 KINDS = (
@@ -93,15 +93,15 @@ def test_every_kind_goes_on_with_the_same_bits_and_loads_strictly(
     name: str, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(recipe(name, digits), tmp_path / "whole")
-    step = Learner.step
+    step = TrainStep.run
 
-    def stopping(self: Learner, batch: Batch, rate: float, epoch: int, number: int) -> object:
+    def stopping(self: TrainStep, batch: Batch, rate: float, epoch: int, number: int) -> object:
         if (epoch, number) == (1, 1):
             os.kill(os.getpid(), 15)
         return step(self, batch, rate, epoch, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Learner, "step", stopping)
+        patch.setattr(loop.TrainStep, "run", stopping)
         with pytest.raises(Interrupted):
             train(recipe(name, digits), tmp_path / "cut")
     cut = train(recipe(name, digits), tmp_path / "cut", resume=True)
@@ -129,8 +129,8 @@ def test_every_network_of_the_zoo_trains_a_step_and_survives_saving(name: str, t
     model = build_network(config, generator=torch.Generator().manual_seed(0))
     model.paths.draw = lambda: 0.0  # type: ignore[method-assign] # every unit survives, every column runs
     before = {key: value.clone() for key, value in model.named_parameters()}
-    learner = Learner(model, Recipe(name=name, data=DataConfig(name="cifar10")), ALONE)
-    sums = learner.step(real_batch(side, config.in_channels), 1e-3, 0, 0)
+    train_step = TrainStep(model, Recipe(name=name, data=DataConfig(name="cifar10")), ALONE)
+    sums = train_step.run(real_batch(side, config.in_channels), 1e-3, 0, 0)
     assert torch.isfinite(sums.loss)
     moved = {key for key, value in model.named_parameters() if not torch.equal(value, before[key])}
     # Behind a ReLU that lets nothing through no gradient comes back, as at the end of a fresh NIN.
@@ -147,34 +147,34 @@ def test_every_network_of_the_zoo_trains_a_step_and_survives_saving(name: str, t
 # What a step does with what these networks have and DenseNet has not
 
 
-def learner_of(name: str, **training: object) -> Learner:
+def train_step_of(name: str, **training: object) -> TrainStep:
     kind = named_recipe(f"cifar10-{name}")
     changed = dataclasses.replace(kind.training, **training)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(0)
     model = build_network(kind.model.config, generator=generator)
-    return Learner(model, dataclasses.replace(kind, training=changed), ALONE)
+    return TrainStep(model, dataclasses.replace(kind, training=changed), ALONE)
 
 
 def test_companion_losses_are_added_and_fade_over_the_epochs() -> None:
-    learner = learner_of("dsn", epochs=10, companion_weight=0.5)
-    assert [learner.companion_weight(epoch) for epoch in (0, 5, 9)] == pytest.approx([0.5, 0.25, 0.05])
+    train_step = train_step_of("dsn", epochs=10, companion_weight=0.5)
+    assert [train_step.companion_weight(epoch) for epoch in (0, 5, 9)] == pytest.approx([0.5, 0.25, 0.05])
     batch = real_batch(32, 3)
     logits, companions = torch.randn(2, 10), (torch.randn(2, 10), torch.randn(2, 10))
     given = torch.zeros(2, 10, requires_grad=True)
-    learner._forward = lambda _: CompanionLogits(logits + given, companions)  # type: ignore[assignment, method-assign]
+    train_step._forward = lambda _: CompanionLogits(logits + given, companions)  # type: ignore[assignment, method-assign]
     own, first, second = (cross_entropy(x, batch.labels, reduction="sum") for x in (logits, *companions))
     for epoch, weight in ((0, 0.5), (5, 0.25)):
-        loss = learner.step(batch, 0.0, epoch, 0).loss
+        loss = train_step.run(batch, 0.0, epoch, 0).loss
         torch.testing.assert_close(loss, own + weight * (first + second))
 
 
 def test_weights_of_units_that_were_left_out_decay_all_the_same() -> None:
-    learner = learner_of("stochastic-depth-8")
-    learner.model.paths.draw = lambda: 0.99  # type: ignore[method-assign] # nothing survives
-    weight = learner.model.get_submodule("layer3.0.conv1").weight
+    train_step = train_step_of("stochastic-depth-8")
+    train_step.model.paths.draw = lambda: 0.99  # type: ignore[method-assign] # nothing survives
+    weight = train_step.model.get_submodule("layer3.0.conv1").weight
     assert isinstance(weight, Tensor)
     before = weight.detach().clone()
-    learner.step(real_batch(32, 3), 0.1, 0, 0)
+    train_step.run(real_batch(32, 3), 0.1, 0, 0)
     # Rate times weight decay, once for the gradient and once for Nesterov's momentum.
     torch.testing.assert_close(weight.detach(), before * (1 - 0.1 * 1e-4 * 1.9))
 
@@ -182,13 +182,13 @@ def test_weights_of_units_that_were_left_out_decay_all_the_same() -> None:
 def test_the_layers_of_a_step_follow_from_the_seed_and_the_step() -> None:
     drawn = []
     for _ in range(2):
-        learner = learner_of("stochastic-depth-8")
-        learner.step(real_batch(32, 3), 0.1, 0, 4)
-        drawn.append(learner.model.paths.draw())
+        train_step = train_step_of("stochastic-depth-8")
+        train_step.run(real_batch(32, 3), 0.1, 0, 4)
+        drawn.append(train_step.model.paths.draw())
         torch.rand(3)  # what others draw doesn't matter
     assert drawn[0] == drawn[1]
-    learner.step(real_batch(32, 3), 0.1, 0, 5)
-    assert learner.model.paths.draw() != drawn[0]
+    train_step.run(real_batch(32, 3), 0.1, 0, 5)
+    assert train_step.model.paths.draw() != drawn[0]
 
 
 def test_two_processes_train_the_same_layers_of_one_network(tmp_path: Path) -> None:

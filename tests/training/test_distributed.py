@@ -17,7 +17,7 @@ from densenets.data.batches import Batch, BatchOrder, Shard
 from densenets.data.load import load_data
 from densenets.distributed import Ranks
 from densenets.training.build import build_model
-from densenets.training.train_step import Learner
+from densenets.training.train_step import TrainStep
 
 STEPS = 5
 
@@ -33,12 +33,12 @@ def exact_weights(
     device = torch.device("cpu")
     data = load_data(recipe.data)
     model, _ = build_model(recipe, data, device)
-    learner = Learner(model.double(), recipe, Ranks(shard, device))
+    train_step = TrainStep(model.double(), recipe, Ranks(shard, device))
     order = BatchOrder(count=len(data.training), batch_size=batch_size, seed=0, shard=shard)
     for step, (indices, _, count) in zip(range(STEPS), order.epoch(0), strict=False):
         images = data.training.pixels[indices].double() / 255
-        learner.step(Batch(images, data.training.labels[indices], count), 0.1, 0, step)
-    return learner.model.state_dict()
+        train_step.run(Batch(images, data.training.labels[indices], count), 0.1, 0, step)
+    return train_step.model.state_dict()
 
 
 def rank_main(rank: int, folder: str, execution: str, accumulation: int, batch_size: int) -> None:

@@ -152,8 +152,8 @@ def stopped(wanted: Recipe, out: Path, monkeypatch: pytest.MonkeyPatch, *, steps
     """Train until the state was saved after some steps of the first epoch."""
     save = RunFolder.save_state
 
-    def save_and_stop(self: RunFolder, progress: Any, learner: dict[str, Any]) -> None:
-        save(self, progress, learner)
+    def save_and_stop(self: RunFolder, progress: Any, training: dict[str, Any]) -> None:
+        save(self, progress, training)
         if progress.step == steps:
             raise Stop
 

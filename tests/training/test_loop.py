@@ -18,6 +18,7 @@ import densenets
 from densenets.checkpoint import read_checkpoint
 from densenets.errors import InputError, Interrupted, NotFinite
 from densenets.files import exclusive, read_json_lines
+from densenets.report.run_pictures import write_run_pictures
 from densenets.training import loop
 from densenets.training.loop import train
 
@@ -25,7 +26,9 @@ from densenets.training.loop import train
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / "digits"
-    return out, train(small_recipe(), out)
+    result = train(small_recipe(), out)
+    write_run_pictures(result, out)  # as `densenets train` does
+    return out, result
 
 
 def test_a_run_leaves_what_its_users_need(finished):
@@ -75,7 +78,9 @@ def test_load_rebuilds_the_reported_network(finished):
 
 
 def test_the_same_recipe_gives_the_same_bits(finished, tmp_path):
+    before = torch.get_rng_state()
     train(small_recipe(), tmp_path / "again")
+    assert torch.equal(torch.get_rng_state(), before)  # which is the caller's
     ours, theirs = weights(finished[0]), weights(tmp_path / "again")
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
@@ -247,7 +252,7 @@ def test_a_run_in_another_thread_works_without_signals(tmp_path):
 
 def test_a_request_to_stop_saves_the_step_and_says_how_to_go_on(tmp_path, monkeypatch):
     out = tmp_path / "run"
-    step = loop.Learner.step
+    step = loop.TrainStep.run
 
     def stopping(self, batch, rate, epoch, number):
         if (epoch, number) == (1, 7):
@@ -255,7 +260,7 @@ def test_a_request_to_stop_saves_the_step_and_says_how_to_go_on(tmp_path, monkey
         return step(self, batch, rate, epoch, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Learner, "step", stopping)
+        patch.setattr(loop.TrainStep, "run", stopping)
         with pytest.raises(Interrupted, match=r"after epoch 1, step 8; go on with --resume") as stop:
             train(small_recipe(), out)
     assert stop.value.signal_number == 15

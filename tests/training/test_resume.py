@@ -93,7 +93,7 @@ def test_an_epoch_that_the_state_does_not_know_is_told_once(tmp_path):
     later = {"kind": "step", "run_step": 5, "epoch": 1}
     for line in (step, epoch, later):
         folder.add_metrics(line)
-    folder.forget_metrics_after(4, epochs=1)
+    folder.drop_metrics_after(4, epochs=1)
     assert read_json_lines(folder.metrics) == [step, epoch]
-    folder.forget_metrics_after(4, epochs=0)
+    folder.drop_metrics_after(4, epochs=0)
     assert read_json_lines(folder.metrics) == [step]

@@ -12,11 +12,11 @@ from densenets.errors import InputError
 from densenets.models.create import build_network
 from densenets.training.recipe import Recipe, changed
 from densenets.training.recipes import named_recipe
-from densenets.training.run_folder import Progress, RunFolder
-from densenets.training.train_step import Learner
+from densenets.training.run_folder import RunFolder, RunProgress
+from densenets.training.train_step import TrainStep
 
 
-def learner(optimizer: str = "sgd", ema: float = 0.9, steps: int = 1) -> Learner:
+def train_step(optimizer: str = "sgd", ema: float = 0.9, steps: int = 1) -> TrainStep:
     fields = {
         "model.name": "densenet-bc-10-4",
         "optimizer.name": optimizer,
@@ -24,7 +24,7 @@ def learner(optimizer: str = "sgd", ema: float = 0.9, steps: int = 1) -> Learner
     }
     recipe: Recipe = changed(named_recipe("digits"), fields)
     model = build_network(recipe.network, generator=torch.Generator().manual_seed(0))
-    made = Learner(model, recipe, Ranks(Shard(), torch.device("cpu")))
+    made = TrainStep(model, recipe, Ranks(Shard(), torch.device("cpu")))
     for _ in range(steps):
         for parameter in made.model.parameters():
             parameter.grad = torch.ones_like(parameter)
@@ -34,7 +34,7 @@ def learner(optimizer: str = "sgd", ema: float = 0.9, steps: int = 1) -> Learner
 
 def through_file(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
     run = RunFolder(folder)
-    run.save_state(Progress(epoch=1), state)
+    run.save_state(RunProgress(epoch=1), state)
     found = run.load_state()
     assert found is not None
     return found[1]
@@ -44,7 +44,7 @@ def through_file(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 @pytest.mark.parametrize("steps", [0, 2])
 def test_a_run_goes_on_with_the_same_moments(tmp_path: Path, optimizer: str, ema: float, steps: int) -> None:
-    first, second = learner(optimizer, ema, steps), learner(optimizer, ema, 0)
+    first, second = train_step(optimizer, ema, steps), train_step(optimizer, ema, 0)
     second.load_state_dict(through_file(tmp_path, first.state_dict()))
     ours, theirs = first.state_dict(), second.state_dict()
     assert ours["optimizer"]["state"].keys() == theirs["optimizer"]["state"].keys()
@@ -102,7 +102,7 @@ def changes() -> dict[str, tuple[Callable[[dict[str, Any]], Any], str]]:
 
 @pytest.mark.parametrize("change", changes())
 def test_the_state_of_another_run_is_refused(tmp_path: Path, change: str) -> None:
-    first, second = learner(), learner(steps=0)
+    first, second = train_step(), train_step(steps=0)
     state = first.state_dict()
     make, message = changes()[change]
     make(state)
@@ -131,7 +131,7 @@ def test_the_state_of_another_run_is_refused(tmp_path: Path, change: str) -> Non
 )
 def test_a_progress_that_cannot_be_is_refused(tmp_path: Path, fields: dict[str, object]) -> None:
     run = RunFolder(tmp_path)
-    run.save_state(Progress(epoch=2), {})
+    run.save_state(RunProgress(epoch=2), {})
     content = torch.load(run.state, weights_only=True)
     content["progress"] |= fields
     torch.save(content, run.state)

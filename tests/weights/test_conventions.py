@@ -9,10 +9,15 @@ from small_networks import small_config
 from densenets.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from densenets.errors import InputError
 from densenets.models.densenet_config import DenseNetConfig
-from densenets.weights.conventions import Pixels, choose_classes, choose_preprocessing, read_class_names
+from densenets.weights.conventions import (
+    Normalization,
+    choose_classes,
+    choose_preprocessing,
+    read_class_names,
+)
 
 SMALL = small_config(block_layers=(2, 1, 2), num_classes=10)
-PIXELS = Pixels(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
+NORMALIZATION = Normalization(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 
 
 def config_of(**changes: Any) -> DenseNetConfig:
@@ -20,7 +25,7 @@ def config_of(**changes: Any) -> DenseNetConfig:
 
 
 def test_a_named_sets_constants_are_those_of_its_training_images():
-    preprocessing, note = choose_preprocessing(SMALL, "cifar10", Pixels())
+    preprocessing, note = choose_preprocessing(SMALL, "cifar10", Normalization())
     mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
     assert preprocessing == Preprocessing(channels=3, image_size=32, resize=32, mean=mean, std=std)
     assert "cifar10's" in note
@@ -28,41 +33,51 @@ def test_a_named_sets_constants_are_those_of_its_training_images():
 
 
 def test_what_is_given_goes_before_the_sets():
-    given = dataclasses.replace(PIXELS, image_size=64)
+    given = dataclasses.replace(NORMALIZATION, image_size=64)
     preprocessing, note = choose_preprocessing(SMALL, "cifar10", given)
     assert preprocessing == Preprocessing(
-        channels=3, image_size=64, resize=64, mean=PIXELS.mean, std=PIXELS.std
+        channels=3, image_size=64, resize=64, mean=NORMALIZATION.mean, std=NORMALIZATION.std
     )
     assert note.endswith("by mean 0.5 0.4 0.3 and std 0.2 0.25 0.3: as given")
 
 
 def test_a_network_for_large_images_gets_imagenets_constants_and_says_so():
-    preprocessing, note = choose_preprocessing(config_of(stem="imagenet"), "", Pixels())
+    preprocessing, note = choose_preprocessing(config_of(stem="imagenet"), "", Normalization())
     assert (preprocessing.mean, preprocessing.std) == (IMAGENET_MEAN, IMAGENET_STD)
     assert (preprocessing.image_size, preprocessing.resize) == (224, 256)
     assert note.endswith("ImageNet's, since no others were given")
-    smaller, _ = choose_preprocessing(config_of(stem="imagenet"), "", Pixels(image_size=112))
+    smaller, _ = choose_preprocessing(config_of(stem="imagenet"), "", Normalization(image_size=112))
     assert (smaller.image_size, smaller.resize) == (112, 128)
 
 
 @pytest.mark.parametrize(
-    ("changes", "data", "pixels", "message"),
+    ("changes", "data", "normalization", "message"),
     [
-        ({"stem": "imagenet", "in_channels": 1}, "", Pixels(), r"give --mean and --std .*\(fashion-mnist\)"),
-        ({}, "svhn", Pixels(), "give --mean and --std of pixels in 0 ... 1$"),
-        ({"in_channels": 1}, "cifar10", Pixels(), "cifar10 has images of 3 channels, the network reads 1"),
-        ({"in_channels": 4}, "", PIXELS, "reads 2 dimensions and 4 channels"),
-        ({"spatial_dims": 3}, "", PIXELS, "reads 3 dimensions and 3 channels"),
-        ({"in_channels": 1}, "", PIXELS, "mean and std need 1 values each"),
-        ({"stem": "imagenet"}, "", Pixels(image_size=8), "at least 13x13 pixels are needed"),
-        ({}, "cifar", Pixels(), "unknown data set 'cifar'; did you mean cifar10"),
+        (
+            {"stem": "imagenet", "in_channels": 1},
+            "",
+            Normalization(),
+            r"give --mean and --std .*\(fashion-mnist\)",
+        ),
+        ({}, "svhn", Normalization(), "give --mean and --std of pixels in 0 ... 1$"),
+        (
+            {"in_channels": 1},
+            "cifar10",
+            Normalization(),
+            "cifar10 has images of 3 channels, the network reads 1",
+        ),
+        ({"in_channels": 4}, "", NORMALIZATION, "reads 2 dimensions and 4 channels"),
+        ({"spatial_dims": 3}, "", NORMALIZATION, "reads 3 dimensions and 3 channels"),
+        ({"in_channels": 1}, "", NORMALIZATION, "mean and std must have 1 values each"),
+        ({"stem": "imagenet"}, "", Normalization(image_size=8), "at least 13x13 pixels are needed"),
+        ({}, "cifar", Normalization(), "unknown data set 'cifar'; did you mean cifar10"),
     ],
 )
 def test_constants_that_are_unknown_or_do_not_fit_are_refused(
-    changes: dict[str, Any], data: str, pixels: Pixels, message: str
+    changes: dict[str, Any], data: str, normalization: Normalization, message: str
 ):
     with pytest.raises(InputError, match=message):
-        choose_preprocessing(config_of(**changes), data, pixels)
+        choose_preprocessing(config_of(**changes), data, normalization)
 
 
 @pytest.mark.parametrize(
@@ -74,15 +89,15 @@ def test_constants_that_are_unknown_or_do_not_fit_are_refused(
         ),
         ({"mean": (0.5,)}, "mean and std go together"),
         ({"std": (0.5,)}, "mean and std go together"),
-        ({"mean": (0.5,), "std": (0.0,)}, "cannot be"),
-        ({"mean": (math.nan,), "std": (0.5,)}, "cannot be"),
-        ({"mean": (0.5,), "std": (math.inf,)}, "cannot be"),
-        ({"image_size": -1}, "image_size -1 cannot be"),
+        ({"mean": (0.5,), "std": (0.0,)}, "mean and std must be"),
+        ({"mean": (math.nan,), "std": (0.5,)}, "mean and std must be"),
+        ({"mean": (0.5,), "std": (math.inf,)}, "mean and std must be"),
+        ({"image_size": -1}, "image_size must be a number of pixels, or 0, got -1"),
     ],
 )
 def test_constants_that_cannot_be_are_refused(fields: dict[str, Any], message: str):
     with pytest.raises(InputError, match=message):
-        Pixels(**fields)
+        Normalization(**fields)
 
 
 @pytest.mark.parametrize(

@@ -20,16 +20,17 @@ from densenets.errors import InputError
 from densenets.models.create import build_network
 from densenets.models.densenet_config import Stem
 from densenets.models.registry import named_config
-from densenets.weights.conventions import Pixels
+from densenets.weights.conventions import Normalization
 from densenets.weights.conversion import Conversion, convert
 from densenets.weights.reading import read_network
 
-PIXELS = Pixels(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
+NORMALIZATION = Normalization(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 
 
 def convert_weights(folder: Path, weights: Weights, **options: Any) -> Conversion:
     torch.save(weights, folder / "theirs.pth")
-    return convert(folder / "theirs.pth", folder / "ours.safetensors", **{"pixels": PIXELS, **options})
+    options = {"normalization": NORMALIZATION, **options}
+    return convert(folder / "theirs.pth", folder / "ours.safetensors", **options)
 
 
 def refusal(folder: Path, weights: Weights, **options: Any) -> str:
@@ -63,7 +64,9 @@ def test_the_converted_network_gives_the_same_logits_bit_for_bit(
     else:
         torch.save({"epoch": 100, "state_dict": theirs, "optimizer": {"lr": 0.1}}, source)
 
-    conversion = convert(source, tmp_path / "made" / "ours.safetensors", data="cifar10", pixels=PIXELS)
+    conversion = convert(
+        source, tmp_path / "made" / "ours.safetensors", data="cifar10", normalization=NORMALIZATION
+    )
 
     assert conversion.form == form
     assert conversion.config == model.config
@@ -93,7 +96,7 @@ def test_torchvisions_network_gives_its_logits(tmp_path: Path, rename: Callable[
     torch.manual_seed(0)
     theirs = torchvision.models.densenet121().eval()
     weights = {rename(key): value for key, value in theirs.state_dict().items()}
-    conversion = convert_weights(tmp_path, weights, data="imagenet", pixels=None)
+    conversion = convert_weights(tmp_path, weights, data="imagenet", normalization=None)
     assert conversion.config == named_config("densenet121")
     assert conversion.preprocessing == imagenet_preprocessing(3, 224, scale_only=False)
     assert len(conversion.keys) == len(theirs.state_dict())
@@ -121,7 +124,7 @@ def test_the_checkpoint_can_be_evaluated(
     assert run(["evaluate", str(conversion.checkpoint), *arguments]) == 0
     facts = json.loads(capsys.readouterr().out)
     # Worked out from the pixels by themselves.
-    mean, std = torch.tensor(PIXELS.mean).view(3, 1, 1), torch.tensor(PIXELS.std).view(3, 1, 1)
+    mean, std = torch.tensor(NORMALIZATION.mean).view(3, 1, 1), torch.tensor(NORMALIZATION.std).view(3, 1, 1)
     x = (torch.from_numpy(tiny_cifar10.pixels[20:]).float() / 255 - mean) / std
     wrong = (logits(small_network(), x).argmax(1) != torch.from_numpy(tiny_cifar10.labels[20:])).sum()
     assert facts["images"] == 6
@@ -179,8 +182,8 @@ def test_a_key_too_many_is_named(tmp_path: Path, keys: list[str], message: str):
         ("conv1.weight", (8,), "has the shape 8; 3 or 4 or 5 sizes above 0 are needed"),
         ("conv1.weight", (0, 3, 3, 3), "has the shape 0x3x3x3"),
         ("trans1.conv1.weight", (8, 16), "has the shape 8x16; 4 sizes above 0 are needed"),
-        ("trans2.conv1.weight", (7, 12, 1, 1), "hands on 7 of 12 channels; one compression"),
-        ("trans2.conv1.weight", (13, 12, 1, 1), "hands on 13 of 12 channels; one compression"),
+        ("trans2.conv1.weight", (7, 12, 1, 1), "makes 7 of 12 channels; one compression"),
+        ("trans2.conv1.weight", (13, 12, 1, 1), "makes 13 of 12 channels; one compression"),
         ("block1.layer.0.conv1.weight", (15, 8, 1, 1), "makes 15 channels; a bottleneck of 4k channels"),
         ("fc.weight", (), "has the shape (); 2 sizes above 0 are needed"),
     ],
@@ -295,7 +298,7 @@ def test_the_source_is_not_overwritten(tmp_path: Path):
     path = tmp_path / "theirs.safetensors"
     save_file(small_network().state_dict(), path)
     with pytest.raises(InputError, match="is the file to be converted; give another name"):
-        convert(path, tmp_path / "." / "theirs.safetensors", pixels=PIXELS)
+        convert(path, tmp_path / "." / "theirs.safetensors", normalization=NORMALIZATION)
 
 
 def test_the_checkpoint_says_where_it_comes_from_without_a_path(tmp_path: Path):
@@ -316,6 +319,6 @@ def test_the_checkpoint_says_where_it_comes_from_without_a_path(tmp_path: Path):
 
 
 def test_of_cifars_networks_the_constants_have_to_be_said(tmp_path: Path):
-    text = refusal(tmp_path, small_network().state_dict(), pixels=None)
+    text = refusal(tmp_path, small_network().state_dict(), normalization=None)
     assert "give --mean and --std" in text
     assert "--data for its own (cifar10 or cifar100 or imagenet)" in text

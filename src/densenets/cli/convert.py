@@ -35,13 +35,13 @@ def convert(arguments: list[str]) -> None:
     if options.out is None:
         raise InputError("convert needs --out FILE, such as --out network.safetensors")
     from densenets.weights import conversion
-    from densenets.weights.conventions import Pixels, read_class_names
+    from densenets.weights.conventions import Normalization, read_class_names
 
     converted = conversion.convert(
         options.source,
         options.out,
         data=options.data,
-        pixels=Pixels(mean=options.mean, std=options.std, image_size=options.image_size),
+        normalization=Normalization(mean=options.mean, std=options.std, image_size=options.image_size),
         classes=read_class_names(options.classes) if options.classes else (),
     )
     print("\n".join(converted.lines))

@@ -8,15 +8,15 @@ from typing import Any
 
 from rich.table import Table
 
+from densenets.analysis.confusion_figure import write_confusion
 from densenets.checkpoint import read_checkpoint
 from densenets.cli.arguments import parse
 from densenets.distributed import joined_ranks
-from densenets.evaluation import EvaluationOptions, evaluate_on, images_of
+from densenets.evaluation import EvaluationOptions, evaluate_on, images_of, write_evaluation
 from densenets.figures.numbers import images_text
 from densenets.files import json_text
 from densenets.models.baselines.fractalnet import run_one_column
 from densenets.names import printable
-from densenets.report.evaluation import write_evaluation
 from densenets.terminal import console, plain
 
 
@@ -55,7 +55,8 @@ def evaluate(arguments: list[str]) -> None:
         **result.to_dict(checkpoint.classes),
     }
     if is_first and options.out:
-        write_evaluation(facts, checkpoint.classes, options.out)
+        write_confusion(facts["confusion"], checkpoint.classes, options.out / "confusion")
+        write_evaluation(facts, options.out)
     if is_first:
         print(json_text(facts)) if options.json else print_evaluation(facts)
 

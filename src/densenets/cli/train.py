@@ -37,10 +37,15 @@ def train(arguments: list[str]) -> None:
     recipe = named_recipe(name)
     default = TrainOptions(**recipe_fields(recipe), out=Path("runs") / recipe.name)
     options = parse(TrainOptions, rest, f"train {name}", default)
+    from densenets.machine import choose_device, keep_freed_memory
+    from densenets.report.run_pictures import write_run_pictures
     from densenets.training import loop
 
-    loop.train(Recipe(**recipe_fields(options)), options.out, resume=options.resume)
+    if choose_device(options.training.device).type == "cpu":
+        keep_freed_memory()
+    result = loop.train(Recipe(**recipe_fields(options)), options.out, resume=options.resume)
     if os.environ.get("RANK", "0") == "0":
+        write_run_pictures(result, options.out)
         print(f"{options.out} holds evaluation.json, confusion.png, curves.png and checkpoints/")
 
 

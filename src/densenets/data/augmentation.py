@@ -29,7 +29,7 @@ _LIGHTING_EIGENVECTORS = (
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to training images.
+    """Augmentation steps of training images.
 
     Attributes:
         steps: in order.

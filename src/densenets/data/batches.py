@@ -50,7 +50,7 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchOrder:
-    """Which images make which training step.
+    """Assignment of images to training steps, by seed and epoch.
 
     Attributes:
         count: training images there are, those that are left out included.

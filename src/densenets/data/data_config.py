@@ -10,7 +10,7 @@ from densenets.errors import InputError, unknown_name
 from densenets.limits import MOST_IMAGES, MOST_PIXELS, MOST_WORKERS
 from densenets.schema import read
 
-Normalization = Literal["channel", "scale", "imagenet"]
+NormalizationName = Literal["channel", "scale", "imagenet"]
 AugmentationStep = Literal["resized-crop", "color-jitter", "lighting", "normalize", "mirror", "crop"]
 
 MEMORY_DATA = ("digits", "fashion-mnist", "cifar10", "cifar100", "svhn")
@@ -32,7 +32,7 @@ class DataConfig:
     """Steps for training images, in order. A crop pads with zeros: after normalize, the mean colour."""
     padding: int = 4
     """Pixels on every side before "crop"."""
-    normalization: Normalization = "channel"
+    normalization: NormalizationName = "channel"
     """channel: mean and deviation of the training images; scale: pixels / 255; imagenet: its constants."""
     held_out: float = 0.0
     """Training images held out for validation: a number, or a share below 1; of a folder, of every class."""
@@ -58,8 +58,8 @@ class DataConfig:
         if self.augmentation.count("normalize") != 1:
             raise InputError("augmentation needs the step normalize exactly once")
         self._check_order()
-        if self.normalization not in get_args(Normalization):
-            raise unknown_name("normalization", self.normalization, get_args(Normalization))
+        if self.normalization not in get_args(NormalizationName):
+            raise unknown_name("normalization", self.normalization, get_args(NormalizationName))
         for step in ("resized-crop", "color-jitter"):
             if self.in_memory and step in self.augmentation:
                 raise InputError(f"{step} is for image folders, and {self.name} lies in memory")
@@ -67,22 +67,29 @@ class DataConfig:
             self.held_out >= 1 and self.held_out != int(self.held_out)
         ):
             raise InputError(
-                f"held_out {self.held_out} cannot be: a whole number of images, or a share below 1"
+                f"held_out must be a whole number of images, or a share below 1, got {self.held_out}"
             )
         if self.normalization == "channel" and not self.in_memory:
             raise InputError(
                 "normalization channel is for the sets in memory; folders take imagenet or scale"
             )
         if self.channels not in (1, 3):
-            raise InputError(f"channels {self.channels} cannot be: 1 (grey) or 3 (colour)")
+            raise InputError(f"channels must be 1 (grey) or 3 (colour), got {self.channels}")
         if self.image_size < 1 or min(self.workers, self.padding, self.training_images) < 0:
             raise InputError(
-                "image_size is at least 1 pixel, workers, padding and training_images at least 0"
+                "image_size must be at least 1 pixel, workers, padding and training_images at least 0, got "
+                f"{self.image_size}, {self.workers}, {self.padding} and {self.training_images}"
             )
         if max(self.image_size, self.padding) > MOST_PIXELS or self.workers > MOST_WORKERS:
-            raise InputError(f"image_size and padding are at most {MOST_PIXELS}, workers {MOST_WORKERS}")
+            raise InputError(
+                f"image_size and padding must be at most {MOST_PIXELS} and workers at most "
+                f"{MOST_WORKERS}, got {self.image_size}, {self.padding} and {self.workers}"
+            )
         if self.training_images > MOST_IMAGES or abs(self.split_seed) >= 2**63:
-            raise InputError(f"training_images are at most {MOST_IMAGES}, split_seed is a 64-bit number")
+            raise InputError(
+                f"training_images must be at most {MOST_IMAGES} and split_seed a 64-bit number, got "
+                f"{self.training_images} and {self.split_seed}"
+            )
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> DataConfig:

@@ -126,7 +126,7 @@ def to_pixels(image: Image.Image) -> Tensor:
 
 
 def central_crop(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
-    """The one crop of evaluation -> uint8, channels x size x size."""
+    """Central crop of a resized picture, as in evaluation -> uint8, channels x size x size."""
     resized = _Resized(image, preprocessing)
     return to_pixels(resized.crop(*resized.centre))
 

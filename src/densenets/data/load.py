@@ -96,12 +96,12 @@ def _own_images(config: DataConfig, classes: tuple[str, ...], count: int, report
             f"{class_difference(splits.classes, classes)}; name other images with --data"
         )
     record = splits.records[splits.reported]
-    if reported is not None and not record.is_same(reported):
+    if reported is not None and not record.matches(reported):
         raise InputError(
             f"the {splits.reported} images in {record.source} are not those that the run reported; "
             "put those back, or name what there is now with --data"
         )
-    return EvaluationImages(splits.of(splits.reported), splits.reported, record.source)
+    return EvaluationImages(splits.images_of(splits.reported), splits.reported, record.source)
 
 
 def _test_split(config: DataConfig) -> DataSplits | None:
@@ -191,7 +191,7 @@ def _folder_splits(config: DataConfig) -> DataSplits:
 def _splits_of(
     found: Mapping[str, tuple[FileImages, str]], config: DataConfig, classes: tuple[str, ...]
 ) -> DataSplits:
-    """What can be decoded of the files of each role.
+    """Splits of the files of each role, without those that cannot be decoded.
 
     The roles were given to all files, so that leaving some out changes no image's role or place.
     """
@@ -219,7 +219,7 @@ def _splits_of(
 def _file_images(
     config: DataConfig, roles: Roles, classes: tuple[str, ...]
 ) -> dict[str, tuple[FileImages, str]]:
-    """Of each role that is played, all files and where they lie."""
+    """All files of each role, and the folders that they lie in, for people."""
     assert roles.training is not None
     training, held_out = _hold_out(scan(roles.training, classes, skip_broken=False), config, classes)
     found = {"training": (training, str(roles.training))}
@@ -269,15 +269,17 @@ def _check_held_out(config: DataConfig, count: int, kept: int, held_out: int) ->
     if config.held_out and not held_out:
         raise InputError(f"held_out {config.held_out:g} of {count} images is none; raise it")
     if config.training_images > kept:
-        raise InputError(f"training_images {config.training_images} cannot be: there are {kept} to train on")
+        raise InputError(
+            f"training_images must be at most the {kept} that there are to train on, got "
+            f"{config.training_images}"
+        )
 
 
 def _check_share(field: str, number: int, count: int, classes: int, *, staying: int) -> None:
     if not classes <= number <= count - staying * classes:
         raise InputError(
-            f"{field} makes {number} of {count} images, and each of the {classes} classes needs one of them"
-            + (" and one to train on" if staying else "")
-            + f": {classes} to {count - staying * classes} can be"
+            f"{field} must make {classes} to {count - staying * classes} of {count} images, so that each of "
+            f"the {classes} classes has one of them{' and one to train on' if staying else ''}, got {number}"
         )
 
 

@@ -35,18 +35,21 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if self.channels < 1 or not len(self.mean) == len(self.std) == self.channels:
-            raise InputError(f"mean and std need {self.channels} values each, one a channel")
+            raise InputError(
+                f"mean and std must have {self.channels} values each, one a channel, got "
+                f"{self.mean} and {self.std}"
+            )
         if not all(0 < value < math.inf for value in self.std):
-            raise InputError(f"std {self.std} cannot be: each above 0")
+            raise InputError(f"std must be above 0 in each channel, got {self.std}")
         if not all(math.isfinite(value) for value in self.mean):
-            raise InputError(f"mean {self.mean} cannot be: finite numbers are needed")
+            raise InputError(f"mean must be a finite number in each channel, got {self.mean}")
         if self.resize > 2 * MOST_PIXELS or self.image_size > MOST_PIXELS:
             raise InputError(
-                f"a crop of {self.image_size} from {self.resize} pixels is too large; at most {MOST_PIXELS} "
-                f"from {2 * MOST_PIXELS} can be"
+                f"image_size must be at most {MOST_PIXELS} and resize at most {2 * MOST_PIXELS}, got "
+                f"{self.image_size} and {self.resize}"
             )
         if not 0 < self.image_size <= self.resize:
-            raise InputError(f"a crop of {self.image_size} cannot be taken from {self.resize} pixels")
+            raise InputError(f"image_size must be from 1 to resize ({self.resize}), got {self.image_size}")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON can hold them."""

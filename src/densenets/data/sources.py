@@ -90,7 +90,7 @@ def stratified_split(labels: Tensor, number: int, seed: int, *, staying: int) ->
         staying: images of each class that have to stay.
 
     Raises:
-        ValueError: that cannot be with so many images.
+        ValueError: there are too few images for that, or `number` is smaller than the number of classes.
     """
     counts = torch.bincount(labels)
     taken = _shares(counts, number, counts - staying)
@@ -102,9 +102,9 @@ def stratified_split(labels: Tensor, number: int, seed: int, *, staying: int) ->
 
 
 def _shares(counts: Tensor, number: int, most: Tensor) -> Tensor:
-    """How many of each class make `number`: as near to its share as 1 ... `most` allows."""
+    """Images to take of each class: `number` in all, in proportion to `counts`, each in 1 ... `most`."""
     if not len(counts) <= number <= int(most.sum()) or int(most.min()) < 1:
-        raise ValueError(f"{number} of {int(counts.sum())} images cannot be shared out")
+        raise ValueError(f"number must be from {len(counts)} to {int(most.sum())} images, got {number}")
     exact = counts * (number / int(counts.sum()))
     shares = exact.floor().long().clamp(min=torch.ones_like(most), max=most)
     while (missing := number - int(shares.sum())) != 0:

@@ -21,7 +21,7 @@ Watched = Literal["validation", "test"]
 
 @dataclass(frozen=True)
 class SplitRecord:
-    """Which images play a role, so that another start can tell whether they still do.
+    """Count, digest and place of the images of a role, by which another start recognises them.
 
     Attributes:
         images: how many there are, those that cannot be decoded included.
@@ -41,7 +41,7 @@ class SplitRecord:
         """What a run's folder and its checkpoints say of it."""
         return {"images": self.images, "digest": self.digest, "source": self.source}
 
-    def is_same(self, noted: Any) -> bool:
+    def matches(self, noted: Any) -> bool:
         """Whether `to_dict` of an earlier start spoke of the same images, wherever they lay."""
         return isinstance(noted, Mapping) and (noted.get("images"), noted.get("digest")) == (
             self.images,
@@ -51,7 +51,7 @@ class SplitRecord:
 
 @dataclass(frozen=True)
 class DataSplits:
-    """What a run reads.
+    """Training, validation and test images of a run, with classes and preprocessing.
 
     Attributes:
         training: the images that are trained on.
@@ -75,15 +75,15 @@ class DataSplits:
 
     @property
     def watched(self) -> Watched:
-        """What is looked at after every epoch; the test images choose nothing."""
+        """The role whose images are evaluated after every epoch; the test images choose nothing."""
         return "validation" if self.validation is not None else "test"
 
     @property
     def reported(self) -> Watched:
-        """What the result is an error of."""
+        """The role whose images the result is measured on."""
         return "test" if self.test is not None else "validation"
 
-    def of(self, role: Watched) -> Images:
+    def images_of(self, role: Watched) -> Images:
         """The images of a role that is played."""
         images = self.validation if role == "validation" else self.test
         assert images is not None
@@ -98,7 +98,7 @@ class DataSplits:
         return dataclasses.replace(self, training=training, validation=validation, test=test)
 
     def record(self) -> dict[str, Any]:
-        """What must be the same when a run goes on: classes in their order, and each role's images."""
+        """JSON of what must stay the same when a run is resumed: classes in order, images of each role."""
         roles = ("training", "validation", "test")
         noted = {role: self.records[role].to_dict() if role in self.records else None for role in roles}
         return {"classes": list(self.classes), **noted}
@@ -113,7 +113,7 @@ class DataSplits:
             return f"the classes are not the same: {class_difference(self.classes, classes)}"
         for role in ("training", "validation", "test"):
             ours, theirs = self.records.get(role), noted.get(role)
-            if role in noted and not (ours.is_same(theirs) if ours else theirs is None):
+            if role in noted and not (ours.matches(theirs) if ours else theirs is None):
                 then = theirs.get("images") if isinstance(theirs, Mapping) else 0
                 now = ours.images if ours else 0
                 return (
@@ -121,9 +121,9 @@ class DataSplits:
                 )
         return ""
 
-    def lines(self) -> list[str]:
-        """Who plays which role, for people."""
-        said = [f"{role}: {self._line(record)}" for role, record in self.records.items()]
+    def summary_lines(self) -> list[str]:
+        """A line a role: images, classes and folder, for people."""
+        said = [f"{role}: {self._summary_line(record)}" for role, record in self.records.items()]
         if self.validation is None:
             said.append(
                 "validation: none (--data.held-out holds images out), so the last epoch is the result and no "
@@ -135,7 +135,7 @@ class DataSplits:
             said.append(f"folders without a role, not read: {', '.join(self.unused[:10])}")
         return said
 
-    def _line(self, record: SplitRecord) -> str:
+    def _summary_line(self, record: SplitRecord) -> str:
         line = (
             f"{record.images - record.left_out:,} images of {len(self.classes) - len(record.absent)} classes"
         )

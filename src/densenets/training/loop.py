@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from densenets.analysis.curves_figure import write_curves
 from densenets.checkpoint import read_checkpoint, save_checkpoint
 from densenets.data.augmentation import Augmentation
 from densenets.data.batches import Batch, BatchOrder, evaluation_batches, training_batches
@@ -24,20 +23,19 @@ from densenets.data.sources import Images
 from densenets.data.splits import DataSplits
 from densenets.distributed import Ranks, joined_ranks
 from densenets.errors import InputError, Interrupted, NotFinite
-from densenets.evaluation import Evaluation, evaluate
-from densenets.files import exclusive, read_json_lines
-from densenets.machine import environment, keep_freed_memory
+from densenets.evaluation import Evaluation, evaluate, write_evaluation
+from densenets.files import exclusive
+from densenets.machine import environment
 from densenets.models.densenet import DenseNet
 from densenets.ops.dense_block import explain_execution
-from densenets.report.evaluation import write_evaluation
 from densenets.training.build import build_model
 from densenets.training.recipe import Recipe
-from densenets.training.run_folder import Progress, RunFolder
+from densenets.training.run_folder import RunFolder, RunProgress
 from densenets.training.run_log import Log, SilentLog, run_log
 from densenets.training.running_statistics import recompute_statistics
 from densenets.training.schedule import learning_rate
 from densenets.training.stop_requests import StopRequest, stop_requests
-from densenets.training.train_step import Learner, StepSums
+from densenets.training.train_step import StepSums, TrainStep
 
 _EVALUATION_BATCH = 500  # of small images, on each rank; without gradients a batch takes little memory
 
@@ -59,12 +57,15 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> dict[str, Any]:
         Interrupted: Ctrl-C or SIGTERM; the state was saved.
     """
     folder = RunFolder(out)
-    with stop_requests() as request, joined_ranks(recipe.training.device) as ranks:
+    with (
+        stop_requests() as request,
+        joined_ranks(recipe.training.device) as ranks,
+        # Dropout draws from PyTorch's own generator, which steps seed; afterwards it is as the caller had it.
+        torch.random.fork_rng([ranks.device] if ranks.device.type == "cuda" else []),
+    ):
         # Whatever is wrong with recipe, data or folder shows before anything is written.
         folder.check(recipe, resume=resume)
-        if ranks.device.type == "cpu":
-            keep_freed_memory()
-        with ranks.first_one_first():
+        with ranks.first_rank_first():
             data = load_data(recipe.data).to(ranks.device)
         if recipe.training.report == "best" and data.validation is None:
             raise InputError(
@@ -77,14 +78,14 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> dict[str, Any]:
             execution = explain_execution(recipe.model.execution, ranks.device, torch.float32)
             notes.append(f"execution of the dense blocks: {execution}")
             surroundings["execution"] = str(execution)
-        run = _Run(recipe, folder, data, Learner(model, recipe, ranks), ranks, request)
+        run = _Run(recipe, folder, data, TrainStep(model, recipe, ranks), ranks, request)
         with exclusive(out) if ranks.is_first else contextlib.nullcontext():
             folder.check(recipe, resume=resume)
-            run.go_on()
-            ranks.wait()  # until all have read the folder
+            run.load_state()
+            ranks.barrier()  # until all have read the folder
             if ranks.is_first:
                 folder.begin(recipe, surroundings, data.record())
-            return run.to_the_end([*data.lines(), *notes])
+            return run.finish([*data.summary_lines(), *notes])
 
 
 @dataclass
@@ -92,13 +93,13 @@ class _Run:
     recipe: Recipe
     folder: RunFolder
     data: DataSplits
-    learner: Learner
+    train_step: TrainStep
     ranks: Ranks
     request: StopRequest
-    progress: Progress = field(default_factory=Progress)
+    progress: RunProgress = field(default_factory=RunProgress)
     _counted_at: float = field(default_factory=time.perf_counter)
     _saved_at: float = field(default_factory=time.perf_counter)
-    _pending: list[StepSums] = field(default_factory=list)
+    _unread: list[StepSums] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.order = BatchOrder(
@@ -109,28 +110,28 @@ class _Run:
             left_out=self.data.left_out,
         )
         if self.order.has_single_images:
-            self.learner.check_single_images(self.data.preprocessing.image_size)
+            self.train_step.check_single_images(self.data.preprocessing.image_size)
 
     @property
     def run_step(self) -> int:
         """Steps of the whole run that are done."""
         return self.progress.epoch * self.order.steps + self.progress.step
 
-    def go_on(self) -> None:
-        """Take up the state that an earlier start left in the folder, if there is one."""
+    def load_state(self) -> None:
+        """Load the state that an earlier start saved in the folder, if there is one."""
         saved = self.folder.load_state()
         if saved:
             self.folder.check_data(self.data)
-            self.progress, learner = saved
-            self.learner.load_state_dict(learner)
+            self.progress, training = saved
+            self.train_step.load_state_dict(training)
 
-    def to_the_end(self, notes: list[str]) -> dict[str, Any]:
+    def finish(self, notes: list[str]) -> dict[str, Any]:
         """Train the epochs that are left, then evaluate the result."""
         epochs = self.recipe.training.epochs
         with contextlib.ExitStack() as stack:
             log: Log = SilentLog()
             if self.ranks.is_first:
-                self.folder.forget_metrics_after(self.run_step, self.progress.epoch)
+                self.folder.drop_metrics_after(self.run_step, self.progress.epoch)
                 log = stack.enter_context(
                     run_log(
                         self.folder,
@@ -146,7 +147,7 @@ class _Run:
             while self.progress.epoch < epochs:
                 self._train_epoch(log)
                 self._finish_epoch(log)
-            return self._report(log)
+            return self._evaluate_result(log)
 
     def _batches(self, first_step: int) -> Iterator[Batch]:
         """The epoch's training batches, from a step on."""
@@ -163,7 +164,7 @@ class _Run:
 
     def _train_epoch(self, log: Log) -> None:
         recipe, progress = self.recipe, self.progress
-        self.learner.model.train()
+        self.train_step.model.train()
         for batch in self._batches(progress.step):
             rate = learning_rate(
                 recipe.schedule,
@@ -172,13 +173,13 @@ class _Run:
                 self.order.steps,
                 recipe.training.epochs,
             )
-            self._pending.append(self.learner.step(batch, rate, progress.epoch, progress.step))
+            self._unread.append(self.train_step.run(batch, rate, progress.epoch, progress.step))
             progress.step += 1
             progress.images += batch.global_count
-            if self._looks_now():
-                self._look(rate, log)
+            if self._logs_now():
+                self._log(rate, log)
 
-    def _looks_now(self) -> bool:
+    def _logs_now(self) -> bool:
         """Whether this step's loss is read: reading makes an accelerator wait, on a CPU it is free."""
         step = self.progress.step
         return (
@@ -187,12 +188,12 @@ class _Run:
             or step == self.order.steps
         )
 
-    def _look(self, rate: float, log: Log) -> None:
-        """Read the losses since the last look, tell them, save or stop when it is time."""
+    def _log(self, rate: float, log: Log) -> None:
+        """Log the losses since the last time; save or stop when it is time."""
         progress = self.progress
-        loss, wrong, images, stops, due = self._since_last_look()
+        loss, wrong, images, stops, due = self._sums_since_last_log()
         if not math.isfinite(loss):
-            raise InputError(self._diverged("the loss is not a number any more"))
+            raise InputError(self._divergence("the loss is not a number any more"))
         progress.loss += loss
         progress.wrong += wrong
         so_far = f"loss {progress.loss / progress.images:.3f}  rate {rate:.2g}"
@@ -217,21 +218,21 @@ class _Run:
         if due:
             self._save()
 
-    def _since_last_look(self) -> tuple[float, float, float, float, float]:
-        """Of all ranks: loss, wrong guesses, images, how many were asked to stop, whether a saving is due.
+    def _sums_since_last_log(self) -> tuple[float, float, float, float, float]:
+        """Sums over all ranks since the last log: loss, wrong guesses, images, ranks to stop, ranks to save.
 
         One exchange for all of it, so that every rank stops and saves at the same step.
         """
         minutes = (time.perf_counter() - self._saved_at) / 60
         due = self.ranks.is_first and minutes > self.recipe.training.checkpoint_minutes
-        pending, self._pending = self._pending, []
+        unread, self._unread = self._unread, []
         device = self.ranks.device
         sums = torch.stack(
             [
-                torch.stack([s.loss.double().to(device) for s in pending]).sum(),
-                torch.stack([s.wrong.double().to(device) for s in pending]).sum(),
+                torch.stack([s.loss.double().to(device) for s in unread]).sum(),
+                torch.stack([s.wrong.double().to(device) for s in unread]).sum(),
                 *torch.tensor(
-                    [sum(s.images for s in pending), self.request.signal_number > 0, due],
+                    [sum(s.images for s in unread), self.request.signal_number > 0, due],
                     dtype=torch.float64,
                     device=device,
                 ),
@@ -241,16 +242,17 @@ class _Run:
         return loss, wrong, images, stops, due_ranks
 
     def _finish_epoch(self, log: Log) -> None:
+        """Evaluate an epoch's weights, log the result, and save checkpoints and state."""
         recipe, progress = self.recipe, self.progress
-        if not self.learner.weights_are_finite():
-            raise InputError(self._diverged("the loss is not a number any more"))
+        if not self.train_step.weights_are_finite():
+            raise InputError(self._divergence("the loss is not a number any more"))
         if count := recipe.training.statistics_batches:
-            recompute_statistics(self.learner.evaluated, itertools.islice(self._batches(0), count))
+            recompute_statistics(self.train_step.evaluated, itertools.islice(self._batches(0), count))
         watched = self.data.watched
         try:
-            evaluation = self._evaluate(self.data.of(watched))
+            evaluation = self._evaluate(self.data.images_of(watched))
         except NotFinite as error:
-            raise NotFinite(self._diverged(str(error))) from error
+            raise NotFinite(self._divergence(str(error))) from error
         self._count_seconds()
         line = {
             "kind": "epoch",
@@ -281,8 +283,8 @@ class _Run:
     def _save_checkpoint(self, which: str, evaluation: Evaluation) -> None:
         save_checkpoint(
             self.folder.checkpoint(which),
-            self.learner.evaluated.state_dict(),
-            self.learner.model.config,
+            self.train_step.evaluated.state_dict(),
+            self.train_step.model.config,
             self.data.classes,
             self.data.preprocessing,
             {
@@ -300,7 +302,7 @@ class _Run:
         self._count_seconds()
         self._saved_at = time.perf_counter()
         if self.ranks.is_first:
-            self.folder.save_state(self.progress, self.learner.state_dict())
+            self.folder.save_state(self.progress, self.train_step.state_dict())
 
     def _count_seconds(self) -> None:
         now = time.perf_counter()
@@ -308,9 +310,9 @@ class _Run:
         self._counted_at = now
 
     def _evaluate(self, images: Images) -> Evaluation:
-        model = self.learner.evaluated
+        model = self.train_step.evaluated
         # Without synchronised statistics each rank has its own; those of the first are kept.
-        self.ranks.copy_from_first(model.buffers())
+        self.ranks.broadcast_from_first(model.buffers())
         # Of large images, as many as a training step takes, for which there is memory.
         training_share = max(1, self.recipe.training.batch_size // self.ranks.shard.world_size)
         batches = evaluation_batches(
@@ -329,14 +331,14 @@ class _Run:
             channels_last=self.recipe.training.channels_last,
         )
 
-    def _report(self, log: Log) -> dict[str, Any]:
-        """Evaluate the checkpoint that the recipe reports, and write the result and its pictures."""
-        self.ranks.wait()  # until the first has written the checkpoint
-        chooses = self.recipe.training.report != "last" and self.data.validation is not None
-        which, split = "best" if chooses else "last", self.data.reported
+    def _evaluate_result(self, log: Log) -> dict[str, Any]:
+        """Evaluate the checkpoint that the recipe reports, and write the result."""
+        self.ranks.barrier()  # until the first has written the checkpoint
+        by_validation = self.recipe.training.report != "last" and self.data.validation is not None
+        which, split = "best" if by_validation else "last", self.data.reported
         checkpoint = read_checkpoint(self.folder.checkpoint(which))
-        self.learner.evaluated.load_state_dict(checkpoint.model.state_dict())
-        evaluation = dataclasses.replace(self._evaluate(self.data.of(split)), split=split)
+        self.train_step.evaluated.load_state_dict(checkpoint.model.state_dict())
+        evaluation = dataclasses.replace(self._evaluate(self.data.images_of(split)), split=split)
         result = {
             "run": self.recipe.name,
             "checkpoint": which,
@@ -346,19 +348,17 @@ class _Run:
             "device": environment(self.ranks.device)["device"],
         }
         if self.ranks.is_first:
-            path = self.folder.path
-            metrics = read_json_lines(self.folder.metrics)
-            write_curves(metrics, self.recipe.name, self.data.watched, path / "curves")
-            write_evaluation(result, self.data.classes, path)
+            write_evaluation(result, self.folder.path)
         log.message(
             f"{split} error {evaluation.top1_error:.2f}% (top-5 {evaluation.top5_error:.2f}%) on "
             f"{evaluation.images} images after {self.progress.seconds:.0f} s of training"
-            + (", of the epoch that these images chose" if chooses and split == "validation" else "")
+            + (", of the epoch that these images chose" if by_validation and split == "validation" else "")
         )
-        self.ranks.wait()
+        self.ranks.barrier()
         return result
 
-    def _diverged(self, what: str) -> str:
+    def _divergence(self, what: str) -> str:
+        """The error text of a run that cannot be continued, with what to do."""
         progress = self.progress
         kept = self.folder.checkpoint("last")
         good = "no epoch was finished"

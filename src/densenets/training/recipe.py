@@ -32,7 +32,7 @@ class ModelRecipe:
     block_layers: tuple[int, ...] = ()
     """Layers of each dense block, where they shall not be those of the name."""
     dropout: float = 0.0
-    """Of a DenseNet after every convolution but the first (0.2 without augmentation); 0: the name's own."""
+    """Rate after a DenseNet's convolutions but the first (0.2 without augmentation); 0: the name's own."""
     execution: Execution = "auto"
     """How dense blocks run: reference, recompute (less memory), or auto (the fastest)."""
     weights: Path | None = None
@@ -43,7 +43,7 @@ class ModelRecipe:
         """The network, for the name's own channels and classes.
 
         Raises:
-            InputError: no network has this name, or it cannot be.
+            InputError: no network has this name, or a number in it is out of its range.
         """
         config = named_config(self.name)
         if self.block_layers:
@@ -55,7 +55,7 @@ class ModelRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerRecipe:
-    """How the gradient moves the weights. Weight decay acts on every parameter, as in the paper."""
+    """Optimiser and its constants. Weight decay acts on every parameter, as in the paper."""
 
     name: Literal["sgd", "adamw"] = "sgd"
     """sgd (momentum as below) or adamw (betas 0.9 and 0.999)."""
@@ -72,18 +72,21 @@ class OptimizerRecipe:
 
     def __post_init__(self) -> None:
         if not 0 < self.learning_rate < math.inf:
-            raise InputError(f"learning_rate {self.learning_rate} cannot be: above 0 is needed")
+            raise InputError(f"learning_rate must be above 0, got {self.learning_rate}")
         if not 0 <= self.momentum < 1:
-            raise InputError(f"momentum {self.momentum} cannot be: a number in [0, 1) is needed")
+            raise InputError(f"momentum must be in [0, 1), got {self.momentum}")
         if self.nesterov and self.name == "sgd" and self.momentum == 0:
             raise InputError("nesterov needs a momentum above 0; or set --optimizer.no-nesterov")
         if not 0 <= self.weight_decay < math.inf or not 0 <= self.gradient_clip < math.inf:
-            raise InputError("weight_decay and gradient_clip cannot be below 0")
+            raise InputError(
+                "weight_decay and gradient_clip must be at least 0 and finite, got "
+                f"{self.weight_decay} and {self.gradient_clip}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleRecipe:
-    """How the learning rate goes over the run."""
+    """Learning rate over the steps of the run."""
 
     name: Literal["multistep", "cosine", "onecycle"] = "multistep"
     """multistep: times `factor` at each milestone; cosine: down to 0; onecycle: up, then down to 0."""
@@ -98,9 +101,12 @@ class ScheduleRecipe:
 
     def __post_init__(self) -> None:
         if list(self.milestones) != sorted(self.milestones) or not all(0 < m <= 1 for m in self.milestones):
-            raise InputError(f"milestones {self.milestones} cannot be: ascending shares in (0, 1]")
+            raise InputError(f"milestones must be ascending shares in (0, 1], got {self.milestones}")
         if not 0 < self.peak < 1 or not 0 < self.factor < math.inf or not 0 <= self.warmup_epochs < math.inf:
-            raise InputError("peak is in (0, 1), factor above 0, warmup_epochs at least 0")
+            raise InputError(
+                "peak must be in (0, 1), factor above 0 and warmup_epochs at least 0, got "
+                f"{self.peak}, {self.factor} and {self.warmup_epochs}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,12 +153,15 @@ class TrainingRecipe:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulation", "log_every"):
             if not 1 <= getattr(self, name) <= MOST_IMAGES:
-                raise InputError(f"{name} {getattr(self, name)} cannot be: at least 1 is needed")
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.label_smoothing < 1 or not 0 <= self.ema_decay < 1:
-            raise InputError("label_smoothing and ema_decay are in [0, 1)")
+            raise InputError(
+                f"label_smoothing and ema_decay must be in [0, 1), got {self.label_smoothing} and "
+                f"{self.ema_decay}"
+            )
         for name in ("mixup", "companion_weight", "checkpoint_minutes", "seed", "statistics_batches"):
             if not 0 <= getattr(self, name) < 2**63:
-                raise InputError(f"{name} {getattr(self, name)} cannot be: at least 0 is needed")
+                raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,11 +36,11 @@ from densenets.schema import read
 from densenets.torch_files import read_torch_file
 from densenets.training.recipe import Recipe, differences
 
-_MOST = 2**53  # steps and images
+_LARGEST_COUNT = 2**53  # of steps and images; a double holds it exactly
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """How far a run has come. Everything random follows from it and the recipe.
 
     Attributes:
@@ -62,12 +62,16 @@ class Progress:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        if not all(0 <= count <= _MOST for count in (self.epoch, self.step, self.images, self.wrong)):
-            raise InputError(f"epoch, step, images and wrong are counts, got {self}")
+        if not all(
+            0 <= count <= _LARGEST_COUNT for count in (self.epoch, self.step, self.images, self.wrong)
+        ):
+            raise InputError(f"epoch, step, images and wrong must be counts, got {self}")
         if not math.isfinite(self.loss) or not 0 <= self.seconds < math.inf or not self.best_error >= 0:
-            raise InputError(f"loss, seconds and best_error are numbers, got {self}")
+            raise InputError(f"loss, seconds and best_error must be numbers, got {self}")
         if (self.step > 0) != (self.images > 0):
-            raise InputError(f"{self.step} steps on {self.images} images cannot be")
+            raise InputError(
+                f"step and images must both be 0 or both be above 0, got {self.step} and {self.images}"
+            )
 
     def next_epoch(self) -> None:
         """Begin the next epoch."""
@@ -147,16 +151,20 @@ class RunFolder:
         file = self.path / "environment.json"
         write_json(file, [*read_starts(file), environment])
 
-    def save_state(self, progress: Progress, learner: dict[str, Any]) -> None:
+    def save_state(self, progress: RunProgress, training: dict[str, Any]) -> None:
         """Write the state to go on from, atomically.
+
+        Args:
+            progress: how far the run is.
+            training: `TrainStep.state_dict`; "learner" in the file, as older versions wrote it.
 
         Raises:
             InputError: the disk is full; the older state is untouched.
         """
-        state = {"progress": asdict(progress), "learner": learner}
+        state = {"progress": asdict(progress), "learner": training}
         write_atomically(self.state, lambda file: torch.save(state, file))
 
-    def load_state(self) -> tuple[Progress, dict[str, Any]] | None:
+    def load_state(self) -> tuple[RunProgress, dict[str, Any]] | None:
         """The state to go on from, if one was saved.
 
         Raises:
@@ -169,7 +177,7 @@ class RunFolder:
             state = read_torch_file(self.state)
             if not isinstance(state, dict) or not isinstance(state.get("learner"), dict):
                 raise InputError("it holds no state of a run")
-            return read(Progress, state.get("progress"), "progress"), state["learner"]
+            return read(RunProgress, state.get("progress"), "progress"), state["learner"]
         except InputError as error:
             raise InputError(f"{self.state} is damaged; {advice} ({error})") from error
 
@@ -178,7 +186,7 @@ class RunFolder:
         with disk_errors(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json_text(line) + "\n")
 
-    def forget_metrics_after(self, run_step: int, epochs: int) -> None:
+    def drop_metrics_after(self, run_step: int, epochs: int) -> None:
         """Drop what was measured beyond the state that the run goes on from, and a half-written line.
 
         Args:

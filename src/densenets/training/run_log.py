@@ -15,7 +15,7 @@ from densenets.training.run_folder import RunFolder
 
 
 class Log(Protocol):
-    """Where a run's loop reports to."""
+    """Sink of a run's progress, metrics and messages."""
 
     def step(self, done: int, text: str) -> None:
         """`done` steps of the run are done; `text` goes beside the bar."""

@@ -1,4 +1,4 @@
-"""What a file says of a run's state, checked against the network and the optimiser that go on from it."""
+"""Checks of a saved state against the network and the optimiser that load it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from densenets.errors import InputError
 _MOMENTS = {"sgd": ("momentum_buffer",), "adamw": ("step", "exp_avg", "exp_avg_sq")}
 
 
-def check_weights(name: str, expected: Mapping[str, Tensor] | None, found: object) -> None:
+def check_state_dict(name: str, expected: Mapping[str, Tensor] | None, found: object) -> None:
     """Check that a saved state dict has the names, shapes and types of the one that it is loaded into.
 
     Args:
@@ -27,7 +27,7 @@ def check_weights(name: str, expected: Mapping[str, Tensor] | None, found: objec
     """
     if expected is None and found is None:
         return
-    if reason := _misfit(expected or {}, found):
+    if reason := _mismatch(expected or {}, found):
         raise InputError(f"the saved state is not of this run: {name}: {reason}")
 
 
@@ -61,13 +61,13 @@ def checked_moments(
             name: torch.empty(() if name == "step" else value.shape, dtype=value.dtype, device="meta")
             for name in _MOMENTS[optimizer]
         }
-        if reason := _misfit(expected, kept):
+        if reason := _mismatch(expected, kept):
             raise InputError(f"{what}: {reason}")
         moments[number] = kept
     return moments
 
 
-def _misfit(expected: Mapping[str, Tensor], found: object) -> str:
+def _mismatch(expected: Mapping[str, Tensor], found: object) -> str:
     """In what a saved dict of tensors is not like the expected one; "" if in nothing."""
     if not isinstance(found, dict):
         return "tensors by name are needed"

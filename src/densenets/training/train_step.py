@@ -1,4 +1,4 @@
-"""A network that learns: model, optimiser and averaged weights, and the step that moves them."""
+"""One training step: model, optimiser and averaged weights, and the update of a batch."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from densenets.models.network import Network, all_logits
 from densenets.ops.sync_batch_norm import synchronize
 from densenets.training.recipe import OptimizerRecipe, Recipe
 from densenets.training.running_statistics import smallest_maps
-from densenets.training.saved_state import check_weights, checked_moments
+from densenets.training.saved_state import check_state_dict, checked_moments
 
 _MIXUP_STREAM, _DROPOUT_STREAM, _PATHS_STREAM = 1, 2, 3  # keep a step's random streams apart
 
 
 @dataclass(frozen=True)
 class StepSums:
-    """What this rank saw in a step, still on the device: read them rarely.
+    """Sums over this rank's images of a step, still on the device: reading them waits for it.
 
     Attributes:
         loss: sum over this rank's images.
@@ -41,8 +41,8 @@ class StepSums:
     images: int
 
 
-class Learner:
-    """The state that training changes.
+class TrainStep:
+    """Model, optimiser and averaged weights, which a step updates.
 
     Args:
         model: on its device already.
@@ -55,7 +55,7 @@ class Learner:
         training = recipe.training
         if training.channels_last:
             model = model.to(memory_format=torch.channels_last)
-        self._is_synchronized = synchronized = ranks.is_many and training.sync_batch_norm
+        self._is_synchronized = synchronized = ranks.is_distributed and training.sync_batch_norm
         if synchronized:
             synchronize(model)
         self.model = model
@@ -72,7 +72,7 @@ class Learner:
                 broadcast_buffers=not synchronized,
                 find_unused_parameters=model.config.skips_layers,
             )
-            if ranks.is_many
+            if ranks.is_distributed
             else None
         )
         wrapped: nn.Module = self._parallel or model
@@ -110,8 +110,8 @@ class Learner:
             f"learn; {fewer}raise --training.batch-size to {2 * world_size} or more, or --data.image-size"
         )
 
-    def step(self, batch: Batch, rate: float, epoch: int, step: int) -> StepSums:
-        """Move the weights by the gradient of a batch's mean loss over all ranks.
+    def run(self, batch: Batch, rate: float, epoch: int, step: int) -> StepSums:
+        """Update the weights by the gradient of a batch's mean loss over all ranks.
 
         Args:
             batch: this rank's share of the step.
@@ -146,7 +146,7 @@ class Learner:
         return StepSums(sum(losses, torch.zeros(())), sum(wrongs, torch.zeros(())), len(batch.labels))
 
     def companion_weight(self, epoch: int) -> float:
-        """Of companion classifiers' losses: it decays linearly over the epochs (Lee et al. 2015, eq. 3)."""
+        """Weight of companion classifiers' losses; decays linearly over epochs (Lee et al. 2015, eq. 3)."""
         training = self.recipe.training
         return training.companion_weight * (1 - epoch / training.epochs)
 
@@ -155,7 +155,7 @@ class Learner:
         return first_not_finite(self.model) is None
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a run needs to go on."""
+        """State dicts of model, optimiser and averaged weights."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -163,14 +163,14 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`.
+        """Load what `state_dict` gave.
 
         Raises:
             InputError: it is the state of another network or optimiser, or of none.
         """
         ours = self.state_dict()
         for name in ("model", "averaged"):
-            check_weights(name, ours[name], state.get(name))
+            check_state_dict(name, ours[name], state.get(name))
         parameters = list(self.model.parameters())
         moments = checked_moments(self.recipe.optimizer.name, parameters, state.get("optimizer"))
         self.model.load_state_dict(state["model"])

@@ -35,7 +35,7 @@ tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 # Mean and deviation of each channel of the training images, of pixels in 0 ... 1, as programs round them.
 # Absent are digits and svhn: of the latter most programs, and the paper, take other constants than these.
-_PIXELS = {
+_NORMALIZATIONS = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
     "fashion-mnist": ((0.2860,), (0.3530,)),
@@ -44,7 +44,7 @@ _PIXELS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pixels:
+class Normalization:
     """How the network's input is made of pixels, as far as a user says it.
 
     Attributes:
@@ -63,11 +63,11 @@ class Pixels:
         # Written so that what is no number is refused too.
         if not all(0 <= value <= 1 for value in self.mean) or not all(0 < value <= 1 for value in self.std):
             raise InputError(
-                f"mean {self.mean} and std {self.std} cannot be: they are of pixels in 0 ... 1; "
+                f"mean and std must be of pixels in 0 ... 1, got {self.mean} and {self.std}; "
                 "divide those of pixels in 0 ... 255 by 255"
             )
         if self.image_size < 0:
-            raise InputError(f"image_size {self.image_size} cannot be: a number of pixels, or 0")
+            raise InputError(f"image_size must be a number of pixels, or 0, got {self.image_size}")
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
@@ -118,7 +118,9 @@ def choose_classes(config: DenseNetConfig, data: str, given: tuple[str, ...]) ->
     return names, f"names of the classes: {source} ({names[0]}, ...)"
 
 
-def choose_preprocessing(config: DenseNetConfig, data: str, pixels: Pixels) -> tuple[Preprocessing, str]:
+def choose_preprocessing(
+    config: DenseNetConfig, data: str, normalization: Normalization
+) -> tuple[Preprocessing, str]:
     """From a picture to a network's input, and a note of where the constants come from.
 
     With neither constants nor a named set, a network for ImageNet's large images gets ImageNet's constants,
@@ -128,7 +130,7 @@ def choose_preprocessing(config: DenseNetConfig, data: str, pixels: Pixels) -> t
     Args:
         config: the network.
         data: the named set that it was trained on; "" if that is not said.
-        pixels: what the user says of the constants and the size; it goes before what the set has.
+        normalization: what the user says of the constants and the size; it goes before what the set has.
 
     Raises:
         InputError: the constants are not known, or do not fit the network.
@@ -145,8 +147,8 @@ def choose_preprocessing(config: DenseNetConfig, data: str, pixels: Pixels) -> t
             raise InputError(
                 f"{data} has images of {DATA_FACTS[data].channels} channels, the network reads {channels}"
             )
-    mean, std, source = _constants(config, data, pixels)
-    size = pixels.image_size or (DATA_FACTS[data].side if data else config.default_size)
+    mean, std, source = _constants(config, data, normalization)
+    size = normalization.image_size or (DATA_FACTS[data].side if data else config.default_size)
     config.check_input((channels, size, size))
     whole = data in MEMORY_DATA or (not data and config.stem == "cifar")
     resize = size if whole else imagenet_preprocessing(channels, size, scale_only=True).resize
@@ -157,16 +159,16 @@ def choose_preprocessing(config: DenseNetConfig, data: str, pixels: Pixels) -> t
 
 
 def _constants(
-    config: DenseNetConfig, data: str, pixels: Pixels
+    config: DenseNetConfig, data: str, normalization: Normalization
 ) -> tuple[tuple[float, ...], tuple[float, ...], str]:
-    if pixels.mean:
-        return pixels.mean, pixels.std, "as given"
-    if data in _PIXELS:
+    if normalization.mean:
+        return normalization.mean, normalization.std, "as given"
+    if data in _NORMALIZATIONS:
         source = "of its training images; if yours were trained with others, give --mean and --std"
-        return *_PIXELS[data], source if data == "imagenet" else f"{data}'s, {source}"
+        return *_NORMALIZATIONS[data], source if data == "imagenet" else f"{data}'s, {source}"
     if not data and config.stem == "imagenet" and config.in_channels == 3:
         return IMAGENET_MEAN, IMAGENET_STD, "ImageNet's, since no others were given"
-    named = " or ".join(name for name in _PIXELS if DATA_FACTS[name].channels == config.in_channels)
+    named = " or ".join(name for name in _NORMALIZATIONS if DATA_FACTS[name].channels == config.in_channels)
     raise InputError(
         "how pixels were normalised does not stand in the weights; give --mean and --std of pixels in 0 ... 1"
         + ("" if data else f", or name the --data for its own ({named})")

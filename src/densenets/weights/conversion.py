@@ -20,7 +20,7 @@ from densenets.data.preprocessing import Preprocessing
 from densenets.errors import InputError
 from densenets.models.create import build_network
 from densenets.models.densenet_config import DenseNetConfig
-from densenets.weights.conventions import Pixels, choose_classes, choose_preprocessing
+from densenets.weights.conventions import Normalization, choose_classes, choose_preprocessing
 from densenets.weights.keys import COUNTER
 from densenets.weights.reading import WeightsFile, read_file
 
@@ -71,7 +71,7 @@ def convert(
     out: Path,
     *,
     data: str = "",
-    pixels: Pixels | None = None,
+    normalization: Normalization | None = None,
     classes: tuple[str, ...] = (),
 ) -> Conversion:
     """Write a checkpoint of the DenseNet whose weights lie in a file of another program.
@@ -80,7 +80,7 @@ def convert(
         source: a PyTorch or safetensors file; no code in it is run.
         out: the checkpoint, *.safetensors.
         data: the named set that the network was trained on; "" if it is none.
-        pixels: how they were normalised, where that is not what the set has.
+        normalization: how they were normalised, where that is not what the set has.
         classes: their names, in the order of the logits, where they are not those of the set.
 
     Raises:
@@ -89,9 +89,7 @@ def convert(
             cannot be written.
     """
     if out.suffix != ".safetensors":
-        raise InputError(
-            f"{out} cannot be: a checkpoint is a .safetensors file; name it {out.stem}.safetensors"
-        )
+        raise InputError(f"out must be a .safetensors file, such as {out.stem}.safetensors, got {out}")
     if out.exists() and source.exists() and out.samefile(source):
         raise InputError(f"{out} is the file to be converted; give another name with --out")
     file = read_file(source)
@@ -100,7 +98,7 @@ def convert(
     config = file.densenet_config()
     weights, added = _accounted_for(file, config)
     names, class_note = choose_classes(config, data, classes)
-    preprocessing, pixel_note = choose_preprocessing(config, data, pixels or Pixels())
+    preprocessing, pixel_note = choose_preprocessing(config, data, normalization or Normalization())
     assert file.renaming.form is not None
     conversion = Conversion(
         form=file.renaming.form.name,

@@ -208,25 +208,28 @@ def _block_layers(weights: Mapping[str, Tensor]) -> tuple[int, ...]:
 
 
 def _compression(transitions: Sequence[tuple[int, ...]]) -> float:
-    """The theta with which floor(theta * read) is what each transition hands on."""
+    """The compression theta of which every transition makes floor(theta * in_channels) channels."""
     theta: float | None = 1.0
-    for block, (handed_on, read) in enumerate(transitions, start=1):
+    for block, (out_channels, in_channels) in enumerate(transitions, start=1):
         theta = _theta(transitions[:block])
         if theta is None:
             raise UnfitWeight(
                 f"features.transition{block}.conv.weight",
-                f"hands on {handed_on} of {read} channels; one compression for all transitions is needed",
+                f"makes {out_channels} of {in_channels} channels; "
+                "one compression for all transitions is needed",
             )
     assert theta is not None
     return theta
 
 
 def _theta(transitions: Sequence[tuple[int, ...]]) -> float | None:
-    # Each transition allows the thetas of [handed on / read, (handed on + 1) / read).
-    lowest = max(handed_on / read for handed_on, read in transitions)
-    highest = min((handed_on + 1) / read for handed_on, read in transitions)
+    # Each transition allows the thetas of [out / in, (out + 1) / in).
+    lowest = max(out_channels / in_channels for out_channels, in_channels in transitions)
+    highest = min((out_channels + 1) / in_channels for out_channels, in_channels in transitions)
     for theta in (1.0, 0.5, (lowest + highest) / 2):
-        if theta <= 1 and all(math.floor(theta * read) == handed_on for handed_on, read in transitions):
+        if theta <= 1 and all(
+            math.floor(theta * in_channels) == out_channels for out_channels, in_channels in transitions
+        ):
             return theta
     return None
 

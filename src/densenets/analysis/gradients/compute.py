@@ -2,7 +2,7 @@
 
 A network learns as far as a signal reaches the classifier and a gradient reaches the image. Both are measured
 at every convolution along the path, before training and after some steps of it. The steps are those of
-`densenets train`: the same recipe, batches and learner.
+`densenets train`: the same recipe, batches and updates.
 
 Batch normalisation and the scale of initial weights decide as much about the gradient as shortcuts and dense
 connections do. So the same networks are looked at in several settings: as their papers build them, and
@@ -46,7 +46,7 @@ from densenets.training.build import build_model
 from densenets.training.recipe import Recipe, changed
 from densenets.training.recipes import named_recipe
 from densenets.training.schedule import learning_rate
-from densenets.training.train_step import Learner
+from densenets.training.train_step import TrainStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -376,7 +376,7 @@ def _training(
     network: Network, recipe: Recipe, data: DataSplits, device: torch.device
 ) -> Iterator[float | None]:
     """Train a network step by step as `densenets train` does; the mean loss of each step's images."""
-    learner = Learner(network.train(), recipe, Ranks(Shard(), device))
+    train_step = TrainStep(network.train(), recipe, Ranks(Shard(), device))
     order = _order(recipe, len(data.training))
     for epoch in range(recipe.training.epochs):
         batches = training_batches(
@@ -398,7 +398,7 @@ def _training(
                 order.steps,
                 recipe.training.epochs,
             )
-            seen = learner.step(batch, rate, epoch, step)
+            seen = train_step.run(batch, rate, epoch, step)
             yield finite_or_none(seen.loss.double() / seen.images)
 
 
