@@ -61,7 +61,8 @@ def _lean_stem(
     epsilon: float,
     stride: Sequence[int],
     padding: Sequence[int],
-    **_: Any,
+    *_: Any,
+    **__: Any,
 ) -> int:
     return _of_first_convolution(images, weight, stride, padding)
 
@@ -79,7 +80,8 @@ def _lean_stem_backward(
     stride: Sequence[int],
     padding: Sequence[int],
     of_images: bool,
-    **_: Any,
+    *_: Any,
+    **__: Any,
 ) -> int:
     return (1 + of_images) * _of_first_convolution(images, weight, stride, padding)
 
