@@ -30,6 +30,16 @@ DRAWING = ROOT / "docs" / "images" / "architecture.svg"
 _NAME_COLUMN, _TEXT_WIDTH = 34, 96  # of the tree, in characters
 _BOX_WIDTH, _BOX_HEIGHT, _ROW_HEIGHT, _GAP, _MARGIN = 220, 52, 80, 26, 20  # of the drawing, in pixels
 _CHARACTER = 6.1  # the width of a character of small print
+_HEAD = """<title>The rooms of densenets, and which imports from which</title>
+<style>
+text { font: 10.5px Helvetica, Arial, sans-serif; text-anchor: middle; fill: #57606a }
+.title { font-size: 14px; font-weight: bold; fill: #1b1f24 }
+.box { fill: #f0f5fb; stroke: #0072b2 }
+.arrow { fill: none; stroke: #57606a; stroke-width: 1.2; marker-end: url(#head) }
+</style>
+<marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
+<path d="M0 0L8 4L0 8z" fill="#57606a"/></marker>
+<rect width="100%" height="100%" rx="6" fill="#ffffff"/>"""
 
 
 @dataclass(frozen=True)
@@ -44,10 +54,6 @@ class Rooms:
     layers: tuple[tuple[str, ...], ...]
     imports: dict[str, frozenset[str]]
 
-    def layer(self, room: str) -> int:
-        """The number of a room's layer; 0 is the top."""
-        return next(number for number, layer in enumerate(self.layers) if room in layer)
-
     def foundation(self) -> tuple[str, ...]:
         """The modules of the layers below the last one that holds a package."""
         last = max(number for number, layer in enumerate(self.layers) if any(map(is_package, layer)))
@@ -55,6 +61,7 @@ class Rooms:
 
 
 def is_package(room: str) -> bool:
+    """Whether a room is a folder."""
     return (SOURCE / room).is_dir()
 
 
@@ -93,6 +100,7 @@ def first_line(path: Path) -> str:
 
 
 def first_line_of_room(room: str) -> str:
+    """What a room is, in its own words."""
     return first_line(SOURCE / room / "__init__.py" if is_package(room) else SOURCE / f"{room}.py")
 
 
@@ -194,18 +202,8 @@ def draw(rooms: Rooms) -> str:
         parts += _box(x[room] - _BOX_WIDTH / 2, y[room], _BOX_WIDTH, room, first_line_of_room(room))
     parts += _box(_MARGIN, bottom, width - 2 * _MARGIN, "what all may import", ", ".join(foundation))
     height = bottom + _BOX_HEIGHT + _MARGIN
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
-            f'width="{width:.0f}" height="{height:.0f}" font-family="Helvetica, Arial, sans-serif">',
-            "<title>The rooms of densenets, and which imports from which</title>",
-            '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
-            'orient="auto"><path d="M0 0L8 4L0 8z" fill="#57606a"/></marker></defs>',
-            '<rect width="100%" height="100%" rx="6" fill="#ffffff"/>',
-            *parts,
-            "</svg>\n",
-        ]
-    )
+    size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
+    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {size}>', _HEAD, *parts, "</svg>\n"])
 
 
 def _ordered(rows: list[list[str]], paths: list[list[str]]) -> list[list[str]]:
@@ -247,7 +245,7 @@ def _arrow(points: list[tuple[float, float, bool]]) -> str:
         if not is_box:
             y += _BOX_HEIGHT
             d += f"V{y:.1f}"
-    return f'<path d="{d}" fill="none" stroke="#57606a" stroke-width="1.2" marker-end="url(#head)"/>'
+    return f'<path class="arrow" d="{d}"/>'
 
 
 def _box(x: float, y: float, width: float, title: str, text: str) -> Iterator[str]:
@@ -255,20 +253,11 @@ def _box(x: float, y: float, width: float, title: str, text: str) -> Iterator[st
     lines = textwrap.wrap(text, int(width / _CHARACTER))
     if len(lines) > 2:
         lines = textwrap.wrap(re.split(r"[:.] ", text)[0], int(width / _CHARACTER))[:2]
-    middle = x + width / 2
-    yield (
-        f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{_BOX_HEIGHT}" rx="5" fill="#f0f5fb" '
-        f'stroke="#0072b2"/>'
-    )
-    yield (
-        f'<text x="{middle:.1f}" y="{y + 17}" text-anchor="middle" font-size="14" font-weight="bold" '
-        f'fill="#1b1f24">{escape(title)}</text>'
-    )
+    yield f'<rect class="box" x="{x:.1f}" y="{y}" width="{width:.1f}" height="{_BOX_HEIGHT}" rx="5"/>'
+    at = f'x="{x + width / 2:.1f}" y='
+    yield f'<text class="title" {at}"{y + 17}">{escape(title)}</text>'
     for number, line in enumerate(lines):
-        yield (
-            f'<text x="{middle:.1f}" y="{y + 32 + 13 * number}" text-anchor="middle" font-size="10.5" '
-            f'fill="#57606a">{escape(line)}</text>'
-        )
+        yield f'<text {at}"{y + 32 + 13 * number}">{escape(line)}</text>'
 
 
 def written(document: str, part: str, content: str) -> str:
@@ -282,6 +271,7 @@ def written(document: str, part: str, content: str) -> str:
 
 
 def main() -> None:
+    """Write the document and the drawing, or check them."""
     rooms = read_rooms()
     document = DOCUMENT.read_text()
     for part, content in (("imports", table(rooms)), ("tree", tree(rooms))):
