@@ -9,7 +9,7 @@ KERNELS := setup.py src/densenets/ops/backends/cpp/sources.py $(wildcard src/den
 help:
 	@echo "make demo     train a DenseNet on real handwritten digits, show the result, write its report"
 	@echo "make test     run every test"
-	@echo "make check    formatting, lint and types"
+	@echo "make check    formatting, lint, types, and the layers, and whether their document is up to date"
 	@echo "make sanitize look for memory errors in the C++ kernels, in about a minute"
 	@echo "make install  the package with its tools in $(VENV), which the others do first"
 
@@ -39,6 +39,8 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
+	$(BIN)/python docs/architecture.py --check
 
 sanitize: install
 	$(BIN)/python tests/ops/backends/cpp/sanitize.py --short

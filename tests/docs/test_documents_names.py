@@ -9,7 +9,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from documents import DOCUMENTS, ROOT, SOURCE, anchors, blocks, links, spans
+from documents import DOCUMENTS, ROOT, SOURCE, anchors, links, spans
 
 from densenets.cli import analyze as cli_analyze
 from densenets.cli import main as cli
@@ -72,55 +72,21 @@ def test_files_in_documents_exist(path: Path):
             assert any((home / span).exists() for home in homes), span
 
 
-def test_code_stands_where_the_paper_to_code_table_says():
-    text = (ROOT / "docs" / "paper-to-code.md").read_text()
+def _code_cells(document: str, column: int) -> list[list[str]]:
+    """The code in one column of a document's tables."""
+    text = (ROOT / "docs" / document).read_text()
     rows = [line.split("|") for line in text.splitlines() if line.startswith("| ")]
-    code = [re.findall(r"`([^`]+)`", row[2]) for row in rows]
-    assert sum(len(cell) for cell in code) > 40
+    return [re.findall(r"`([^`]+)`", row[column]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("document", "column", "least"), [("paper-to-code.md", 2, 40), ("architecture.md", 1, 30)]
+)
+def test_code_stands_where_the_tables_say(document: str, column: int, least: int):
+    code = _code_cells(document, column)
+    assert sum(len(cell) for cell in code) > least
     for cell in code:
         sources = "\n".join((SOURCE / span).read_text() for span in cell if PATH.fullmatch(span))
         for span in cell:
             if not PATH.fullmatch(span):
                 assert re.search(rf"\b{span.rpartition('.')[2]}\b", sources), f"{span} is not in {cell}"
-
-
-def _tree() -> dict[str, str]:
-    """Paths of README's tree, from the checkout, and what is said of each."""
-    (text,) = (
-        block.text for block in blocks(ROOT / "README.md") if block.text.startswith("src/densenets/\n")
-    )
-    entries: dict[str, str] = {}
-    last = ""
-    for line in text.splitlines()[1:]:
-        if not line.startswith("   "):  # a line that goes on otherwise
-            name, _, said = line.strip().partition(" ")
-            last = f"src/densenets/{name}" if line.startswith("  ") else name
-            entries[last] = ""
-            line = said
-        entries[last] += f" {line.strip()}"
-    return entries
-
-
-def test_the_tree_names_what_is_there():
-    assert not [name for name in _tree() if not (ROOT / name).exists()]
-
-
-def test_the_tree_leaves_no_source_out():
-    tree = _tree()
-    folders = tuple(name for name in tree if name.endswith("/"))
-    sources = (*SOURCE.rglob("*"), *(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "docs").glob("*.md"))
-    missing = []
-    for path in sources:
-        name = path.relative_to(ROOT).as_posix()
-        is_source = path.suffix in (".py", ".cpp", ".h", ".md") and path.name != "__init__.py"
-        if is_source and name not in tree and not name.startswith(folders) and not _is_listed(name, tree):
-            missing.append(name)
-    assert not missing
-
-
-def _is_listed(name: str, tree: dict[str, str]) -> bool:
-    """Whether a file stands in the line of another one of its folder: `reuse.py   figures: reuse, cost`."""
-    folder, _, file = name.rpartition("/")
-    stem = re.sub("^kernels_.*", "kernels", file.partition(".")[0])  # a kernels_*.cpp an instruction set
-    said = [text for other, text in tree.items() if other.rpartition("/")[0] == folder]
-    return any(file in text or re.search(rf"[:;].*\b{stem}(\b|_)", text) for text in said)
