@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from densenets.machine import environment, keep_freed_memory
-from densenets.ops.backends import records
+from densenets.ops.backends import backend as records
+from densenets.ops.backends.backend import CPP, EAGER
 from densenets.ops.backends.cpp.kernels import CppKernels
-from densenets.ops.backends.records import CPP, EAGER
 from densenets.ops.fused.plan import BlockPlan, BlockResult, BlockTensors
 from densenets.ops.fused.unit import BatchNormGradCorrection, Moments, Unit, UnitParameters
 from densenets.profiling.benchmark_config import BenchmarkConfig

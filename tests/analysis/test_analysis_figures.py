@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from densenets.analysis.tables import print_reuse, print_saliency
 from PIL import Image
 from small_networks import small_config
 
@@ -19,7 +20,6 @@ from densenets.analysis.memory.figure import memory_figure, write_memory
 from densenets.analysis.memory.table import print_memory
 from densenets.analysis.reuse.compute import feature_reuse
 from densenets.analysis.reuse.figure import reuse_figure, write_reuse
-from densenets.analysis.tables import print_reuse, print_saliency
 from densenets.models.densenet import DenseNet
 
 MIB = 2**20

@@ -21,8 +21,8 @@ from densenets.data import named
 from densenets.data.data_sets import DATA_FACTS
 from densenets.data.preprocessing import Preprocessing
 from densenets.data.sources import MemoryImages
-from densenets.profiling.jobs import WORKER
 from densenets.profiling.worker import do_job
+from densenets.profiling.worker_jobs import WORKER
 from densenets.training.loop import train
 from densenets.training.recipe import changed
 from densenets.training.recipes import named_recipe

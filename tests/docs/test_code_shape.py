@@ -12,11 +12,11 @@ from documents import ROOT, SOURCE
 FILE_LINES, FUNCTION_LINES = 400, 60
 
 # Names of modules that mean the same thing wherever they stand.
-SHARED_NAMES = {"__init__", "compute", "figure", "table"}
+SHARED_NAMES = {"__init__", "compute", "figure", "table", "reproduce"}
 
 # What breaks a rule today. These lists only become shorter: what no longer breaks its rule is taken off.
-REPEATED_NAMES = {"evaluation", "options", "plan", "results", "schedule", "sources", "tables"}
-LONG_FILES = {"tests/test_checkpoint.py"}
+REPEATED_NAMES = {"plan", "results", "schedule", "sources"}
+LONG_FILES: set[str] = set()
 LONG_FUNCTIONS: set[str] = set()
 
 

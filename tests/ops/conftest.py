@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from densenets.ops.backends import records
-from densenets.ops.backends.records import CPP, EAGER, Availability
+from densenets.ops.backends import backend as records
+from densenets.ops.backends.availability import Availability
+from densenets.ops.backends.backend import CPP, EAGER
 
 
 @pytest.fixture(params=["cpp", "eager"])

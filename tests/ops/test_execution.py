@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from densenets.errors import InputError
-from densenets.ops.backends import records
-from densenets.ops.backends.records import CPP, EAGER, Availability
+from densenets.ops.backends import backend as records
+from densenets.ops.backends.availability import Availability
+from densenets.ops.backends.backend import CPP, EAGER
 from densenets.ops.execution import EXECUTIONS, Choice, check_execution, choose_execution
 
 FUSED = ("fused", "fused-lean")

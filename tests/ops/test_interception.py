@@ -21,7 +21,7 @@ from torch.utils.module_tracker import ModuleTracker
 from densenets.errors import InputError
 from densenets.models.blocks import DenseBlock, DenseLayer, Transition
 from densenets.models.densenet import DenseNet
-from densenets.ops.backends.records import CPP
+from densenets.ops.backends.backend import CPP
 
 EXACT = 1e-10  # float64 in another order, as in test_fused.py
 Seen = list[str]

@@ -11,8 +11,8 @@ from densenets.errors import InputError
 from densenets.models.registry import named_config
 from densenets.ops.execution import EXECUTIONS
 from densenets.profiling.benchmark_config import BenchmarkConfig, BenchmarkOptions
-from densenets.profiling.jobs import StepJob
 from densenets.profiling.variants import default_variants, named_variant, torchvision_refusal
+from densenets.profiling.worker_jobs import StepJob
 
 
 def config(**changes: Any) -> BenchmarkConfig:

@@ -11,7 +11,7 @@ from measured_times import times
 
 from densenets.cli import main as cli
 from densenets.profiling import runner
-from densenets.profiling.jobs import MachineJob, StepJob
+from densenets.profiling.worker_jobs import MachineJob, StepJob
 
 SMALL = ("benchmark", "densenet-bc-10-4", "--batch", "2", "--input", "1x8x8", "--steps", "5", "--warmup", "0")
 

@@ -12,9 +12,9 @@ from measured_times import times
 
 from densenets.profiling import runner
 from densenets.profiling.benchmark_config import BenchmarkConfig
-from densenets.profiling.jobs import MachineJob, StepJob
 from densenets.profiling.runner import run_benchmarks
 from densenets.profiling.table import print_benchmark
+from densenets.profiling.worker_jobs import MachineJob, StepJob
 
 
 def config(**changes: Any) -> BenchmarkConfig:

@@ -11,7 +11,6 @@ from training_runs import small_recipe
 
 from densenets.errors import InputError
 from densenets.models.registry import named_config
-from densenets.profiling.jobs import StepJob
 from densenets.profiling.measured_step import (
     measured_memory,
     measured_step,
@@ -21,6 +20,7 @@ from densenets.profiling.measured_step import (
 )
 from densenets.profiling.step import StepConfig
 from densenets.profiling.timed_step import TimedStep, measure_time
+from densenets.profiling.worker_jobs import StepJob
 from densenets.training.recipes import named_recipe
 
 

@@ -68,8 +68,9 @@ def _reuse(arguments: list[str]) -> None:
 
 
 def _gradients(arguments: list[str]) -> None:
-    from densenets.analysis.gradients.compute import GradientsConfig, gradient_flow, measurements
+    from densenets.analysis.gradients.compute import gradient_flow, measurements
     from densenets.analysis.gradients.figure import write_gradients
+    from densenets.analysis.gradients.gradients_config import GradientsConfig
     from densenets.analysis.gradients.table import print_gradients
     from densenets.machine import choose_device, keep_freed_memory
     from densenets.progress import announcements

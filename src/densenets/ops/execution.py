@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from densenets.errors import InputError, unknown_name
-from densenets.ops.backends import records
+from densenets.ops.backends import backend as records
 
 Execution = Literal["auto", "reference", "recompute", "fused", "fused-lean"]
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from densenets.errors import InputError
 from densenets.models.network_config import NetworkConfig
 from densenets.models.registry import named_config
-from densenets.profiling.jobs import Protocol, StepJob
 from densenets.profiling.step import Mode, Precision, StepConfig
 from densenets.profiling.variants import Variant, default_variants, named_variant, refusal
+from densenets.profiling.worker_jobs import Protocol, StepJob
 from densenets.training.recipe import OptimizerRecipe
 
 _OPTIMIZER = OptimizerRecipe(learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=0.0)

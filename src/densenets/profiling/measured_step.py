@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from densenets.files import read_json
-from densenets.profiling.jobs import WORKER, StepJob, StepTimes
 from densenets.profiling.step import StepConfig
+from densenets.profiling.worker_jobs import WORKER, StepJob, StepTimes
 from densenets.schema import fits, read
 from densenets.subprocess_jobs import run_job
 

@@ -10,10 +10,10 @@ import torch
 
 from densenets.machine import environment
 from densenets.profiling.benchmark_config import BenchmarkConfig
-from densenets.profiling.jobs import WORKER, MachineJob, StepJob, StepTimes
 from densenets.profiling.results import Row, compared, step_flops, timing
 from densenets.profiling.step import Precision
 from densenets.profiling.variants import named_variant, torchvision_refusal
+from densenets.profiling.worker_jobs import WORKER, MachineJob, StepJob, StepTimes
 from densenets.progress import progress_bar
 from densenets.schema import read
 from densenets.subprocess_jobs import run_job

@@ -16,10 +16,10 @@ from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.network import all_logits
 from densenets.models.registry import named_config
 from densenets.ops.dense_block import explain_execution
-from densenets.profiling.jobs import Protocol, StepMemory, StepPhases, StepTimes
 from densenets.profiling.networks import random_batch, step_network
 from densenets.profiling.peak_memory import PeakMemory, give_back_freed_memory
 from densenets.profiling.step import StepConfig
+from densenets.profiling.worker_jobs import Protocol, StepMemory, StepPhases, StepTimes
 from densenets.training.train_step import build_optimizer
 
 _FEWEST_STEPS = 3  # of a network that takes minutes

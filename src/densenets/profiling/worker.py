@@ -18,8 +18,8 @@ from densenets.files import json_text
 from densenets.machine import device_name
 from densenets.ops.backends.cpp.kernels import CppKernels
 from densenets.ops.backends.cpp.library import availability
-from densenets.profiling.jobs import MachineJob, StepJob
 from densenets.profiling.timed_step import measure_memory, measure_time
+from densenets.profiling.worker_jobs import MachineJob, StepJob
 from densenets.schema import read
 
 _PRODUCT_SIDE, _PRODUCTS = 2048, 5

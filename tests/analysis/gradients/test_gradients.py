@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from densenets.analysis.gradients import compute as gradients
-from densenets.analysis.gradients.compute import GradientFlow, GradientsConfig, gradient_flow, measurements
+from densenets.analysis.gradients.compute import GradientFlow, gradient_flow, measurements
+from densenets.analysis.gradients.gradients_config import GradientsConfig
 from densenets.analysis.gradients.layer_flow import SETTINGS, LayerFlow, Setting, layer_flows
 from densenets.checkpoint import read_checkpoint
 from densenets.data.batches import Batch

@@ -14,7 +14,7 @@ from wrappers import Scaled
 
 from densenets.models.blocks import DenseBlock, Features
 from densenets.models.densenet import DenseNet
-from densenets.ops.backends.records import CPP
+from densenets.ops.backends.backend import CPP
 
 Change = Callable[[DenseNet], object]
 EXACT = 1e-10  # float64 in another order, as in test_fused.py

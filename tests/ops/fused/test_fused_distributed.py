@@ -12,8 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 from two_processes import run_ranks
 
 from densenets.models.densenet import DenseNet
-from densenets.ops.backends import records
-from densenets.ops.backends.records import CPP, EAGER, Backend
+from densenets.ops.backends import backend as records
+from densenets.ops.backends.backend import CPP, EAGER, Backend
 from densenets.ops.sync_batch_norm import synchronize
 
 SHARDS = (3, 5)  # images of each rank

@@ -14,8 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from densenets.errors import InputError
 from densenets.models.densenet import DenseNet, Transition
-from densenets.ops.backends import records
-from densenets.ops.backends.records import CPP, EAGER, Availability
+from densenets.ops.backends import backend as records
+from densenets.ops.backends.availability import Availability
+from densenets.ops.backends.backend import CPP, EAGER
 from densenets.ops.dense_block import explain_execution
 from densenets.ops.sync_batch_norm import synchronize
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from densenets.models.blocks import KINDS
 from densenets.models.densenet import DenseBlock, DenseLayer, DenseNet, Transition
-from densenets.ops.backends import records
+from densenets.ops.backends import backend as records
+from densenets.ops.backends.backend import CPP
 from densenets.ops.backends.cpp.kernels import CppKernels
 from densenets.ops.backends.eager import EagerKernels
-from densenets.ops.backends.records import CPP
 from densenets.ops.fused.call import fused_dense_block
 from densenets.ops.fused.eligibility import eligible_block
 from densenets.ops.fused.unit import UnitKernels
@@ -81,7 +81,7 @@ def test_whoever_uses_which_result(case: str, used: str, training: bool, backend
 
 
 def counting(kernels: type[UnitKernels], calls: Counter[str]) -> Callable[[], UnitKernels]:
-    """Kernels that count who calls what."""
+    """UnitKernels that count who calls what."""
 
     def counted(name: str) -> Callable[..., Any]:
         def method(self: Any, *args: Any, **settings: Any) -> Any:

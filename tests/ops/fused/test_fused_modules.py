@@ -14,7 +14,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from densenets.errors import InputError
 from densenets.models.densenet import DenseLayer, DenseNet, Transition
-from densenets.ops.backends.records import CPP
+from densenets.ops.backends.backend import CPP
 
 EXECUTION = pytest.mark.parametrize("execution", ["fused", "fused-lean"])
 EXACT = 1e-10  # float64 in another order, as in test_fused.py

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from densenets.models.densenet import DenseNet
-from densenets.ops.backends.records import CPP
+from densenets.ops.backends.backend import CPP
 from densenets.ops.sync_batch_norm import synchronize
 
 STEPS = 100

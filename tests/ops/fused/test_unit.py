@@ -37,7 +37,7 @@ from units import (
     wrong_in_onednn,
 )
 
-from densenets.ops.fused.unit import BatchNormGradCorrection, Kernels, Moments, Unit, accumulation_type
+from densenets.ops.fused.unit import BatchNormGradCorrection, Moments, Unit, UnitKernels, accumulation_type
 
 every_implementation = pytest.mark.parametrize("name", ["pytorch", *instruction_sets()])
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
@@ -46,7 +46,7 @@ every_shape = pytest.mark.parametrize("shape", [*SHAPES, *random_shapes(10)], id
 
 
 @pytest.fixture
-def kernels(request: pytest.FixtureRequest, name: str) -> Kernels:
+def kernels(request: pytest.FixtureRequest, name: str) -> UnitKernels:
     dtype, shape = (request.node.callspec.params.get(key) for key in ("dtype", "shape"))
     in_onednn = name == "pytorch" and dtype == torch.bfloat16 and shape is not None
     if in_onednn and wrong_in_onednn(shape.sides, shape.kernel):
@@ -58,28 +58,30 @@ def kernels(request: pytest.FixtureRequest, name: str) -> Kernels:
 @every_shape
 @every_dtype
 @every_implementation
-def test_result_and_its_moments(kernels: Kernels, dtype: torch.dtype, shape: Shape):
+def test_result_and_its_moments(kernels: UnitKernels, dtype: torch.dtype, shape: Shape):
     check_forward(kernels, shape, dtype)
 
 
 @every_shape
 @every_dtype
 @every_implementation
-def test_gradients(kernels: Kernels, dtype: torch.dtype, shape: Shape):
+def test_gradients(kernels: UnitKernels, dtype: torch.dtype, shape: Shape):
     check_backward(kernels, shape, dtype)
 
 
 @every_shape
 @every_dtype
 @every_implementation
-def test_gradients_added_to_others(kernels: Kernels, dtype: torch.dtype, shape: Shape):
+def test_gradients_added_to_others(kernels: UnitKernels, dtype: torch.dtype, shape: Shape):
     check_accumulation(kernels, shape, dtype)
 
 
 @every_shape
 @every_dtype
 @every_implementation
-def test_gradients_through_the_statistics_of_the_batch(kernels: Kernels, dtype: torch.dtype, shape: Shape):
+def test_gradients_through_the_statistics_of_the_batch(
+    kernels: UnitKernels, dtype: torch.dtype, shape: Shape
+):
     check_batch_statistics(kernels, shape, dtype)
 
 
@@ -98,13 +100,13 @@ def test_gradients_through_the_statistics_of_the_batch(kernels: Kernels, dtype: 
 )
 @every_dtype
 @every_implementation
-def test_nan_and_infinity_come_out(kernels: Kernels, dtype: torch.dtype, shape: Shape, value: float):
+def test_nan_and_infinity_come_out(kernels: UnitKernels, dtype: torch.dtype, shape: Shape, value: float):
     check_unusual_value(kernels, shape, dtype, value)
 
 
 @every_dtype
 @every_implementation
-def test_relu_has_no_slope_at_zero(kernels: Kernels, dtype: torch.dtype):
+def test_relu_has_no_slope_at_zero(kernels: UnitKernels, dtype: torch.dtype):
     """Scales and shifts of zero, as some begin training with: nothing comes out, nothing goes back."""
     example = make(Shape(2, (5, 7), 17, 12, kernel=3), dtype)
     unit = replace(example.unit, scale=torch.zeros(17).to(example.unit.scale), shift=0 * example.unit.shift)
@@ -134,7 +136,7 @@ def exact_moments(x: Tensor) -> dict[str, Tensor]:
     return {"mean": near + mean, "variance": variance}
 
 
-def assert_moments_as_exact_as_pytorch(kernels: Kernels, x: Tensor) -> None:
+def assert_moments_as_exact_as_pytorch(kernels: UnitKernels, x: Tensor) -> None:
     real = accumulation_type(x.dtype)
     exact, found = exact_moments(x), kernels.statistics(x)
     theirs, mean = torch.var_mean(x.to(real), dim=0, correction=0)
@@ -148,14 +150,14 @@ def assert_moments_as_exact_as_pytorch(kernels: Kernels, x: Tensor) -> None:
 @pytest.mark.parametrize(("rows", "count"), [(2, 1), (5, 3), (63, 17), (64, 37), (65, 48), (1000, 130)])
 @every_dtype
 @every_implementation
-def test_statistics(kernels: Kernels, dtype: torch.dtype, rows: int, count: int):
+def test_statistics(kernels: UnitKernels, dtype: torch.dtype, rows: int, count: int):
     assert_moments_as_exact_as_pytorch(kernels, spread(rows, count, dtype))
 
 
 @pytest.mark.parametrize("rows", [50, 64, 1000, 20_000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @every_implementation
-def test_statistics_far_from_zero(kernels: Kernels, dtype: torch.dtype, rows: int):
+def test_statistics_far_from_zero(kernels: UnitKernels, dtype: torch.dtype, rows: int):
     # A sum of squares would lose the variance altogether: it is a 1e-12th of them.
     assert_moments_as_exact_as_pytorch(kernels, spread(rows, 37, dtype, mean=1e4, width=1e-2))
 
@@ -163,7 +165,7 @@ def test_statistics_far_from_zero(kernels: Kernels, dtype: torch.dtype, rows: in
 @pytest.mark.parametrize("rows", [50, 64, 1000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @every_implementation
-def test_statistics_of_a_channel_that_begins_elsewhere(kernels: Kernels, dtype: torch.dtype, rows: int):
+def test_statistics_of_a_channel_that_begins_elsewhere(kernels: UnitKernels, dtype: torch.dtype, rows: int):
     x = spread(rows, 37, dtype)
     x[0] += 1e4
     assert_moments_as_exact_as_pytorch(kernels, x)
@@ -172,7 +174,7 @@ def test_statistics_of_a_channel_that_begins_elsewhere(kernels: Kernels, dtype: 
 @pytest.mark.parametrize("rows", [1, 7, 64, 1000])
 @every_dtype
 @every_implementation
-def test_a_constant_channel_has_no_variance(kernels: Kernels, dtype: torch.dtype, rows: int):
+def test_a_constant_channel_has_no_variance(kernels: UnitKernels, dtype: torch.dtype, rows: int):
     values = torch.tensor([0.0, 0.1, -3.3, 12345.678], dtype=dtype)
     found = kernels.statistics(values.expand(rows, -1).contiguous())
     real = accumulation_type(dtype)
@@ -184,7 +186,7 @@ def test_a_constant_channel_has_no_variance(kernels: Kernels, dtype: torch.dtype
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @every_dtype
 @every_implementation
-def test_statistics_of_what_is_no_number(kernels: Kernels, dtype: torch.dtype, value: float):
+def test_statistics_of_what_is_no_number(kernels: UnitKernels, dtype: torch.dtype, value: float):
     x = spread(100, 17, dtype)
     x[50, 3] = value
     for moment in kernels.statistics(x):
@@ -195,7 +197,7 @@ def test_statistics_of_what_is_no_number(kernels: Kernels, dtype: torch.dtype, v
 @pytest.mark.parametrize(("rows", "count"), [(1, 1), (5, 3), (64, 37), (33, 130)])
 @every_dtype
 @every_implementation
-def test_completion(kernels: Kernels, dtype: torch.dtype, rows: int, count: int, mean: float):
+def test_completion(kernels: UnitKernels, dtype: torch.dtype, rows: int, count: int, mean: float):
     result, real = spread(rows, count, dtype, mean, 1.0), accumulation_type(dtype)
     gradient = spread(rows + 1, count, dtype)[:rows]
     correction = BatchNormGradCorrection(
@@ -250,7 +252,7 @@ def dense_block_by_pytorch(x: Tensor, layers: list[Parameters], gradient: Tensor
 
 
 def dense_block_by_kernels(
-    kernels: Kernels, x: Tensor, layers: list[Parameters], gradient: Tensor
+    kernels: UnitKernels, x: Tensor, layers: list[Parameters], gradient: Tensor
 ) -> list[Tensor]:
     """The same from the units alone: one buffer, one gradient that all consumers add to."""
     batch, channels, *sides = x.shape
@@ -298,7 +300,7 @@ def dense_block_by_kernels(
 @every_dtype
 @every_implementation
 def test_units_make_a_dense_block(
-    kernels: Kernels, dtype: torch.dtype, batch: int, sides: tuple[int, int], channels: int, growth: int
+    kernels: UnitKernels, dtype: torch.dtype, batch: int, sides: tuple[int, int], channels: int, growth: int
 ):
     generator = torch.Generator().manual_seed(1)
     x = torch.randn((batch, channels, *sides), generator=generator, dtype=torch.float64).to(dtype)
@@ -322,7 +324,7 @@ def test_units_make_a_dense_block(
 
 
 @every_implementation
-def test_a_unit_is_left_as_it_is_by_its_caller(kernels: Kernels):
+def test_a_unit_is_left_as_it_is_by_its_caller(kernels: UnitKernels):
     """A copy with another weight computes with that weight: nothing is kept between calls."""
     example = make(SHAPES[0], torch.float32)
     out, other = poisoned(5, 3, torch.float32), poisoned(5, 3, torch.float32)

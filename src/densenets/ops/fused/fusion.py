@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from densenets.ops.backends.records import runs_stem
+from densenets.ops.backends.backend import runs_stem
 from densenets.ops.execution import Choice, Execution, choose_execution
 from densenets.ops.fused import flops  # noqa: F401 - registers what PyTorch's counter asks
 from densenets.ops.fused.call import fused_dense_block, fused_lean_stem, fused_stem

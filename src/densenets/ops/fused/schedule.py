@@ -21,7 +21,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from densenets.ops.backends.records import named_backend
+from densenets.ops.backends.backend import named_backend
 from densenets.ops.fused.plan import BlockKernels, BlockPlan, BlockResult, BlockTensors, empty_result
 from densenets.ops.fused.ranks import GlobalBatch
 from densenets.ops.fused.unit import (

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-from densenets.ops.backends.records import named_backend
+from densenets.ops.backends.backend import named_backend
 from densenets.ops.fused.differentiable import (
     grads_by_operations,
     max_pool,

@@ -13,8 +13,8 @@ from network_steps import case_config
 
 import densenets
 from densenets.models.densenet import DenseNet
+from densenets.ops.backends.backend import CPP
 from densenets.ops.backends.cpp import kernels
-from densenets.ops.backends.records import CPP
 
 PACKAGE = Path(densenets.__file__).parent
 

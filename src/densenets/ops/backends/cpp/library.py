@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from densenets.errors import InputError, unknown_name
+from densenets.ops.backends.availability import Availability
 from densenets.ops.backends.cpp.interface import (
     INTERFACE_VERSION,
     declare,
@@ -18,7 +19,6 @@ from densenets.ops.backends.cpp.interface import (
     layout_of,
 )
 from densenets.ops.backends.cpp.sources import fingerprint
-from densenets.ops.backends.records import Availability
 
 INSTRUCTION_SET_VARIABLE = "DENSENETS_INSTRUCTION_SET"
 _FOLDER = Path(__file__).parent

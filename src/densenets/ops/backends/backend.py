@@ -9,22 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from densenets.ops.backends.availability import Availability
 
 if TYPE_CHECKING:
     from densenets.ops.fused.unit import UnitKernels
-
-
-class Availability(NamedTuple):
-    """Whether a backend can run on this machine.
-
-    Attributes:
-        available: whether it can.
-        reason: what it would run with, such as an instruction set; or why it cannot.
-    """
-
-    available: bool
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
