@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from densenets.analysis.tables import print_reuse, print_saliency
+import torch
 from PIL import Image
 from small_networks import small_config
 
@@ -20,6 +20,9 @@ from densenets.analysis.memory.figure import memory_figure, write_memory
 from densenets.analysis.memory.table import print_memory
 from densenets.analysis.reuse.compute import feature_reuse
 from densenets.analysis.reuse.figure import reuse_figure, write_reuse
+from densenets.analysis.reuse.table import print_reuse
+from densenets.analysis.saliency.compute import ImageSaliency, SaliencyMap
+from densenets.analysis.saliency.table import print_saliency
 from densenets.models.densenet import DenseNet
 
 MIB = 2**20
@@ -186,7 +189,7 @@ def test_heat_maps_are_drawn_as_they_are() -> None:
 
 def test_reuse_is_told_by_block(capsys: pytest.CaptureFixture[str]) -> None:
     reuse = feature_reuse(DenseNet(small_config(), "reference"))
-    print_reuse({"checkpoint": "some/where", **reuse.to_dict()})
+    print_reuse("some/where", reuse)
     text = capsys.readouterr().out
     assert "feature reuse of some/where" in text
     assert "transition 1" in text
@@ -216,9 +219,20 @@ def test_runs_are_told_the_best_first(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_pictures_are_told_with_their_silent_blocks(capsys: pytest.CaptureFixture[str]) -> None:
-    maps = [{"block": 1, "has_evidence": False}, {"block": 2, "has_evidence": True}]
-    image = {"path": "a[b].png", "explained": "cat", "probability": 0.25, "predicted": "dog", "maps": maps}
-    print_saliency({"checkpoint": "x", "images": [image]})
+    maps = tuple(
+        SaliencyMap(block=block, layer="", values=((largest,),), largest=largest)
+        for block, largest in ((1, 0.0), (2, 1.0))
+    )
+    image = ImageSaliency(
+        path=Path("a[b].png"),
+        explained="cat",
+        probability=0.25,
+        predicted="dog",
+        predicted_probability=0.5,
+        maps=maps,
+        pixels=torch.zeros(1, 1, 1, dtype=torch.uint8),
+    )
+    print_saliency("x", [image])
     text = capsys.readouterr().out
     assert "a[b].png" in text
     assert "25.0%" in text
