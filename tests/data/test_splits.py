@@ -96,10 +96,13 @@ def test_the_share_of_each_class_is_that_of_all(picture_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"held_out": 2}, "held_out makes 2 of 15 images, and each of the 3 classes needs one"),
+        ({"held_out": 2}, "held_out must make 3 to 12 of 15 images, .* 3 classes .*, got 2"),
         ({"held_out": 13}, "must make 3 to 12 of"),
         ({"held_out": 0.99}, "leaves nothing to train on"),
-        ({"held_out": 0.2, "training_images": 2}, "training_images makes 2 of 12 images"),
+        (
+            {"held_out": 0.2, "training_images": 2},
+            "training_images must make 3 to 12 of 12 images, .*, got 2",
+        ),
     ],
 )
 def test_a_split_that_loses_a_class_is_refused(

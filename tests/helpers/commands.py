@@ -24,7 +24,7 @@ _FIRST_WORK = (
     "densenets.training.train_step.TrainStep.run",
     "densenets.profiling.runner.run_job",
     "densenets.profiling.measured_step.run_job",
-    "densenets.analysis.gradients.compute.measure",
+    "densenets.analysis.gradients.compute.layer_flows",
     "densenets.profiling.networks.step_network",
 )
 

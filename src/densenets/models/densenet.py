@@ -110,16 +110,14 @@ class DenseNet(Network):
         Raises:
             InputError: the modules cannot read the image's channels, or it leaves the last block no pixel.
         """
-        if is_scripting() or torch.compiler.is_compiling():
+        if is_scripting():
             return self._last_maps(x)
         else:
+            if torch.compiler.is_compiling():
+                return self._last_maps(x)
             # Not `explained`: every function between a network and its kernels is one more to read.
-            try:
+            with self.explaining_errors(x):
                 maps: Tensor = self.relu5(self.features(x))
-            except (RuntimeError, ValueError) as error:
-                if (reason := self.input_error(x)) is not None:
-                    raise reason from error
-                raise
             return maps
 
     def _last_maps(self, x: Tensor) -> Tensor:

@@ -5,11 +5,12 @@ Shapes: N batch, C channels, *sides the spatial sides.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
@@ -123,8 +124,18 @@ class Network(nn.Module, ABC):
         """
         if torch.compiler.is_compiling():
             return run(x)
-        try:
+        with self.explaining_errors(x):
             return run(x)
+
+    @contextlib.contextmanager
+    def explaining_errors(self, x: Tensor) -> Iterator[None]:
+        """A context in which images that the modules cannot read are refused in one line.
+
+        Raises:
+            InputError: they have other channels than the first convolution reads, or are too small.
+        """
+        try:
+            yield
         except (RuntimeError, ValueError) as error:
             if (reason := self.input_error(x)) is not None:
                 raise reason from error

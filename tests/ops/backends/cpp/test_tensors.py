@@ -129,20 +129,56 @@ def test_columns_in_turn_are_apart():
         check_apart(columns(7, 10, slice(0, 3)), columns(0, 8, slice(1, 4)))
 
 
+def with_part(unit: Unit, part: str, change: Callable[[Tensor], Tensor]) -> Unit:
+    """The unit with one of its tensors changed."""
+    if part in ("mean", "variance"):
+        return replace(unit, moments=unit.moments._replace(**{part: change(getattr(unit.moments, part))}))
+    return replace(unit, **{part: change(getattr(unit, part))})
+
+
+OWN_TYPE = [
+    "mean",
+    "variance",
+    "scale",
+    "shift",
+    "weight",
+]  # these come in any floating-point type and layout
+CONVERTED = ("type", "wider type", "gaps", "expanded")
+
+
 @built
-@every_wrong
-@pytest.mark.parametrize("part", ["x", "mean", "variance", "scale", "shift", "weight", "dropout_mask", "out"])
+@pytest.mark.parametrize(
+    ("part", "wrong"),
+    [
+        pytest.param(part, wrong, id=f"{part}-{name}")
+        for part in ("x", *OWN_TYPE, "dropout_mask", "out")
+        for name, wrong in WRONG.items()
+        if part not in OWN_TYPE or name not in CONVERTED
+    ],
+)
 def test_every_tensor_of_a_unit_is_looked_at(part: str, wrong: Callable[[Tensor], Tensor]):
     unit, out = make(SHAPE, torch.float32).unit, torch.empty(147, 12)
     if part == "out":
         out = wrong(out)
-    elif part in ("mean", "variance"):
-        moments = unit.moments._replace(**{part: wrong(getattr(unit.moments, part))})
-        unit = replace(unit, moments=moments)
     else:
-        unit = replace(unit, **{part: wrong(getattr(unit, part))})
+        unit = with_part(unit, part, wrong)
     with pytest.raises((RuntimeError, ValueError)):
         CppKernels().forward(unit, out, statistics=False)
+
+
+@built
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("part", OWN_TYPE)
+def test_parameters_come_in_their_own_type_and_layout(part: str, dtype: torch.dtype):
+    def with_gaps(tensor: Tensor) -> Tensor:
+        return tensor.to(dtype).repeat_interleave(2, dim=-1)[..., ::2]
+
+    unit = make(SHAPE, torch.float32).unit
+    found, expected = torch.empty(147, 12), torch.empty(147, 12)
+    CppKernels().forward(with_part(unit, part, with_gaps), found, statistics=False)
+    rounded = with_part(unit, part, lambda tensor: tensor.to(dtype).float())
+    CppKernels().forward(rounded, expected, statistics=False)
+    assert torch.equal(found, expected)
 
 
 @built
