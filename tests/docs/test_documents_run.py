@@ -38,7 +38,7 @@ STAND_INS = {
 GIVEN = {"images": torch.rand(2, 1, 64, 64)}
 
 # What a command is shown for is how it refuses.
-REFUSED = {"densenets summary densenet-bc-101-12": "it is 6n+4"}
+REFUSED = {"densenets summary densenet-bc-101-12": "must be 6n+4"}
 
 
 def test_every_block_says_what_it_is():

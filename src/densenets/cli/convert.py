@@ -1,4 +1,4 @@
-"""`densenets convert FILE`: a checkpoint from the DenseNet weights of another program."""
+"""The verb convert: a checkpoint from the DenseNet weights of another program."""
 
 from __future__ import annotations
 

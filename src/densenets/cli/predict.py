@@ -1,4 +1,4 @@
-"""`densenets predict RUN FILE ...`: classes of pictures as rows, CSV or JSON lines."""
+"""The verb predict: classes of pictures as rows, CSV or JSON lines."""
 
 from __future__ import annotations
 

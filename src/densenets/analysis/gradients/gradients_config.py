@@ -1,4 +1,4 @@
-"""What is measured of signal and gradient: the options of `densenets analyze gradients`."""
+"""What is measured of signal and gradient: networks, images, settings, steps."""
 
 from __future__ import annotations
 
