@@ -290,7 +290,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path):
 
 @pytest.mark.parametrize("out", ["ours.pth", "ours"])
 def test_a_checkpoint_has_the_suffix_by_which_it_is_read(tmp_path: Path, out: str):
-    with pytest.raises(InputError, match=r"name it ours\.safetensors"):
+    with pytest.raises(InputError, match=r"such as ours\.safetensors"):
         convert(tmp_path / "theirs.pth", tmp_path / out)
 
 
