@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from densenets.data.data_config import DataConfig
 from densenets.data.load import EvaluationImages, load_evaluation_images
 from densenets.distributed import Ranks
 from densenets.errors import InputError
+from densenets.evaluation_options import EvaluationOptions
 from densenets.files import write_json
 from densenets.finite import check_weights, finite_rows, no_finite_logits
 
@@ -84,30 +85,6 @@ class Evaluation:
             "per_class": self.per_class(classes),
             "confusion": self.confusion,
         }
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationOptions:
-    """What a checkpoint is evaluated on, and how.
-
-    Attributes:
-        data: a named set or a folder, of class folders or of test/ or val/ with such; "" for the images that
-            its run reported.
-        root: where a named set lies; None for where it lay in training.
-        crops: 1, or of folders 10, whose logits are averaged.
-        precision: "bfloat16" evaluates under autocast.
-        batch_size: images of a batch, on each rank.
-        workers: processes that decode files.
-        skip_broken: leave out images that cannot be decoded, naming them.
-    """
-
-    data: str = ""
-    root: Path | None = None
-    crops: Literal[1, 10] = 1
-    precision: Literal["float32", "bfloat16"] = "float32"
-    batch_size: int = 100
-    workers: int = 2
-    skip_broken: bool = False
 
 
 def evaluate_checkpoint(checkpoint: Checkpoint, options: EvaluationOptions, ranks: Ranks) -> Evaluation:

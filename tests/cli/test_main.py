@@ -75,6 +75,24 @@ def test_the_package_and_its_help_load_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_the_help_of_no_verb_loads_pytorch():
+    # Nor does a wrong option, which is told before the work begins.
+    code = """if True:
+        import sys
+        from densenets.cli import analyze, main
+        verbs = [[verb] for verb in main._VERBS if verb not in ("train", "analyze")]
+        for verb in [*verbs, ["train", "digits"], *(["analyze", name] for name in analyze._ANALYSES)]:
+            try:
+                main.run([*verb, "--help"])
+            except SystemExit:
+                pass
+            assert "torch" not in sys.modules, verb
+            assert "matplotlib" not in sys.modules, verb
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_python_dash_m_runs_the_same_program(capsys):
     done = subprocess.run(
         [sys.executable, "-m", "densenets", "--version"], capture_output=True, text=True, check=True

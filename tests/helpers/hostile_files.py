@@ -29,7 +29,8 @@ from densenets.data.images import central_crop, read_image
 from densenets.data.load import load_data
 from densenets.data.preprocessing import Preprocessing
 from densenets.distributed import Ranks
-from densenets.evaluation import Evaluation, EvaluationOptions
+from densenets.evaluation import Evaluation
+from densenets.evaluation_options import EvaluationOptions
 from densenets.files import read_json, write_json
 from densenets.models.baselines.convnet_config import ConvLayer, ConvNetConfig
 from densenets.models.baselines.fractalnet_config import FractalNetConfig
@@ -37,7 +38,8 @@ from densenets.models.baselines.highway_config import HighwayConfig
 from densenets.models.baselines.resnet_config import ResNetConfig
 from densenets.models.create import build_network
 from densenets.models.network_config import NetworkConfig
-from densenets.report.overview import OverviewConfig, make_overview
+from densenets.report.overview import make_overview
+from densenets.report.overview_config import OverviewConfig
 from densenets.report.page import write_page
 from densenets.training.recipe import Recipe, changed, recipe_from_dict
 from densenets.training.recipe_cost import recipe_cost

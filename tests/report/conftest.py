@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from training_runs import small_recipe
 
-from densenets.evaluation import EvaluationOptions
-from densenets.report.overview import Overview, OverviewConfig, make_overview
+from densenets.evaluation_options import EvaluationOptions
+from densenets.report.overview import Overview, make_overview
+from densenets.report.overview_config import OverviewConfig
 from densenets.report.page import write_page
 from densenets.training.loop import train
 from densenets.training.recipe import changed

@@ -14,7 +14,7 @@ from densenets.data.augmentation import normalize
 from densenets.data.named import load_named
 from densenets.data.preprocessing import Preprocessing
 from densenets.distributed import joined_ranks
-from densenets.evaluation import EvaluationOptions
+from densenets.evaluation_options import EvaluationOptions
 from densenets.models.create import build_network
 from densenets.report.mistakes import evaluate_with_mistakes
 

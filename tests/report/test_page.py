@@ -18,14 +18,15 @@ from small_networks import small_config
 from densenets.checkpoint import save_checkpoint
 from densenets.data.preprocessing import Preprocessing, imagenet_preprocessing
 from densenets.errors import InputError
-from densenets.evaluation import EvaluationOptions
+from densenets.evaluation_options import EvaluationOptions
 from densenets.models.create import build_network, create_model
 from densenets.models.registry import named_config
 from densenets.report import content
 from densenets.report.confusion import ConfusionPair, confusion_pairs, confusion_rows
 from densenets.report.connection_map import block_maps, node_data
 from densenets.report.mistakes import Mistake
-from densenets.report.overview import Overview, OverviewConfig, make_overview
+from densenets.report.overview import Overview, make_overview
+from densenets.report.overview_config import OverviewConfig
 from densenets.report.page import page_text, write_page
 
 SMALL = Preprocessing(channels=3, image_size=32, resize=32, mean=(0.5,) * 3, std=(0.2,) * 3)

@@ -54,35 +54,38 @@ def analyze(arguments: list[str]) -> None:
 
 
 def _reuse(arguments: list[str]) -> None:
-    from densenets.analysis.reuse.compute import ReuseConfig, feature_reuse
+    from densenets.analysis.reuse.reuse_config import ReuseConfig
+
+    options = parse(CheckpointOptions[ReuseConfig], arguments, "analyze reuse", flat=True)
+    from densenets.analysis.reuse.compute import feature_reuse
     from densenets.analysis.reuse.figure import write_reuse
     from densenets.analysis.reuse.table import print_reuse
     from densenets.checkpoint import read_checkpoint
 
-    options = parse(CheckpointOptions[ReuseConfig], arguments, "analyze reuse", flat=True)
     reuse = feature_reuse(read_checkpoint(options.checkpoint).model, options.config)
     data = {"checkpoint": str(options.checkpoint), **reuse.to_dict()}
     write_reuse(reuse, f"feature reuse, {options.checkpoint}", options.out / "reuse")
     rows = [dataclasses.asdict(row) for row in reuse.rows()]
-    _finish("reuse", options, data, rows, lambda _: print_reuse(str(options.checkpoint), reuse))
+    _finish("reuse", options, data, rows, lambda: print_reuse(str(options.checkpoint), reuse))
 
 
 def _gradients(arguments: list[str]) -> None:
+    from densenets.analysis.gradients.gradients_config import GradientsConfig
+
+    options = parse(AnalysisOptions[GradientsConfig], arguments, "analyze gradients", flat=True)
     from densenets.analysis.gradients.compute import gradient_flow, measurements
     from densenets.analysis.gradients.figure import write_gradients
-    from densenets.analysis.gradients.gradients_config import GradientsConfig
     from densenets.analysis.gradients.table import print_gradients
     from densenets.machine import choose_device, keep_freed_memory
     from densenets.progress import announcements
 
-    options = parse(AnalysisOptions[GradientsConfig], arguments, "analyze gradients", flat=True)
     if choose_device(options.config.device).type == "cpu":
         keep_freed_memory()
     with announcements(measurements(options.config)) as announce:
         flow = gradient_flow(options.config, announce)
     write_gradients(flow, options.out / "gradients")
     rows = [row.to_dict() for row in flow.rows()]
-    _finish("gradients", options, flow.to_dict(), rows, lambda _: print_gradients(flow))
+    _finish("gradients", options, flow.to_dict(), rows, lambda: print_gradients(flow))
 
 
 def _memory(arguments: list[str]) -> None:
@@ -103,7 +106,8 @@ def _memory(arguments: list[str]) -> None:
     with announcements(measurements(config)) as announce:
         growth = memory_growth(config, announce)
     write_memory(growth, options.out / "memory")
-    _finish("memory", options, growth.to_dict(), growth.rows(), print_memory)
+    data = growth.to_dict()
+    _finish("memory", options, data, growth.rows(), lambda: print_memory(data))
 
 
 def _cost(arguments: list[str]) -> None:
@@ -123,7 +127,7 @@ def _cost(arguments: list[str]) -> None:
         rows = step_costs(config, announce)
     write_cost(rows, options.out / "cost")
     data = {"sides": list(config.step.sides), "rows": rows, "compared_to_last": compared_to_last(rows)}
-    _finish("cost", options, data, rows, print_cost)
+    _finish("cost", options, data, rows, lambda: print_cost(data))
 
 
 def _efficiency(arguments: list[str]) -> None:
@@ -140,7 +144,8 @@ def _efficiency(arguments: list[str]) -> None:
     title = f"{len(options.runs)} finished runs"
     write_comparison(rows, title, options.out / "efficiency", RUN_AXES, watched="watched images")
     flat = [{name: value for name, value in row.items() if name != "curves"} for row in rows]
-    _finish("efficiency", options, {"rows": rows}, flat, print_efficiency)
+    data = {"rows": rows}
+    _finish("efficiency", options, data, flat, lambda: print_efficiency(data))
 
 
 def _saliency(arguments: list[str]) -> None:
@@ -167,7 +172,7 @@ def _saliency(arguments: list[str]) -> None:
     write_saliency(images, options.out / "saliency")
     data = {"checkpoint": str(options.checkpoint), "images": [image.to_dict() for image in images]}
     rows = [dataclasses.asdict(row) for image in images for row in image.rows()]
-    _finish("saliency", options, data, rows, lambda _: print_saliency(str(options.checkpoint), images))
+    _finish("saliency", options, data, rows, lambda: print_saliency(str(options.checkpoint), images))
 
 
 _ANALYSES: dict[str, Callable[[list[str]], None]] = {
@@ -203,7 +208,7 @@ def _finish(
     options: OutputOptions,
     data: dict[str, Any],
     rows: Sequence[dict[str, Any]],
-    table: Callable[[dict[str, Any]], None],
+    print_table: Callable[[], None],
 ) -> None:
     """Write an analysis as JSON, with where and when it was made, and its rows as CSV; then print it."""
     import torch
@@ -216,5 +221,5 @@ def _finish(
     if options.json:
         print(json_text(report))
         return
-    table(data)
+    print_table()
     print(f"{options.out} holds {', '.join(f'{name}.{suffix}' for suffix in ('json', 'csv', 'png', 'svg'))}")

@@ -8,14 +8,10 @@ from typing import Any
 
 from rich.table import Table
 
-from densenets.analysis.confusion_figure import write_confusion
-from densenets.checkpoint import read_checkpoint
 from densenets.cli.arguments import parse
-from densenets.distributed import joined_ranks
-from densenets.evaluation import EvaluationOptions, evaluate_on, images_of, write_evaluation
+from densenets.evaluation_options import EvaluationOptions
 from densenets.figures.numbers import images_text
 from densenets.files import json_text
-from densenets.models.baselines.fractalnet import run_one_column
 from densenets.names import printable
 from densenets.terminal import console, plain
 
@@ -40,6 +36,11 @@ class EvaluateOptions:
 def evaluate(arguments: list[str]) -> None:
     """Evaluate a run or a checkpoint; print a table or JSON, and write files if asked to."""
     options = parse(EvaluateOptions, arguments, "evaluate", flat=True)
+    from densenets.checkpoint import read_checkpoint
+    from densenets.distributed import joined_ranks
+    from densenets.evaluation import evaluate_on, images_of, write_evaluation
+    from densenets.models.baselines.fractalnet import run_one_column
+
     checkpoint = read_checkpoint(options.run)
     if options.column is not None:
         run_one_column(checkpoint.model, options.column)
@@ -55,6 +56,8 @@ def evaluate(arguments: list[str]) -> None:
         **result.to_dict(checkpoint.classes),
     }
     if is_first and options.out:
+        from densenets.analysis.confusion_figure import write_confusion
+
         write_confusion(facts["confusion"], checkpoint.classes, options.out / "confusion")
         write_evaluation(facts, options.out)
     if is_first:

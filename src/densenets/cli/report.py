@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from densenets.cli.arguments import parse
-from densenets.report.overview import OverviewConfig, make_overview
-from densenets.report.page import write_page
+from densenets.report.overview_config import OverviewConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +20,9 @@ class ReportOptions(OverviewConfig):
 def report(arguments: list[str]) -> None:
     """Write the page of a run or a checkpoint, and print where it lies."""
     options = parse(ReportOptions, arguments, "report", flat=True)
+    from densenets.report.overview import make_overview
+    from densenets.report.page import write_page
+
     overview = make_overview(options)
     path = options.out or overview.default_path
     size = write_page(overview, path)

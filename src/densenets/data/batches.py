@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from densenets.data.augmentation import Augmentation, Draws, augment, draw, normalize
+from densenets.data.data_sets import steps_of_epoch
 from densenets.data.images import central_crop, read_image, ten_crops, to_pixels
 from densenets.data.preprocessing import Preprocessing
 from densenets.data.sources import FileImages, Images, MemoryImages
@@ -85,12 +86,8 @@ class BatchOrder:
 
     @property
     def steps(self) -> int:
-        """Steps of an epoch; the images that fill no whole batch are a smaller step.
-
-        Unless a rank got under 2 of them, from which batch normalisation can learn nothing.
-        """
-        full, rest = divmod(self.count, self.batch_size)
-        return full + (rest >= 2 * self.shard.world_size)
+        """Steps of an epoch, of all images; see `steps_of_epoch`."""
+        return steps_of_epoch(self.count, self.batch_size, self.shard.world_size)
 
     @property
     def has_single_images(self) -> bool:

@@ -37,6 +37,15 @@ def training_count(config: DataConfig) -> int | None:
     return facts.training - round(share)
 
 
+def steps_of_epoch(images: int, batch_size: int, ranks: int = 1) -> int:
+    """Steps of an epoch; the images that fill no whole global batch are a smaller step.
+
+    Unless a rank got under 2 of them, from which batch normalisation can learn nothing.
+    """
+    full, rest = divmod(images, batch_size)
+    return full + (rest >= 2 * ranks)
+
+
 DATA_FACTS = {
     "digits": DataFacts(1437, 360, 10, 1, 8),
     "fashion-mnist": DataFacts(60_000, 10_000, 10, 1, 28),

@@ -101,10 +101,10 @@ class FeatureRun:
     def __init__(self, x: Tensor, kinds: Kinds, execution: Execution) -> None:
         execution = _traced_or(execution, x)
         self._kinds, self._execution = kinds, execution
-        self._may_fuse = (
+        may_fuse = (
             execution not in _AS_ASKED_FOR and interception_reason() is None and _may_be_fused(execution, x)
         )
-        self._format = MapFormat.of(x) if self._may_fuse else None
+        self._format = MapFormat.of(x) if may_fuse else None  # None: every module runs itself
         self._is_inside, self._is_first = False, True  # in the format of the operators; before any module
 
     def next(self, x: Tensor, modules: Sequence[nn.Module]) -> tuple[Tensor, Callable[[Tensor], Any], int]:

@@ -72,17 +72,16 @@ def choose_execution(
 
 def _choose_backend(device: str, dtype: str) -> tuple[str | None, str, bool, str]:
     """The first backend that can run on such maps: name, label, whether it is fast, and why it is taken."""
+    refusals: list[str] = []
+    for backend in records.BACKENDS:
+        available, reason = records.availability_for(backend, device, dtype)
+        if available:
+            why = f"{backend.label}, {reason}" if backend.is_fast else "; ".join(refusals)
+            return backend.name, backend.label, backend.is_fast, why
+        refusals.append(reason)
     dtypes = list(dict.fromkeys(dtype for backend in records.BACKENDS for dtype in backend.dtypes))
     if dtype not in dtypes:
         return None, "", False, f"the fused execution computes in {', '.join(dtypes)}, not in {dtype}"
-    refusals: list[str] = []
-    for backend in records.BACKENDS:
-        refusal = records.refusal(backend, device, dtype)
-        if refusal is None and backend.is_fast:
-            return backend.name, backend.label, True, f"{backend.label}, {backend.availability().reason}"
-        if refusal is None:
-            return backend.name, backend.label, False, "; ".join(refusals)
-        refusals.append(refusal)
     return None, "", False, "; ".join(refusals)
 
 

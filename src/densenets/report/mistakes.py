@@ -13,7 +13,8 @@ from densenets.data.images import central_crop, read_image
 from densenets.data.load import EvaluationImages
 from densenets.data.sources import MemoryImages
 from densenets.distributed import Ranks
-from densenets.evaluation import Evaluation, EvaluationOptions, evaluate_on, images_of
+from densenets.evaluation import Evaluation, evaluate_on, images_of
+from densenets.evaluation_options import EvaluationOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from densenets.checkpoint import Checkpoint, read_checkpoint
 from densenets.data.preprocessing import Preprocessing
 from densenets.distributed import joined_ranks
 from densenets.errors import InputError, NotFinite
-from densenets.evaluation import EvaluationOptions
 from densenets.finite import check_weights
 from densenets.machine import environment
 from densenets.models.densenet_config import DenseNetConfig
@@ -30,35 +29,10 @@ from densenets.profiling.measured_step import measured_step
 from densenets.profiling.step import StepConfig
 from densenets.progress import announcements, progress_bar
 from densenets.report.mistakes import Mistake, evaluate_with_mistakes
+from densenets.report.overview_config import OverviewConfig
 
 _SMALL_BATCH, _LARGE_BATCH = 64, 4  # of a checkpoint that does not say how it was trained, by image size
 _LARGE_SIDE = 64  # pixels
-
-
-@dataclass(frozen=True, kw_only=True)
-class OverviewConfig:
-    """What a report shows of a run or a checkpoint.
-
-    Raises:
-        InputError: a number is out of its range.
-    """
-
-    source: Path
-    """A run's folder or a checkpoint file."""
-    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
-    """The images on which the worst mistakes are looked for."""
-    mistakes: int = 12
-    """How many of the worst mistakes are shown; 0 for none."""
-    measure: bool = True
-    """Measure time and memory of a training step on this machine, if that is not known already."""
-    device: str = "auto"
-    """auto, cpu, cuda, ..."""
-
-    def __post_init__(self) -> None:
-        if self.mistakes < 0:
-            raise InputError(f"mistakes must be at least 0, got {self.mistakes}")
-        if self.evaluation.batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, got {self.evaluation.batch_size}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ from PIL import Image
 
 from densenets.analysis.gradients.compute import GradientFlow, NetworkFlow, Snapshot
 from densenets.analysis.gradients.figure import gradients_figure, write_gradients
-from densenets.analysis.gradients.layer_flow import SETTINGS, LayerFlow, Setting
+from densenets.analysis.gradients.gradients_config import SETTINGS, Setting
+from densenets.analysis.gradients.layer_flow import LayerFlow
 
 
 def snapshot(step: int, layers: int, factor: float | None) -> Snapshot:

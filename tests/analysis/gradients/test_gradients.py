@@ -14,8 +14,8 @@ from torch import Tensor
 
 from densenets.analysis.gradients import compute as gradients
 from densenets.analysis.gradients.compute import GradientFlow, gradient_flow, measurements
-from densenets.analysis.gradients.gradients_config import GradientsConfig
-from densenets.analysis.gradients.layer_flow import SETTINGS, LayerFlow, Setting, layer_flows
+from densenets.analysis.gradients.gradients_config import SETTINGS, GradientsConfig, Setting
+from densenets.analysis.gradients.layer_flow import LayerFlow, layer_flows
 from densenets.checkpoint import read_checkpoint
 from densenets.data.batches import Batch
 from densenets.errors import InputError

@@ -10,7 +10,8 @@ import torch
 from small_networks import small_config
 from torch import nn
 
-from densenets.analysis.reuse.compute import BlockReuse, FeatureReuse, ReuseConfig, feature_reuse
+from densenets.analysis.reuse.compute import BlockReuse, FeatureReuse, feature_reuse
+from densenets.analysis.reuse.reuse_config import ReuseConfig
 from densenets.errors import InputError
 from densenets.models.create import create_model
 from densenets.models.densenet import DenseNet

@@ -20,18 +20,16 @@ from typing import Any
 
 import torch
 
-from densenets.analysis.gradients.gradients_config import GradientsConfig, batch_order
+from densenets.analysis.gradients.gradients_config import SETTINGS, GradientsConfig, Setting
 from densenets.analysis.gradients.layer_flow import (
-    SETTINGS,
     LayerFlow,
-    Setting,
     apply_setting,
     finite_or_none,
     first_to_last_ratio,
     layer_flows,
 )
 from densenets.data.augmentation import Augmentation, normalize
-from densenets.data.batches import Batch, Shard, seeded, training_batches
+from densenets.data.batches import Batch, BatchOrder, Shard, seeded, training_batches
 from densenets.data.load import load_data
 from densenets.data.sources import MemoryImages
 from densenets.data.splits import DataSplits
@@ -292,7 +290,12 @@ def _training(
 ) -> Iterator[float | None]:
     """Train a network step by step as `densenets train` does; the mean loss of each step's images."""
     train_step = TrainStep(network.train(), recipe, Ranks(Shard(), device))
-    order = batch_order(recipe, len(data.training))
+    order = BatchOrder(
+        count=len(data.training),
+        batch_size=recipe.training.batch_size,
+        seed=recipe.training.seed,
+        shard=Shard(),
+    )
     for epoch in range(recipe.training.epochs):
         batches = training_batches(
             data.training,

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from densenets.analysis.gradients.compute import GradientFlow, NetworkFlow
-from densenets.analysis.gradients.layer_flow import SETTINGS
+from densenets.analysis.gradients.gradients_config import SETTINGS
 from densenets.data.data_sets import DATA_FACTS
 from densenets.figures.fonts import literal
 from densenets.figures.series_style import series_style

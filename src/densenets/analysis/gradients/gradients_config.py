@@ -1,21 +1,25 @@
-"""What is measured of signal and gradient: networks, images, settings, steps."""
+"""What is measured of signal and gradient: networks, images, settings, steps. Needs no PyTorch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from densenets.analysis.gradients.layer_flow import (
-    SETTINGS,
-    Setting,
-)
-from densenets.data.batches import BatchOrder, Shard
 from densenets.data.data_config import MEMORY_DATA
-from densenets.data.data_sets import training_count
+from densenets.data.data_sets import steps_of_epoch, training_count
 from densenets.errors import InputError, unknown_name
 from densenets.models.registry import named_config
 from densenets.training.recipe import Recipe, changed
 from densenets.training.recipes import named_recipe
+
+Setting = Literal["xavier", "he", "paper"]
+
+SETTINGS: dict[Setting, str] = {
+    "xavier": "without batch normalisation, Xavier's weights (variance 1 / fan-in)",
+    "he": "without batch normalisation, He's weights (variance 2 / fan-in)",
+    "paper": "as the networks' papers build them, with batch normalisation where they have it",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +95,8 @@ class GradientsConfig:
         recipe.network  # noqa: B018 - raises
         count = training_count(recipe.data)
         assert count is not None
-        steps = batch_order(recipe, count).steps * recipe.training.epochs
+        steps = steps_of_epoch(count, recipe.training.batch_size) * recipe.training.epochs
         if self.steps[-1] > steps:
             raise InputError(
                 f"steps must be at most {steps}, where recipe {recipe.name} ends, got {self.steps}"
             )
-
-
-def batch_order(recipe: Recipe, count: int) -> BatchOrder:
-    """The order in which one process trains on so many images."""
-    training = recipe.training
-    return BatchOrder(count=count, batch_size=training.batch_size, seed=training.seed, shard=Shard())

@@ -10,7 +10,6 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from densenets.analysis.gradients.gradients_config import Setting
 from densenets.data.batches import Batch
 from densenets.models.baselines.fractalnet import RunningStatistics
 from densenets.models.baselines.fractalnet_config import FractalNetConfig
@@ -25,13 +25,6 @@ from densenets.models.densenet import DenseNet
 from densenets.models.initialization import he_normal_, xavier_uniform_
 from densenets.models.network import Network
 
-Setting = Literal["xavier", "he", "paper"]
-
-SETTINGS: dict[Setting, str] = {
-    "xavier": "without batch normalisation, Xavier's weights (variance 1 / fan-in)",
-    "he": "without batch normalisation, He's weights (variance 2 / fan-in)",
-    "paper": "as the networks' papers build them, with batch normalisation where they have it",
-}
 _OFF_THE_PATH = {"gate", "downsample", "companions"}  # what decides or leads past is no layer of depth
 
 

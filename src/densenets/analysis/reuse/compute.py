@@ -13,47 +13,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from densenets.analysis.reuse.reuse_config import NORMALIZATIONS, Normalization, ReuseConfig
 from densenets.errors import InputError
 from densenets.models.densenet import DenseLayer, DenseNet, Transition
 from densenets.models.densenet_config import BlockChannels
 from densenets.models.network import Network
 
-Normalization = Literal["mean", "l1", "share", "largest"]
-
-NORMALIZATIONS: dict[Normalization, str] = {
-    "mean": "mean absolute weight of the connection",
-    "l1": "sum of absolute weights by the number of maps that the source gives",
-    "share": "sum of absolute weights by that of all sources of the layer",
-    "largest": "mean absolute weight by the largest of the layer's sources",
-}
-assert set(NORMALIZATIONS) == set(get_args(Normalization))
-
 CLASSIFIER = "classifier"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReuseConfig:
-    """The heat map of feature reuse (paper, Fig. 5) of a trained DenseNet.
-
-    Raises:
-        InputError: the normalisation is unknown.
-    """
-
-    normalization: Normalization = "mean"
-    """What a value is; l1: sum by the source's maps; share: of the layer's sum; largest: by its largest."""
-    with_scale: bool = False
-    """Multiply weights by the scale of the batch normalisation before them."""
-
-    def __post_init__(self) -> None:
-        if self.normalization not in NORMALIZATIONS:
-            raise InputError(
-                f"normalization must be one of {', '.join(NORMALIZATIONS)}, got '{self.normalization}'"
-            )
+_DEFAULT = ReuseConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +133,7 @@ class FeatureReuse:
         ]
 
 
-def feature_reuse(model: Network, config: ReuseConfig = ReuseConfig()) -> FeatureReuse:
+def feature_reuse(model: Network, config: ReuseConfig = _DEFAULT) -> FeatureReuse:
     """The heat maps of a trained DenseNet, in float64.
 
     Args:

@@ -106,12 +106,12 @@ def runs_stem(name: str) -> bool:
 runs_stem._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def refusal(backend: Backend, device: str, dtype: str) -> str | None:
-    """Why a backend cannot run on maps of this type of device and data type; None where it can."""
+def availability_for(backend: Backend, device: str, dtype: str) -> Availability:
+    """Whether a backend can run here on maps of this type of device and data type."""
     if backend.devices and device not in backend.devices:
         devices = " and ".join(name.upper() for name in backend.devices)
-        return f"the {backend.label} are for the {devices}, not {device}"
+        return Availability(False, f"the {backend.label} are for the {devices}, not {device}")
     if dtype not in backend.dtypes:
-        return f"the {backend.label} compute in {', '.join(backend.dtypes)}, not in {dtype}"
-    available, reason = backend.availability()
-    return None if available else reason
+        types = ", ".join(backend.dtypes)
+        return Availability(False, f"the {backend.label} compute in {types}, not in {dtype}")
+    return backend.availability()

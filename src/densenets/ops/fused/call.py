@@ -67,7 +67,7 @@ def fused_dense_block(
     features, _, feature_moments, bottleneck_moments, reduced = dense_block_operator(
         x,
         [p for unit in units for p in (unit.norm.weight, unit.norm.bias, unit.conv.weight)],
-        [] if training else _running(units),
+        _running([unit.norm for unit in units]),
         _dropout_masks(x, block_units) if dropout > 0 else [],
         plan.epsilons,
         dropout,
@@ -85,7 +85,7 @@ def fused_dense_block(
 def fused_stem(x: Tensor, norm: _BatchNorm, *, backend: str) -> tuple[Tensor, ...]:
     """BN-ReLU-max pooling, 3 wide, 2 apart: N x C x *sides -> N x C x *sides / 2."""
     x = x.to(compute_type(x))
-    maxima, _, moments = stem_operator(x, norm.weight, norm.bias, _running_of_stem(norm), norm.eps, backend)
+    maxima, _, moments = stem_operator(x, norm.weight, norm.bias, _running([norm]), norm.eps, backend)
     _update_stem(norm, x.numel() // x.shape[1], moments)
     return (maxima,)
 
@@ -100,7 +100,7 @@ def fused_lean_stem(
         conv.weight.to(dtype),
         norm.weight,
         norm.bias,
-        _running_of_stem(norm),
+        _running([norm]),
         norm.eps,
         conv.stride,
         conv.padding,
@@ -135,18 +135,16 @@ def _update_statistics(
         update_running_statistics(transition.norm, *feature_moments)
 
 
-def _running_of_stem(norm: _BatchNorm) -> list[Tensor]:
-    return [] if norm.training else [s for s in (norm.running_mean, norm.running_var) if s is not None]
-
-
 def _update_stem(norm: _BatchNorm, pixels: int, moments: Tensor) -> None:
     if norm.training:
         update_running_statistics(norm, *_unbiased(moments, pixels))
 
 
-def _running(units: Sequence[UnitModules]) -> list[Tensor]:
-    statistics = [s for unit in units for s in (unit.norm.running_mean, unit.norm.running_var)]
-    return [s for s in statistics if s is not None]
+def _running(norms: Sequence[_BatchNorm]) -> list[Tensor]:
+    """Mean and variance of each in turn; nothing in training, where those of the batch are used."""
+    if norms[0].training:
+        return []
+    return [s for norm in norms for s in (norm.running_mean, norm.running_var) if s is not None]
 
 
 def _dropout_masks(x: Tensor, units: Sequence[UnitModules]) -> list[Tensor]:

@@ -21,7 +21,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from densenets.ops.backends.backend import named_backend
+from densenets.ops.backends.backend import Backend, named_backend
 from densenets.ops.fused.plan import BlockKernels, BlockPlan, BlockResult, BlockTensors, empty_result
 from densenets.ops.fused.ranks import GlobalBatch
 from densenets.ops.fused.unit import (
@@ -59,7 +59,8 @@ def block_forward(
     """
     block_plan = BlockPlan.parse(plan, epsilons, dropout)
     tensors = BlockTensors.of_lists(parameters, running, dropout_masks, block_plan)
-    kernels = named_backend(block_plan.backend).load()
+    backend = named_backend(block_plan.backend)
+    kernels = backend.load()
     result = empty_result(x, tensors, block_plan)
     kernels.advise_huge_pages(result.features, result.bottlenecks)
     channels = x.shape[1]
@@ -67,7 +68,7 @@ def block_forward(
     run = _BlockRun(result, tensors, block_plan, kernels)
     if block_plan.training:
         run.note_moments(0, channels, kernels.statistics(run.matrix[:, :channels]))
-    if tensors.parameters and _runs_in_one_call(block_plan):
+    if _runs_in_one_call(backend, tensors, block_plan):
         cast(BlockKernels, kernels).block_forward(result, tensors, block_plan)
     else:
         for layer in range(len(tensors.parameters) // block_plan.layer_units):
@@ -109,18 +110,16 @@ def block_backward(
     result = BlockResult(
         features.movedim(1, -1), bottlenecks, feature_moments, bottleneck_moments, features.new_empty(0)
     )
-    kernels = named_backend(block_plan.backend).load()
+    backend = named_backend(block_plan.backend)
+    kernels = backend.load()
     run = _BlockRun(result, tensors, block_plan, kernels)
     sums = torch.zeros_like(feature_moments)
     matrix, transition_grads = run.last_gradients(gradients[0], gradients[1], sums)
-    if tensors.parameters and _runs_in_one_call(block_plan):
+    if _runs_in_one_call(backend, tensors, block_plan):
         grads = cast(BlockKernels, kernels).block_backward(result, tensors, block_plan, matrix, sums)
     else:
         grads = run.backward(matrix, sums)
-    in_channels = matrix.shape[1] - sum(
-        parameters.weight.shape[0]
-        for parameters in tensors.parameters[block_plan.layer_units - 1 :: block_plan.layer_units]
-    )
+    in_channels = parameters[0].shape[0]  # the first scale has one for each channel of the input
     x_gradient = result.features.new_empty((*result.features.shape[:-1], in_channels))
     run.apply_correction(
         matrix[:, :in_channels], run.correction(0, in_channels, sums), x_gradient.view(-1, in_channels)
@@ -134,9 +133,10 @@ def images_first(result: BlockResult) -> tuple[Tensor, Tensor, Tensor, Tensor, T
     return (result.features.movedim(-1, 1), *result[1:-1], reduced)
 
 
-def _runs_in_one_call(plan: BlockPlan) -> bool:
+def _runs_in_one_call(backend: Backend, tensors: BlockTensors, plan: BlockPlan) -> bool:
     """Whether the backend runs all layers by itself: nobody has to be asked between two of them."""
-    return named_backend(plan.backend).runs_block and not (plan.training and plan.synchronized)
+    asks_ranks = plan.training and plan.synchronized
+    return backend.runs_block and bool(tensors.parameters) and not asks_ranks
 
 
 class _BlockRun:

@@ -39,15 +39,15 @@ class BlockCall:
         self.grads: list[UnitParameters] = []
         batch, *sides, self._channels = features.shape
         self._pixels, self._width = batch * math.prod(sides), result.bottlenecks.shape[2]
-        last_weights = self._parameters[3 * plan.layer_units - 1 :: 3 * plan.layer_units]
+        layers = len(self._parameters) // (3 * plan.layer_units)
         self.struct = interface.Block(
             data_type=data_type(self._dtype),
             threads=torch.get_num_threads(),
             batch=batch,
             sides=three_sides(sides),
             units=plan.layer_units,
-            layers=len(last_weights),
-            in_channels=self._channels - sum(weight.shape[0] for weight in last_weights),
+            layers=layers,
+            in_channels=self._parameters[0].shape[0],
             channels=self._channels,
             dropout_scale=plan.dropout_scale,
             features=array(features, self._dtype, features.shape),
@@ -58,7 +58,7 @@ class BlockCall:
         if plan.training:
             self.struct.feature_moments = array(result.feature_moments, self._real, (2, self._channels))
             if plan.layer_units == 2:
-                shape = (len(last_weights), 2, self._width)
+                shape = (layers, 2, self._width)
                 self.struct.bottleneck_moments = array(result.bottleneck_moments, self._real, shape)
 
     def prepare_forward(self) -> Sequence[Tensor]:
