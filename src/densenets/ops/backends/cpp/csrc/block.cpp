@@ -1,4 +1,4 @@
-// All layers of a dense block in one call: what `fused_block.py` does unit by unit.
+// All layers of a dense block in one call: what the schedule in Python does unit by unit.
 #include <algorithm>
 #include <cstring>
 

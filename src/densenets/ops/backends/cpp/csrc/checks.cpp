@@ -1,3 +1,4 @@
+// Checks of what a call is given, before anything is computed.
 #include "checks.h"
 
 #include <cmath>

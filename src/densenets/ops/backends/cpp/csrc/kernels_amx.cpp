@@ -1,3 +1,4 @@
+// The kernels of one instruction set: amx.
 #define DENSENETS_ISA amx
 #define DENSENETS_BYTES 64
 #include "kernels.h"

@@ -1,3 +1,4 @@
+// The kernels of one instruction set: avx2.
 #define DENSENETS_ISA avx2
 #define DENSENETS_BYTES 32
 #include "kernels.h"

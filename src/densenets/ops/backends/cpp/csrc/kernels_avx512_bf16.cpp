@@ -1,3 +1,4 @@
+// The kernels of one instruction set: avx512_bf16.
 #define DENSENETS_ISA avx512_bf16
 #define DENSENETS_BYTES 64
 #include "kernels.h"

@@ -1,3 +1,4 @@
+// The kernels of one instruction set: portable.
 #define DENSENETS_ISA portable
 #define DENSENETS_BYTES 16
 #include "kernels.h"

@@ -1,3 +1,4 @@
+// Memory that calls compute in: kept for the next ones, given back by and by.
 #include "workspace.h"
 
 #include <algorithm>
