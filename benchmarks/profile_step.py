@@ -29,8 +29,8 @@ from densenets.machine import environment, keep_freed_memory
 from densenets.ops.backends import backend as records
 from densenets.ops.backends.backend import CPP, EAGER
 from densenets.ops.backends.cpp.kernels import CppKernels
-from densenets.ops.fused.plan import BlockPlan, BlockResult, BlockTensors
-from densenets.ops.fused.unit import BatchNormGradCorrection, Moments, Unit, UnitParameters
+from densenets.ops.backends.plan import BlockPlan, BlockResult, BlockTensors
+from densenets.ops.backends.unit import BatchNormGradCorrection, Moments, Unit, UnitParameters
 from densenets.profiling.benchmark_config import BenchmarkConfig
 from densenets.profiling.networks import random_batch, step_network
 from densenets.profiling.variants import named_variant

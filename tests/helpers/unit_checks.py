@@ -30,7 +30,7 @@ from units import (
 )
 
 from densenets.ops.backends.cpp.kernels import CppKernels
-from densenets.ops.fused.unit import BatchNormGradCorrection, Unit, UnitKernels
+from densenets.ops.backends.unit import BatchNormGradCorrection, Unit, UnitKernels
 
 # In units of the type's eps. A sum of n terms, one after the other, is some sqrt(n) / 6 roundings off, and n
 # is up to 1,640 here; in float64 both sides round. With 16 bits the sums are float32's: half an eps is the

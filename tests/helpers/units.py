@@ -22,7 +22,7 @@ from densenets.errors import InputError
 from densenets.ops.backends.cpp.kernels import CppKernels
 from densenets.ops.backends.cpp.library import load_library
 from densenets.ops.backends.eager import EagerKernels
-from densenets.ops.fused.unit import BatchNormGradCorrection, Moments, Unit, UnitKernels, accumulation_type
+from densenets.ops.backends.unit import BatchNormGradCorrection, Moments, Unit, UnitKernels, accumulation_type
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 CHANNELS = (1, 3, 5, 17, 37, 48, 130)  # multiples of a register's lanes, just above them, less than one

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from densenets.errors import InputError
+from densenets.ops.backends.unit import compute_type
 from densenets.ops.checkpointed import recomputed, recomputed_dense_block
 from densenets.ops.execution import Choice, Execution, check_execution
 from densenets.ops.fused.eligibility import is_plain
 from densenets.ops.fused.fusion import Part, block_part, choose, part_of, stem_part, transition_part
-from densenets.ops.fused.unit import compute_type
 from densenets.ops.interception import interception_reason, tracing_reason
 from densenets.ops.layers import TRANSITION, Kinds
 from densenets.ops.memory_format import MapFormat

@@ -1,4 +1,4 @@
-"""What PyTorch's operations do beside what every implementation does; that is in `test_kernels`."""
+"""What PyTorch's operations do beside what every implementation does; that is in `test_unit`."""
 
 from __future__ import annotations
 

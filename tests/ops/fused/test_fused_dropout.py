@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from densenets.models.densenet import DenseBlock, DenseNet, Transition
+from densenets.ops.backends.plan import BlockPlan
 from densenets.ops.fused.eligibility import layer_units
 from densenets.ops.fused.operators import dense_block_operator
-from densenets.ops.fused.plan import BlockPlan
 from densenets.ops.layers import UnitModules
 
 DROP = 0.3

@@ -16,13 +16,13 @@ from torch.utils.checkpoint import checkpoint
 
 from densenets.models.densenet import DenseNet
 from densenets.ops.backends.backend import CPP
+from densenets.ops.backends.plan import BlockPlan
 from densenets.ops.execution import EXECUTIONS
 from densenets.ops.fused.lean_stem import lean_stem_backward_operator, lean_stem_operator
 from densenets.ops.fused.operators import (
     dense_block_backward_operator,
     dense_block_operator,
 )
-from densenets.ops.fused.plan import BlockPlan
 from densenets.ops.fused.stem import stem_backward_operator, stem_operator
 
 EXECUTION = pytest.mark.parametrize("execution", ["fused", "fused-lean"])

@@ -18,9 +18,9 @@ from densenets.ops.backends import backend as records
 from densenets.ops.backends.backend import CPP
 from densenets.ops.backends.cpp.kernels import CppKernels
 from densenets.ops.backends.eager import EagerKernels
+from densenets.ops.backends.unit import UnitKernels
 from densenets.ops.fused.call import fused_dense_block
 from densenets.ops.fused.eligibility import eligible_block
-from densenets.ops.fused.unit import UnitKernels
 
 EXECUTION = pytest.mark.parametrize("execution", ["fused", "fused-lean"])
 TRAINING = pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])

@@ -1,1 +1,1 @@
-"""What computes the unit of the fused execution: each backend is a record and an implementation."""
+"""The backends of the fused execution: what each must compute, a record each, and their implementations."""

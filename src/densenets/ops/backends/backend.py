@@ -1,8 +1,8 @@
 """The backends of the fused execution: where each can run, and what it runs. Needs no PyTorch.
 
-A backend computes the unit that blocks are made of (`densenets.ops.fused.unit`); one that says so also runs a
-whole block in one call, or the stem. To add one, write its `UnitKernels` in a folder of its own and put a
-record here.
+A backend computes the unit that blocks are made of (`UnitKernels` in `unit.py`, beside this file); one that
+says so also runs a whole block in one call (`BlockKernels` in `plan.py`), or the stem (`StemKernels`). To add
+one, write its kernels in a folder of its own and put a record here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from densenets.ops.backends.availability import Availability
 
 if TYPE_CHECKING:
-    from densenets.ops.fused.unit import UnitKernels
+    from densenets.ops.backends.unit import UnitKernels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from densenets.ops.fused.unit import BatchNormGradCorrection, Moments, Unit, UnitParameters, accumulation_type
+from densenets.ops.backends.unit import (
+    BatchNormGradCorrection,
+    Moments,
+    Unit,
+    UnitParameters,
+    accumulation_type,
+)
 
 _CONVOLUTION = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 _AVERAGE_POOL = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from densenets.ops.backends.plan import BlockPlan
+from densenets.ops.backends.unit import compute_type
 from densenets.ops.fused.lean_stem import lean_stem_operator
 from densenets.ops.fused.operators import dense_block_operator
-from densenets.ops.fused.plan import BlockPlan
 from densenets.ops.fused.ranks import pixels_of_all_ranks
 from densenets.ops.fused.stem import stem_operator
-from densenets.ops.fused.unit import compute_type
 from densenets.ops.layers import UnitModules, update_running_statistics
 from densenets.ops.sync_batch_norm import SyncBatchNorm
 

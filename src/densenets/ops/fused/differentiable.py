@@ -15,8 +15,8 @@ from torch import Tensor
 from torch._C._functorch import is_batchedtensor, is_legacy_batchedtensor
 from torch.nn import functional
 
-from densenets.ops.fused.plan import BlockPlan, BlockTensors
-from densenets.ops.fused.unit import Moments, UnitParameters, accumulation_type
+from densenets.ops.backends.plan import BlockPlan, BlockTensors
+from densenets.ops.backends.unit import Moments, UnitParameters, accumulation_type
 from densenets.ops.sync_batch_norm import global_batch_norm
 
 _CONVOLUTION = {3: functional.conv1d, 4: functional.conv2d, 5: functional.conv3d}

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
-from densenets.ops.fused.unit import accumulation_type, compute_type
+from densenets.ops.backends.unit import accumulation_type, compute_type
 from densenets.ops.interception import intercepted_reason, is_intercepted
 from densenets.ops.layers import (
     BOTTLENECK_LAYER,

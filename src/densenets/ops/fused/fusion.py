@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from densenets.ops.backends.backend import runs_stem
+from densenets.ops.backends.unit import compute_type
 from densenets.ops.execution import Choice, Execution, choose_execution
 from densenets.ops.fused import flops  # noqa: F401 - registers what PyTorch's counter asks
 from densenets.ops.fused.call import fused_dense_block, fused_lean_stem, fused_stem
@@ -21,7 +22,6 @@ from densenets.ops.fused.eligibility import (
     remade_result,
     stem_reason,
 )
-from densenets.ops.fused.unit import compute_type
 from densenets.ops.interception import is_intercepted
 from densenets.ops.layers import Kinds, UnitModules
 

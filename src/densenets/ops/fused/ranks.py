@@ -6,7 +6,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from densenets.ops.fused.unit import BatchNormGradCorrection, Moments
+from densenets.ops.backends.unit import BatchNormGradCorrection, Moments
 from densenets.ops.sync_batch_norm import combine
 
 

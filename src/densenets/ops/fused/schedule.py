@@ -22,9 +22,8 @@ import torch
 from torch import Tensor
 
 from densenets.ops.backends.backend import Backend, named_backend
-from densenets.ops.fused.plan import BlockKernels, BlockPlan, BlockResult, BlockTensors, empty_result
-from densenets.ops.fused.ranks import GlobalBatch
-from densenets.ops.fused.unit import (
+from densenets.ops.backends.plan import BlockKernels, BlockPlan, BlockResult, BlockTensors, empty_result
+from densenets.ops.backends.unit import (
     BatchNormGradCorrection,
     Moments,
     Unit,
@@ -32,6 +31,7 @@ from densenets.ops.fused.unit import (
     UnitParameters,
     as_matrix,
 )
+from densenets.ops.fused.ranks import GlobalBatch
 
 
 def block_forward(

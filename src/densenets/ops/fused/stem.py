@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from densenets.ops.backends.backend import named_backend
+from densenets.ops.backends.unit import Moments, StemKernels, Unit, accumulation_type, as_matrix
 from densenets.ops.fused.differentiable import (
     grads_by_operations,
     max_pool,
     needs_operations,
     norm_by_operations,
 )
-from densenets.ops.fused.unit import Moments, StemKernels, Unit, accumulation_type, as_matrix
 
 
 @torch.library.custom_op("densenets::stem", mutates_args=())

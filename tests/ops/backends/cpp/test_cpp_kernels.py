@@ -1,6 +1,6 @@
 """What is native about the native kernels: threads, memory of their own, the choice of instructions.
 
-That they compute the right thing is tested beside PyTorch's operations, in `test_kernels`.
+That they compute the right thing is tested beside PyTorch's operations, in `test_unit`.
 """
 
 from __future__ import annotations

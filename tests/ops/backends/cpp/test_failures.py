@@ -156,7 +156,7 @@ def run(code: str, *options: str) -> str:
 
 UNIT = """
 import resource, torch
-from densenets.ops.fused.unit import Moments, Unit
+from densenets.ops.backends.unit import Moments, Unit
 from densenets.ops.backends.cpp.kernels import CppKernels
 from densenets.ops.backends.cpp.library import load_library
 kernels = CppKernels()

@@ -18,7 +18,7 @@ from units import Shape, instruction_sets, make, stem_gradient
 from densenets.ops.backends.cpp import tensors
 from densenets.ops.backends.cpp.kernels import CppKernels
 from densenets.ops.backends.cpp.tensors import array, check_apart, matrix, whole
-from densenets.ops.fused.unit import BatchNormGradCorrection, Unit
+from densenets.ops.backends.unit import BatchNormGradCorrection, Unit
 
 built = pytest.mark.skipif(not instruction_sets(), reason="the native kernels were not built")
 SHAPE = Shape(3, (7, 7), 37, 12, kernel=3, drop=True)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from densenets.ops.backends.cpp import interface
 from densenets.ops.backends.cpp.tensors import array, arrays, check_apart, data_type, three_sides, whole
-from densenets.ops.fused.plan import BlockPlan, BlockResult, BlockTensors
-from densenets.ops.fused.unit import UnitParameters, accumulation_type, ready_list
+from densenets.ops.backends.plan import BlockPlan, BlockResult, BlockTensors
+from densenets.ops.backends.unit import UnitParameters, accumulation_type, ready_list
 
 
 class BlockCall:

@@ -24,8 +24,8 @@ from densenets.ops.backends.cpp.tensors import (
     matrix,
     three_sides,
 )
-from densenets.ops.fused.plan import BlockPlan, BlockResult, BlockTensors
-from densenets.ops.fused.unit import (
+from densenets.ops.backends.plan import BlockPlan, BlockResult, BlockTensors
+from densenets.ops.backends.unit import (
     BatchNormGradCorrection,
     Moments,
     Unit,

@@ -37,7 +37,7 @@ from units import (
     wrong_in_onednn,
 )
 
-from densenets.ops.fused.unit import BatchNormGradCorrection, Moments, Unit, UnitKernels, accumulation_type
+from densenets.ops.backends.unit import BatchNormGradCorrection, Moments, Unit, UnitKernels, accumulation_type
 
 every_implementation = pytest.mark.parametrize("name", ["pytorch", *instruction_sets()])
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from densenets.ops.fused.unit import Moments, UnitKernels, UnitParameters, accumulation_type
+from densenets.ops.backends.unit import Moments, UnitKernels, UnitParameters, accumulation_type
 
 
 @dataclass(frozen=True, kw_only=True)

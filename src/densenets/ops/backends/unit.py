@@ -1,4 +1,4 @@
-"""What a fused execution is made of: one BN-ReLU-convolution unit, forward and backward.
+"""What a backend computes: one BN-ReLU-convolution, forward and backward, which fused blocks are made of.
 
 Feature maps are matrices in channels-last form: P pixels (batch and sides flattened) x channels, so that a
 unit reads the first columns of the block's shared buffer and writes its own behind them.
