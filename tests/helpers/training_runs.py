@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -27,30 +24,6 @@ def small_recipe(**training: object) -> Recipe:
         recipe,
         model=dataclasses.replace(recipe.model, name="densenet-bc-10-4"),
         training=dataclasses.replace(recipe.training, **changes),  # type: ignore[arg-type]
-    )
-
-
-def command(*arguments: str, processes: int = 1) -> list[str]:
-    """The command line of a run, under torchrun where it has several processes."""
-    start = [sys.executable]
-    if processes > 1:
-        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [*start, "-m", "densenets", *arguments]
-
-
-def environment() -> dict[str, str]:
-    """One thread a process, so that the order of every sum is the same in all runs."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-
-
-def run(*arguments: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
-    """Run the command line to its end."""
-    return subprocess.run(
-        command(*arguments, processes=processes),
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
     )
 
 

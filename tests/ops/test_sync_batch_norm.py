@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 import torch
+from forked_processes import run_ranks
 from small_networks import small_config
 from torch import Tensor, nn
-from two_processes import run_ranks
 
 from densenets.models.densenet import DenseNet
 from densenets.ops.sync_batch_norm import SyncBatchNorm, synchronize

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from forked_processes import run_command
 from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
-from training_runs import run, weights
+from training_runs import weights
 
 from densenets.checkpoint import read_checkpoint, save_checkpoint
 from densenets.data.batches import Batch, Shard
@@ -196,7 +197,7 @@ def test_two_processes_train_the_same_layers_of_one_network(tmp_path: Path) -> N
     results = []
     for processes in (1, 2):
         out = tmp_path / str(processes)
-        done = run(
+        done = run_command(
             "train", "digits", "--model.name", "stochastic-depth-8", "--model.dropout", "0",
             "--training.mixup", "0",
             "--training.epochs", "1", "--training.batch-size", "1437", "--training.ema-decay", "0",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
+import os
+import subprocess
+import sys
+from functools import partial
 
 import pytest
 import torch
-import torch.distributed
-import torch.multiprocessing
+from forked_processes import RANKS, run_command, run_ranks
 from torch import Tensor
-from training_runs import SMALL, run, small_recipe, weights
+from training_runs import SMALL, small_recipe, weights
 
 from densenets.data.batches import Batch, BatchOrder, Shard
 from densenets.data.load import load_data
@@ -41,20 +43,15 @@ def exact_weights(
     return train_step.model.state_dict()
 
 
-def rank_main(rank: int, folder: str, execution: str, accumulation: int, batch_size: int) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=2)
-    state = exact_weights(Shard(rank, 2), execution, accumulation, batch_size)
-    torch.save(state, Path(folder, f"{rank}.pt"))
-    torch.distributed.destroy_process_group()
+def weights_of_rank(rank: int, execution: str, accumulation: int, batch_size: int) -> dict[str, Tensor]:
+    return exact_weights(Shard(rank, RANKS), execution, accumulation, batch_size)
 
 
 @pytest.mark.parametrize("execution", ["reference", "recompute"])
 def test_two_processes_equal_one_on_the_same_global_batch(execution, tmp_path):
-    torch.multiprocessing.spawn(rank_main, (str(tmp_path), execution, 1, 101), nprocs=2)
     one = exact_weights(Shard(), "reference")
-    for rank in (0, 1):
-        two = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+    work = partial(weights_of_rank, execution=execution, accumulation=1, batch_size=101)
+    for two in run_ranks(work, tmp_path):
         assert two.keys() == one.keys()
         for key, value in one.items():
             # float64 sums in another order; a wrong weight of an uneven share would show at 1e-3.
@@ -63,9 +60,20 @@ def test_two_processes_equal_one_on_the_same_global_batch(execution, tmp_path):
 
 def test_uneven_shares_are_accumulated_in_the_same_number_of_parts(tmp_path):
     # 3 and 4 images: a rank that made one part and a rank that made two would wait for ever.
-    torch.multiprocessing.spawn(rank_main, (str(tmp_path), "reference", 2, 7), nprocs=2)
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    work = partial(weights_of_rank, execution="reference", accumulation=2, batch_size=7)
+    first, second = run_ranks(work, tmp_path)
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}"]
+    return subprocess.run(
+        [*start, "-m", "densenets", *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_torchrun_trains_and_evaluates_as_one_process_does(tmp_path):
@@ -75,9 +83,9 @@ def test_torchrun_trains_and_evaluates_as_one_process_does(tmp_path):
         "--model.dropout", "0", "--model.execution", "recompute",
     )  # fmt: skip
     results = []
-    for processes in (1, 2):
+    for processes, start in ((1, run_command), (2, torchrun)):
         out = tmp_path / str(processes)
-        done = run("train", "digits", *options, "--out", str(out), processes=processes)
+        done = start("train", "digits", *options, "--out", str(out))
         assert done.returncode == 0, done.stderr
         results.append(json.loads((out / "evaluation.json").read_text()))
     one, two = (weights(tmp_path / name) for name in ("1", "2"))
@@ -86,7 +94,7 @@ def test_torchrun_trains_and_evaluates_as_one_process_does(tmp_path):
     assert results[0]["images"] == results[1]["images"] == 360
     assert results[1]["loss"] == pytest.approx(results[0]["loss"], rel=1e-3)
     # The same checkpoint evaluated by two processes: 360 images, none twice, none left out.
-    done = run("evaluate", str(tmp_path / "1"), "--json", processes=2)
+    done = run_command("evaluate", str(tmp_path / "1"), "--json", processes=RANKS)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["confusion"] == results[0]["confusion"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
 import time
 
 import pytest
 import torch
-from training_runs import SMALL, command, environment, run, weights
+from forked_processes import ForkedCommand, run_command
+from training_runs import SMALL, weights
 
 from densenets.files import read_json_lines
 from densenets.training.run_folder import RunFolder
@@ -21,7 +21,7 @@ RUN = (*SMALL, "--training.epochs", "6", "--training.checkpoint-minutes", "0", "
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "run"
-    done = run("train", "digits", *RUN, "--out", str(out))
+    done = run_command("train", "digits", *RUN, "--out", str(out))
     assert done.returncode == 0, done.stderr
     return out
 
@@ -40,19 +40,14 @@ def assert_same(out, whole):
 
 
 def start(out):
-    return subprocess.Popen(
-        command("train", "digits", *RUN, "--out", str(out), "--resume"),
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return ForkedCommand("train", "digits", *RUN, "--out", str(out), "--resume")
 
 
 def wait_for_steps(process, out, steps):
     """Wait until a run has gone some steps beyond where it began, or has ended."""
     metrics = out / "metrics.jsonl"
     begun = len(read_json_lines(metrics))
-    while process.poll() is None and len(read_json_lines(metrics)) < begun + steps:
+    while process.is_running and len(read_json_lines(metrics)) < begun + steps:
         time.sleep(0.01)
 
 
@@ -64,9 +59,9 @@ def test_kill_9_at_random_moments(uninterrupted, tmp_path):
         process = start(out)
         wait_for_steps(process, out, moments.randrange(8))
         time.sleep(moments.random() * 0.3)
-        process.kill()
-        process.communicate()
-    done = run("train", "digits", *RUN, "--out", str(out), "--resume")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = start(out).wait()
     assert done.returncode == 0, f"seed {seed}: {done.stderr}"
     assert_same(out, uninterrupted)
 
@@ -77,10 +72,10 @@ def test_a_polite_signal_stops_after_the_step(number, uninterrupted, tmp_path):
     process = start(out)
     wait_for_steps(process, out, 3)
     process.send_signal(number)
-    _, errors = process.communicate()
-    assert process.returncode == 128 + number
-    assert errors.splitlines()[-1].startswith("densenets: stopped after epoch")
-    done = run("train", "digits", *RUN, "--out", str(out), "--resume")
+    stopped = process.wait()
+    assert stopped.returncode == 128 + number
+    assert stopped.stderr.splitlines()[-1].startswith("densenets: stopped after epoch")
+    done = start(out).wait()
     assert done.returncode == 0, done.stderr
     assert_same(out, uninterrupted)
 

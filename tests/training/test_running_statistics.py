@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from forked_processes import run_ranks
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from training_runs import small_recipe, weights
-from two_processes import run_ranks
 
 from densenets.data.batches import Batch
 from densenets.models.baselines.fractalnet import FractalNet

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from forked_processes import run_ranks
 from network_steps import assert_equal, case_config, case_images, pair
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from two_processes import run_ranks
 
 from densenets.models.densenet import DenseNet
 from densenets.ops.backends import backend as records
