@@ -1,14 +1,15 @@
-# make demo: train and evaluate a DenseNet on real digits, and write its report.  make test: run every test.
+# make demo: train and evaluate a DenseNet on real digits, and write its report.  make test: run the quick tests.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 KERNELS := setup.py src/densenets/ops/backends/cpp/sources.py $(wildcard src/densenets/ops/backends/cpp/csrc/*)
 
-.PHONY: help install demo test check sanitize format clean
+.PHONY: help install demo test test-all check sanitize format clean
 
 help:
 	@echo "make demo     train a DenseNet on real handwritten digits, show the result, write its report"
-	@echo "make test     run every test"
+	@echo "make test     run the quick tests, in some minutes"
+	@echo "make test-all run every test"
 	@echo "make check    formatting, lint, types, and the layers, and whether their document is up to date"
 	@echo "make sanitize look for memory errors in the C++ kernels, in about a minute"
 	@echo "make install  the package with its tools in $(VENV), which the others do first"
@@ -32,8 +33,14 @@ demo: install
 	$(BIN)/densenets evaluate runs/demo
 	$(BIN)/densenets report runs/demo
 
+# A process a core, each of one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
 test: install
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow"
+
+test-all: install
+	$(PYTEST)
 
 check: install
 	$(BIN)/ruff format --check .

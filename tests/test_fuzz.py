@@ -40,6 +40,7 @@ def test_a_good_file_is_read(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_a_mutated_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, kind: str) -> None:
     folder = tmp_path_factory.mktemp(kind)
     path = folder / f"file{SUFFIXES.get(kind, '')}"

@@ -89,6 +89,7 @@ def test_a_run_keeps_every_name(run_of_odd_names: Path) -> None:
 
 
 @pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}])
+@pytest.mark.slow
 def test_a_terminal_of_another_encoding_shows_every_name(
     run_of_odd_names: Path, environment: dict[str, str]
 ) -> None:

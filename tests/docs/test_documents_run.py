@@ -54,6 +54,7 @@ def _has_command(block: Block) -> bool:
 
 
 @pytest.mark.parametrize("block", SHELL, ids=[block.place for block in SHELL])
+@pytest.mark.slow
 def test_a_shell_block_runs(block: Block, world: Path):
     unused = dict(block.marked)
     for command in read_commands(block.text):

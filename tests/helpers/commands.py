@@ -141,7 +141,9 @@ def _make(arguments: list[str]) -> None:
         pytest.skip("there is no make")
     printed = subprocess.run(["make", "-n", *arguments], capture_output=True, text=True, check=False)
     assert printed.returncode == 0, printed.stderr
-    ours = re.findall(r"^\.venv/bin/(densenets .*|python -m pytest.*)$", printed.stdout, re.MULTILINE)
+    ours = re.findall(
+        r"^(?:OMP_NUM_THREADS=1 )?\.venv/bin/(densenets .*|python -m pytest.*)$", printed.stdout, re.MULTILINE
+    )
     for command in read_commands("\n".join(ours)):
         run(command)
 

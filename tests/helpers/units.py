@@ -93,6 +93,17 @@ SHAPES = (
     Shape(2, (2, 5, 3), 17, 5, kernel=3),
 )
 
+# Some of them, for the instruction sets between the portable and the best one.
+FEW_SHAPES = (
+    Shape(5, (1, 1), 5, 3),
+    Shape(2, (7, 5), 3, 48, kernel=3),
+    Shape(2, (6, 7), 17, 5, pool=True, drop=True),
+    Shape(3, (11, 10), 37, 5),
+    Shape(1, (40, 41), 5, 3, kernel=3),
+    Shape(1, (17, 19), 130, 48, kernel=3),
+    Shape(2, (3, 5, 7), 5, 12, kernel=3),
+)
+
 # Of the max pooling behind an ImageNet network's first convolution; the kernel is its window.
 STEM_SHAPES = (
     Shape(5, (1, 1), 5, 0, kernel=3),
@@ -103,6 +114,11 @@ STEM_SHAPES = (
     Shape(2, (13,), 48, 0, kernel=3),
     Shape(2, (3, 4, 5), 3, 0, kernel=3),
 )
+
+
+def label(value: object) -> str:
+    """A parameter's value as a test's name has it."""
+    return str(value).removeprefix("torch.")
 
 
 def random_shapes(count: int, seed: int = 0) -> list[Shape]:
@@ -129,6 +145,11 @@ def instruction_sets() -> tuple[str, ...]:
         return load_library().instruction_sets
     except InputError:
         return ()
+
+
+def implementations_in_full() -> tuple[str, ...]:
+    """PyTorch's operations, the portable kernels, and the best ones of this machine."""
+    return ("pytorch", *instruction_sets()[:1], *instruction_sets()[-1:])
 
 
 def implementation(name: str) -> UnitKernels:
@@ -267,7 +288,7 @@ def by_autograd(example: Example, form: Form, dtype: torch.dtype) -> dict[str, T
     ]
     constants = None if form == "batch" else Moments(*(moment.to(real) for moment in unit.moments))
     half = dtype in (torch.bfloat16, torch.float16)
-    with _onednn(enabled=not (half and wrong_in_onednn(unit.sides, unit.weight.shape[2]))):
+    with onednn(enabled=not (half and wrong_in_onednn(unit.sides, unit.weight.shape[2]))):
         with torch.autocast("cpu", dtype if half else torch.bfloat16, enabled=half):
             result = layer(unit, *leaves, constants)
         gradient = example.gradient.to(real)
@@ -317,7 +338,7 @@ def stem_by_autograd(example: Example, form: Form, dtype: torch.dtype) -> dict[s
 
 
 @contextmanager
-def _onednn(*, enabled: bool) -> Iterator[None]:
+def onednn(*, enabled: bool) -> Iterator[None]:
     before = torch.backends.mkldnn.enabled
     torch.backends.mkldnn.enabled = enabled
     yield

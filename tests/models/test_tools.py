@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from network_steps import assert_equal, case_config, case_images, pair
+from quick_tests import every
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
@@ -19,7 +21,12 @@ from densenets.models.densenet import DenseNet
 from densenets.ops.execution import EXECUTIONS
 
 EXECUTION = pytest.mark.parametrize("execution", EXECUTIONS)
-CASE = pytest.mark.parametrize("case", ["bottleneck", "plain", "large stem", "signal", "volume"])
+# Every case once and every execution once, for tracers take the modules of all of them.
+CASE_AND_EXECUTION = every(
+    "case, execution",
+    product(("bottleneck", "plain", "large stem", "signal", "volume"), EXECUTIONS),
+    quick=lambda case, execution: execution == "auto" or case == "large stem",
+)
 # Scripts and traces are deprecated by PyTorch, which says so.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.torch.jit:DeprecationWarning", "ignore:.torch.jit:FutureWarning", "ignore:.torch.jit:UserWarning"
@@ -37,8 +44,7 @@ def operators(graph: torch.fx.Graph) -> set[str]:
     return {str(node.target) for node in graph.nodes if node.op == "call_function"}
 
 
-@CASE
-@EXECUTION
+@CASE_AND_EXECUTION
 def test_traced_scripted_and_symbolically_traced(case: str, execution: Any):
     model, x, expected = network(case, execution)
     for made in (torch.jit.trace(model, x), torch.jit.script(model), torch.fx.symbolic_trace(model)):
@@ -47,8 +53,7 @@ def test_traced_scripted_and_symbolically_traced(case: str, execution: Any):
         assert "densenets::" not in str(graph)
 
 
-@CASE
-@EXECUTION
+@CASE_AND_EXECUTION
 def test_graphs_hold_pytorchs_operations_alone(case: str, execution: Any):
     model, x, expected = network(case, execution)
     programs = [torch.export.export(model, (x,), strict=strict) for strict in (False, True)]
@@ -79,6 +84,7 @@ def test_exported_in_training():
     assert not [name for name in operators(program.graph) if "densenets" in name]
 
 
+@pytest.mark.slow
 def test_traced_networks_run_where_this_package_is_not(tmp_path: Path):
     model, x, expected = network("large stem", "auto")
     torch.jit.trace(model, x).save(str(tmp_path / "traced.pt"))

@@ -16,6 +16,7 @@ from network_steps import (
     randomize,
     step,
 )
+from quick_tests import every
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -43,9 +44,10 @@ def torchvision_step(depth: int, training: bool, x: Tensor, made: dict) -> tuple
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-@pytest.mark.parametrize(
-    ("depth", "execution"),
+@every(
+    "depth, execution",
     [*((121, execution) for execution in EXECUTIONS), (169, "auto"), (201, "auto"), (161, "auto")],
+    quick=lambda depth, _: depth == 121,
 )
 def test_equals_torchvision(depth: int, execution: Any, training: bool, torchvision_steps: dict):
     x = images(2, 3, 64, 64)
@@ -217,6 +219,7 @@ def test_stores_what_the_facts_say(changes: dict[str, Any], execution: Any):
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.slow
 def test_recompute_stores_less_for_deep_blocks(training: bool):
     network = case_config(block_layers=(12, 12, 12), growth_rate=8, stem_channels=16)
     x = torch.randn(4, 3, 32, 32)

@@ -33,6 +33,7 @@ def report() -> dict[str, Any]:
     return run_benchmarks(cases)
 
 
+@pytest.mark.slow
 def test_a_report_is_json_with_its_surroundings(report: dict[str, Any]) -> None:
     assert json.loads(json.dumps(report)) == report
     assert {"date", "command", "device", "torch", "torchvision", "densenets"} <= set(report)
@@ -43,6 +44,7 @@ def test_a_report_is_json_with_its_surroundings(report: dict[str, Any]) -> None:
         assert peak["measured_by"] in ("FMA", "AMX", "matrix product")
 
 
+@pytest.mark.slow
 def test_every_variant_is_measured_on_the_same_weights(report: dict[str, Any]) -> None:
     theirs, ours = report["cases"]["training"]["rows"]
     for row in (theirs, ours):
@@ -78,6 +80,7 @@ def test_rounds_are_pooled(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (theirs["peak_bytes"], ours["peak_bytes"]) == (3, 4)
 
 
+@pytest.mark.slow
 def test_inference_in_bfloat16(report: dict[str, Any]) -> None:
     case = report["cases"]["inference"]
     (row,) = case["rows"]
@@ -86,6 +89,7 @@ def test_inference_in_bfloat16(report: dict[str, Any]) -> None:
     assert 3 * case["step_flops"] == report["cases"]["training"]["step_flops"]
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_is_a_row(report: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     (row,) = report["cases"]["one pixel"]["rows"]
     assert row["failed"].startswith("ValueError: Expected more than 1 value per channel")

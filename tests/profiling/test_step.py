@@ -49,6 +49,7 @@ def test_what_cannot_be_is_said_in_one_line() -> None:
         StepConfig.of_recipe(named_recipe("finetune"))
 
 
+@pytest.mark.slow
 def test_a_process_reports_phases_and_memory() -> None:
     result = measured_step(small_step())
     assert "failed" not in result, result
@@ -76,6 +77,7 @@ def test_without_a_step_nothing_is_known_of_it() -> None:
     assert peak_bytes({"memory_bytes": 9, "in_use_bytes": 5}) == 5
 
 
+@pytest.mark.slow
 def test_larger_batches_need_more_memory() -> None:
     small, large = (measured_memory(small_step(batch))["in_use_bytes"] for batch in (64, 1024))
     if small is None:

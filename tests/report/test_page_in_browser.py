@@ -64,6 +64,7 @@ def test_nothing_fails_and_nothing_is_fetched(opened: Any, digits_page: Path) ->
     assert page.page.title().startswith("digits: ")
 
 
+@pytest.mark.slow
 def test_the_charts_are_drawn(opened: Any) -> None:
     page = opened().page
     assert page.locator(".bk-Figure").count() == 3
@@ -85,6 +86,7 @@ def says(overview: Overview, layer: LayerRow) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_a_focused_layer_shows_what_summary_says(opened: Any, digits_overview: Overview) -> None:
     page = opened().page
     for layer in digits_overview.facts.layers:
@@ -107,6 +109,7 @@ def test_a_focused_layer_shows_what_summary_says(opened: Any, digits_overview: O
         assert widths == pytest.approx([100 * weight / max(weights) for weight in weights], abs=0.01)
 
 
+@pytest.mark.slow
 def test_transitions_and_the_classifier_show_theirs(opened: Any, digits_overview: Overview) -> None:
     page = opened().page
     rows = {layer.name: layer for layer in digits_overview.facts.layers}
@@ -120,6 +123,7 @@ def test_transitions_and_the_classifier_show_theirs(opened: Any, digits_overview
     assert "transition1" in page.locator("#panel2").inner_text()
 
 
+@pytest.mark.slow
 def test_the_map_is_used_by_keyboard_alone(opened: Any) -> None:
     page = opened().page
     page.locator("#block1 button").first.focus()
@@ -140,6 +144,7 @@ def test_the_map_is_used_by_keyboard_alone(opened: Any) -> None:
     assert float(outline.removesuffix("px")) >= 2
 
 
+@pytest.mark.slow
 def test_a_chosen_layers_connections_stand_out(opened: Any) -> None:
     page = opened().page
     page.get_by_role("button", name="2: denseblock1.denselayer2", exact=True).hover()
@@ -160,6 +165,7 @@ def lightness(colour: str) -> float:
     return (0.299 * red + 0.587 * green + 0.114 * blue) / 255
 
 
+@pytest.mark.slow
 def test_both_colour_schemes_have_contrast(opened: Any) -> None:
     page = opened().page
     style = "getComputedStyle(document.body)"
@@ -184,6 +190,7 @@ def chart_corner(page: Any) -> float:
     return corner / 255
 
 
+@pytest.mark.slow
 def test_charts_follow_when_the_scheme_changes(opened: Any) -> None:
     page = opened().page
     assert chart_corner(page) > 0.9
@@ -196,6 +203,7 @@ def test_charts_follow_when_the_scheme_changes(opened: Any) -> None:
     assert chart_corner(page) > 0.9
 
 
+@pytest.mark.slow
 def test_it_fits_a_phone_and_is_tapped(opened: Any) -> None:
     page = opened(**PHONE).page
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -207,6 +215,7 @@ def test_it_fits_a_phone_and_is_tapped(opened: Any) -> None:
     assert box["width"] >= 24
 
 
+@pytest.mark.slow
 def test_the_print_shows_all_layers_and_no_controls(opened: Any) -> None:
     page = opened().page
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
@@ -219,6 +228,7 @@ def test_the_print_shows_all_layers_and_no_controls(opened: Any) -> None:
     assert not page.locator("details.printed table").is_visible()
 
 
+@pytest.mark.slow
 def test_names_of_users_are_text_not_code(opened: Any, digits_overview: Overview, tmp_path: Path) -> None:
     evil = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"
     classes = (evil, *digits_overview.classes[1:])

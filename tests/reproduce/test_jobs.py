@@ -26,6 +26,7 @@ def do(*runs: PlannedRun) -> None:
     do_runs(runs, {run.folder: 1.0 for run in runs})
 
 
+@pytest.mark.slow
 def test_what_fails_is_marked_and_the_others_go_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -51,6 +52,7 @@ def test_what_fails_is_marked_and_the_others_go_on(
     assert mended.state == "failed"
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_run_with_its_state_and_the_next_start_goes_on(tmp_path: Path) -> None:
     run = digits_run(tmp_path, training__epochs=200)
 

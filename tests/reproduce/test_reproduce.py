@@ -30,6 +30,7 @@ def digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[PlannedRun]:
     return runs
 
 
+@pytest.mark.slow
 def test_runs_become_a_table_and_a_figure(
     digits: list[PlannedRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

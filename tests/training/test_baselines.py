@@ -12,6 +12,7 @@ import torch
 import torchvision
 from forked_processes import run_command
 from PIL import Image
+from quick_tests import every
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
@@ -89,7 +90,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("name", KINDS)
+@every(
+    "name", KINDS, quick=lambda name: name in ("resnet8", "stochastic-depth-8", "fractalnet-10-2-drop-path")
+)
 def test_every_kind_goes_on_with_the_same_bits_and_loads_strictly(
     name: str, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,7 +126,7 @@ def real_batch(side: int, channels: int) -> Batch:
     return Batch(enlarged.contiguous(), torch.tensor(labels[:2]).long(), 2)
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@every("name", BASELINES, quick=lambda name: named_config(name).depth < 40 and "wrn" not in name)
 def test_every_network_of_the_zoo_trains_a_step_and_survives_saving(name: str, tmp_path: Path) -> None:
     config = BASELINES[name].config
     side = max(32, config.smallest_size)

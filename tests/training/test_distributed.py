@@ -76,6 +76,7 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_torchrun_trains_and_evaluates_as_one_process_does(tmp_path):
     # All images in one step: float32 rounding (measured 2e-5) has not been amplified by later steps.
     options = (

@@ -141,6 +141,7 @@ def test_the_best_checkpoint_is_the_one_reported(tmp_path):
     assert result["epoch"] == 1 + errors.index(min(errors))
 
 
+@pytest.mark.slow
 def test_compiled_training_follows_eager_training(tmp_path, monkeypatch):
     # The whole of torch.compile but its code generator, which takes minutes and is PyTorch's to test.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))

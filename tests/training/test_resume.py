@@ -51,6 +51,7 @@ def wait_for_steps(process, out, steps):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_moments(uninterrupted, tmp_path):
     out = tmp_path / "run"
     seed = random.randrange(2**32)
@@ -67,6 +68,7 @@ def test_kill_9_at_random_moments(uninterrupted, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_polite_signal_stops_after_the_step(number, uninterrupted, tmp_path):
     out = tmp_path / "run"
     process = start(out)

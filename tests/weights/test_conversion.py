@@ -141,6 +141,7 @@ def test_the_checkpoint_can_be_evaluated(
         *((form, stem) for form in ("torchvision", "torchvision-old") for stem in get_args(Stem)),
     ],
 )
+@pytest.mark.slow
 def test_any_key_that_is_missing_is_named(tmp_path: Path, form: str, stem: str):
     theirs = renamed(small_network(dataclasses.replace(SMALL, stem=stem)).state_dict(), form)
     for key in theirs:

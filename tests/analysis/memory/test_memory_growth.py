@@ -129,6 +129,7 @@ def test_a_failure_is_told_and_the_others_stand(monkeypatch: pytest.MonkeyPatch)
     assert len(growth.rows()) == 8 + 6
 
 
+@pytest.mark.slow
 def test_a_real_measurement_agrees_with_the_prediction() -> None:
     """Of an image more, which needs no workspace of its own, in the execution that PyTorch stores alone."""
     step = dataclasses.replace(STEP, network=named_config("densenet-bc-22-12"), batch=64)

@@ -222,6 +222,7 @@ def test_compiled_by_inductor_equals_eager():
 
 
 @pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.slow
 def test_compiled_for_any_size():
     _, fused = pair(case_config("large stem", block_layers=(1, 1)), "fused")
     compiled = torch.compile(fused.eval(), backend="aot_eager", fullgraph=True, dynamic=True)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from quick_tests import every
 from torch import Tensor
 from unit_checks import (
     check_accumulation,
@@ -20,7 +21,18 @@ from unit_checks import (
     check_stem,
     poisoned,
 )
-from units import DTYPES, STEM_SHAPES, Example, Shape, first_columns, instruction_sets, make, stem_by_autograd
+from units import (
+    DTYPES,
+    STEM_SHAPES,
+    Example,
+    Shape,
+    first_columns,
+    implementations_in_full,
+    instruction_sets,
+    label,
+    make,
+    stem_by_autograd,
+)
 
 from densenets.errors import InputError
 from densenets.ops.backends.cpp import kernels as native
@@ -28,8 +40,8 @@ from densenets.ops.backends.cpp.kernels import CppKernels
 from densenets.ops.backends.cpp.library import INSTRUCTION_SET_VARIABLE, load_library
 
 pytestmark = pytest.mark.skipif(not instruction_sets(), reason="the native kernels were not built")
-every_set = pytest.mark.parametrize("name", instruction_sets())
-every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
+every_set = every("name", instruction_sets(), quick=lambda name: name in implementations_in_full())
+every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=label)
 
 # One and several boxes, and fewer pixels than threads.
 SHAPES = (

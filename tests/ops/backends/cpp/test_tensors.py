@@ -264,6 +264,7 @@ def test_addresses_are_asked_for_in_one_place():
     assert askers == {"tensors.py"}
 
 
+@pytest.mark.slow
 def test_no_check_is_an_assertion():
     """`python -O` leaves assertions out."""
     code = f"""
