@@ -74,6 +74,7 @@ def test_file_holds_the_state_dict_and_nothing_else(saved: tuple[Path, DenseNet]
         assert DenseNetConfig.from_dict(json.loads(file.metadata()["model"])) == model.config
 
 
+@pytest.mark.slow
 def test_other_programs_read_the_tensors(tmp_path: Path):
     config = dataclasses.replace(named_config("densenet121"), num_classes=4)
     model = DenseNet(config)

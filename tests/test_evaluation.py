@@ -5,9 +5,11 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from forked_processes import RANKS, run_ranks
 from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
 from torch import Tensor, nn
 
@@ -197,22 +199,14 @@ def evaluate_share(ranks: Ranks) -> Evaluation:
     return evaluate(model, batches, 6, ranks)
 
 
-def run_rank(rank: int, folder: Path) -> None:
-    """The body of one of two processes."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
-    )
-    result = evaluate_share(Ranks(Shard(rank, 2), CPU))
-    (folder / f"{rank}.json").write_text(json.dumps(dataclasses.asdict(result)))
-    torch.distributed.destroy_process_group()
+def evaluation_of_rank(rank: int) -> dict[str, Any]:
+    return dataclasses.asdict(evaluate_share(Ranks(Shard(rank, RANKS), CPU)))
 
 
 def test_two_processes_find_exactly_what_one_does(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(run_rank, args=(tmp_path,), nprocs=2)
     one = evaluate_share(ALONE)
-    for rank in range(2):
-        two = Evaluation(**json.loads((tmp_path / f"{rank}.json").read_text()))
+    for found in run_ranks(evaluation_of_rank, tmp_path):
+        two = Evaluation(**found)
         assert two.images == 7
         assert two.confusion == one.confusion
         assert two.top1_error == one.top1_error

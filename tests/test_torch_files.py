@@ -119,6 +119,7 @@ BILLIONS = b"\x8a\x05" + (10**11).to_bytes(5, "little")
     ],
     ids=["bytes", "set", "counter", "meta", "text", "memo"],
 )
+@pytest.mark.slow
 def test_a_number_in_a_file_takes_no_memory(tmp_path: Path, pickled: bytes, zipped: bool) -> None:
     path = tmp_path / "a.pt"
     if zipped:

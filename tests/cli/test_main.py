@@ -174,6 +174,7 @@ def test_predict_as_json_into_a_file(capsys, finished, pictures, tmp_path):
     assert sum(guess["probability"] for guess in rows[0]["predictions"]) <= 1.00001
 
 
+@pytest.mark.slow
 def test_finetune_from_torchvision_weights_then_use_the_result(capsys, pictures, tmp_path):
     weights = tmp_path / "imagenet.pth"
     torch.save(torchvision.models.densenet121().state_dict(), weights)

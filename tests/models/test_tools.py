@@ -25,7 +25,7 @@ EXECUTION = pytest.mark.parametrize("execution", EXECUTIONS)
 CASE_AND_EXECUTION = every(
     "case, execution",
     product(("bottleneck", "plain", "large stem", "signal", "volume"), EXECUTIONS),
-    quick=lambda case, execution: execution == "auto" or case == "large stem",
+    quick=lambda case, execution: execution == "auto" or case == "bottleneck",
 )
 # Scripts and traces are deprecated by PyTorch, which says so.
 pytestmark = pytest.mark.filterwarnings(

@@ -186,7 +186,11 @@ def test_gradients_add_up_over_micro_batches():
 # Memory
 
 
-@pytest.mark.parametrize("execution", [execution for execution in EXECUTIONS if execution != "auto"])
+@every(
+    "execution",
+    [execution for execution in EXECUTIONS if execution != "auto"],
+    quick=lambda execution: execution.startswith("fused"),
+)
 @pytest.mark.parametrize(
     "changes",
     [

@@ -102,6 +102,7 @@ def test_durations(seconds: float | None, text: str) -> None:
 
 
 @pytest.mark.parametrize("with_paper", [False, True])
+@pytest.mark.slow
 def test_the_figure_shows_every_series_and_the_paper_only_where_it_belongs(
     with_paper: bool, tmp_path: Path
 ) -> None:

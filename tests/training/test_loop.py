@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from quick_tests import every
 from training_runs import small_recipe, weights
 
 import densenets
@@ -94,7 +95,7 @@ def test_a_finished_run_only_reports_again(finished):
     assert (out / "checkpoints" / "state.pt").read_bytes() == before
 
 
-@pytest.mark.parametrize(
+@every(
     "options",
     [
         {"optimizer.name": "adamw", "optimizer.learning_rate": 0.003, "optimizer.weight_decay": 0.01},
@@ -103,6 +104,7 @@ def test_a_finished_run_only_reports_again(finished):
         {"schedule.name": "onecycle", "model.execution": "recompute", "training.report": "auto"},
         {"data.held_out": 0.1, "data.augmentation": ("mirror", "normalize"), "training.tensorboard": False},
     ],
+    quick=lambda options: "training.accumulation" in options,
     ids=lambda options: next(iter(options.values())),
 )
 def test_options_train_to_the_end_and_learn(options, tmp_path):
@@ -129,6 +131,7 @@ def test_held_out_images_are_watched_and_not_trained_on(tmp_path):
     assert share == pytest.approx(round(share))
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_the_one_reported(tmp_path):
     # A rate far too high after the first epoch makes the last epoch worse than the best.
     recipe = with_options(

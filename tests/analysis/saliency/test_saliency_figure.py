@@ -118,6 +118,7 @@ def test_the_figure_is_a_png_and_an_svg(tmp_path: Path) -> None:
     assert len(pictures) == 2 * (1 + 3) + 1  # one a panel, and the colour bar's
 
 
+@pytest.mark.slow
 def test_more_than_six_pictures_are_several_figures(tmp_path: Path) -> None:
     images = [explained(path=Path(f"{number}.png")) for number in range(7)]
     write_saliency(images, tmp_path / "rate-0.1")

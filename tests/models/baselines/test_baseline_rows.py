@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from quick_tests import every
 from torch.utils.flop_counter import FlopCounterMode
 
 from densenets.cli.catalog import model_rows
@@ -40,7 +41,7 @@ def meta_model(name: str) -> Network:
         return create_model(name).eval()
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@every("name", BASELINES, quick=lambda name: BASELINES[name].config.depth < 200)
 def test_parameters_are_the_modules_without_companions(name: str) -> None:
     config = BASELINES[name].config
     table = layer_table(name, config, (config.default_size,) * 2)

@@ -40,6 +40,7 @@ def train(model: DenseNet, dtype: torch.dtype) -> Tensor:
     ("case", "execution", "synchronized"),
     [("bottleneck", "fused", True), ("plain", "fused-lean", False), ("large stem", "fused", False)],
 )
+@pytest.mark.slow
 def test_losses_stay_together(case: str, execution: Any, synchronized: bool):
     config = case_config(case, block_layers=(2, 1))
     reference, fused = pair(config, execution)
