@@ -38,6 +38,16 @@ class Doubled(DenseLayer):
         return 2 * super().forward(features)
 
 
+class Shifted(nn.ReLU):
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) + 1
+
+
+class Larger(nn.BatchNorm2d):
+    def forward(self, input: Tensor) -> Tensor:
+        return 1.5 * super().forward(input)
+
+
 class Halved(Transition):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) / 2
@@ -107,6 +117,8 @@ CHANGES: dict[str, Change] = {
     "a narrower bottleneck": narrow,
     "a layer of a subclass": lambda model: own_type(layer(model), Doubled),
     "a transition of a subclass": lambda model: own_type(transition(model), Halved),
+    "an activation of a subclass": lambda model: own_type(layer(model).relu2, Shifted),
+    "a normalisation of a subclass": lambda model: own_type(layer(model).norm2, Larger),
     "a forward of its own": strange_forward,
     "a module of another kind": other_module,
     "no normalisation": lambda model: setattr(layer(model), "norm1", nn.Identity()),
