@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from densenets.checkpoint import Checkpoint
 from densenets.data.batches import Batch, Shard, evaluation_batches
+from densenets.data.image_sets import MemoryImages
 from densenets.data.images import central_crop, read_image, ten_crops
 from densenets.data.preprocessing import Preprocessing
-from densenets.data.sources import MemoryImages
 from densenets.distributed import Ranks
 from densenets.errors import InputError, NotFinite
 from densenets.evaluation import (

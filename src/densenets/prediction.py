@@ -11,8 +11,8 @@ from torch import Tensor
 
 from densenets.checkpoint import Checkpoint
 from densenets.data.augmentation import normalize
+from densenets.data.folder_listing import find_pictures, print_left_out
 from densenets.data.images import central_crop, read_image
-from densenets.data.picture_files import find_pictures, tell_left_out
 from densenets.errors import InputError
 from densenets.finite import check_weights, finite_rows, no_finite_logits
 from densenets.names import printable
@@ -47,7 +47,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
             found.append(path)
             continue
         below = find_pictures(path)
-        tell_left_out(path, below.left_out)
+        print_left_out(path, below.left_out)
         if not below.pictures:
             raise InputError(f"{printable(str(path))} holds no images")
         found += below.pictures

@@ -11,10 +11,10 @@ from densenets.data.augmentation import (
     Draws,
     augment,
     draw,
-    light,
     mirror,
     normalize,
     padded_crop,
+    pca_lighting,
 )
 from densenets.data.preprocessing import Preprocessing
 
@@ -128,13 +128,13 @@ def shifts(strengths: Tensor) -> np.ndarray:
 def test_lighting_moves_colours_along_the_principal_components() -> None:
     images, strengths = noise(4), torch.randn(4, 3, generator=generator(1))
     expected = images.numpy() / 255 + shifts(strengths)[:, :, None, None]
-    np.testing.assert_allclose(light(images, strengths).numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(pca_lighting(images, strengths).numpy(), expected, atol=1e-6)
 
 
 def test_lighting_of_grey_images_is_the_mean_of_the_colours_shifts() -> None:
     images, strengths = noise(4, channels=1), torch.randn(4, 3, generator=generator(1))
     expected = images.numpy() / 255 + shifts(strengths).mean(axis=1)[:, None, None, None]
-    np.testing.assert_allclose(light(images, strengths).numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(pca_lighting(images, strengths).numpy(), expected, atol=1e-6)
 
 
 def test_normalize_after_lighting_does_not_scale_twice() -> None:

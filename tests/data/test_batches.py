@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from densenets.data.augmentation import Augmentation, draw, light, normalize
+from densenets.data.augmentation import Augmentation, draw, pca_lighting, normalize
 from densenets.data.batches import Batch, BatchOrder, Shard, evaluation_batches, seeded, training_batches
 from densenets.data.data_config import AugmentationStep
-from densenets.data.folder import class_names, scan
+from densenets.data.image_folder import class_names, scan_image_folder
+from densenets.data.image_sets import FileImages, Images, MemoryImages
 from densenets.data.images import central_crop, read_image, ten_crops, to_pixels
 from densenets.data.preprocessing import Preprocessing
-from densenets.data.sources import FileImages, Images, MemoryImages
 from densenets.errors import InputError
 
 CPU = torch.device("cpu")
@@ -44,7 +44,9 @@ def memory_images() -> MemoryImages:
 @pytest.fixture
 def file_images(picture_folder: Path) -> FileImages:
     """15 files whose labels say which they are."""
-    files = scan(picture_folder / "train", class_names(picture_folder / "train"), skip_broken=False)
+    files = scan_image_folder(
+        picture_folder / "train", class_names(picture_folder / "train"), skip_broken=False
+    )
     return FileImages(files.paths, torch.arange(15))
 
 
@@ -75,11 +77,11 @@ def evaluate(
     )
 
 
-def assert_same(ours: Sequence[Batch], theirs: Sequence[Batch]) -> None:
-    for our, their in zip(ours, theirs, strict=True):
-        assert torch.equal(our.images, their.images)
-        assert torch.equal(our.labels, their.labels)
-        assert our.global_count == their.global_count
+def assert_same(batches: Sequence[Batch], expected: Sequence[Batch]) -> None:
+    for batch, other in zip(batches, expected, strict=True):
+        assert torch.equal(batch.images, other.images)
+        assert torch.equal(batch.labels, other.labels)
+        assert batch.global_count == other.global_count
 
 
 def test_an_epoch_has_every_image_once() -> None:
@@ -100,14 +102,16 @@ def test_epochs_and_seeds_differ_and_nothing_else_matters() -> None:
 
 
 def test_an_epoch_goes_on_at_any_step() -> None:
-    whole = list(order(23, 5).epoch(2))
+    all_steps = list(order(23, 5).epoch(2))
     rest = list(order(23, 5).epoch(2, first_step=3))
     assert len(rest) == 2
-    for (ours, our_draws, our_count), (theirs, their_draws, their_count) in zip(rest, whole[3:], strict=True):
-        assert torch.equal(ours, theirs)
-        assert torch.equal(our_draws.offsets, their_draws.offsets)
-        assert torch.equal(our_draws.seeds, their_draws.seeds)
-        assert our_count == their_count
+    for (indices, draws, count), (expected, expected_draws, expected_count) in zip(
+        rest, all_steps[3:], strict=True
+    ):
+        assert torch.equal(indices, expected)
+        assert torch.equal(draws.offsets, expected_draws.offsets)
+        assert torch.equal(draws.seeds, expected_draws.seeds)
+        assert count == expected_count
 
 
 @pytest.mark.parametrize(
@@ -125,9 +129,9 @@ def test_an_epoch_goes_on_at_any_step() -> None:
 def test_the_last_step_has_at_least_two_images_a_process(
     count: int, batch_size: int, world_size: int, steps: list[int]
 ) -> None:
-    made = order(count, batch_size, world_size=world_size)
-    assert made.steps == len(steps)
-    assert [global_count for _, _, global_count in made.epoch(0)] == steps
+    batch_order = order(count, batch_size, world_size=world_size)
+    assert batch_order.steps == len(steps)
+    assert [global_count for _, _, global_count in batch_order.epoch(0)] == steps
 
 
 @pytest.mark.parametrize(("count", "world_size"), [(0, 1), (1, 1), (3, 2), (5, 3)])
@@ -150,15 +154,15 @@ def test_every_process_has_images_in_every_step(batch_size: int, world_size: int
 
 
 def test_images_that_are_left_out_leave_the_others_where_they_were() -> None:
-    whole = list(order(23, 5).epoch(2))
+    all_steps = list(order(23, 5).epoch(2))
     left_out = (3, 11, 12)
     places = [place for place in range(23) if place not in left_out]
     fewer = dataclasses.replace(order(23, 5), left_out=left_out)
-    assert fewer.steps == len(whole)
-    for (ours, our_draws, count), (theirs, their_draws, _) in zip(fewer.epoch(2), whole, strict=True):
-        kept = [row for row, place in enumerate(theirs.tolist()) if place not in left_out]
-        assert [places[index] for index in ours.tolist()] == theirs[kept].tolist()
-        assert our_draws.seeds.tolist() == their_draws.seeds[kept].tolist()
+    assert fewer.steps == len(all_steps)
+    for (indices, draws, count), (all_indices, all_draws, _) in zip(fewer.epoch(2), all_steps, strict=True):
+        kept = [row for row, place in enumerate(all_indices.tolist()) if place not in left_out]
+        assert [places[index] for index in indices.tolist()] == all_indices[kept].tolist()
+        assert draws.seeds.tolist() == all_draws.seeds[kept].tolist()
         assert count == len(kept)
 
 
@@ -234,8 +238,8 @@ def test_batches_in_memory_are_the_augmented_images(memory_images: MemoryImages)
 
 
 def test_batches_in_memory_go_on_at_any_step(memory_images: MemoryImages) -> None:
-    whole = train(memory_images, order(23, 5), IN_MEMORY)
-    assert_same(train(memory_images, order(23, 5), IN_MEMORY, first_step=2), whole[2:])
+    all_steps = train(memory_images, order(23, 5), IN_MEMORY)
+    assert_same(train(memory_images, order(23, 5), IN_MEMORY, first_step=2), all_steps[2:])
 
 
 def test_the_number_of_workers_changes_no_pixel(file_images: FileImages) -> None:
@@ -249,7 +253,7 @@ def test_the_number_of_workers_changes_no_pixel(file_images: FileImages) -> None
 def test_random_crops_differ_between_images_and_epochs_and_seeds(file_images: FileImages) -> None:
     same_file = FileImages(file_images.paths[:1] * 4, torch.arange(4))
     crop = Augmentation(("resized-crop", "normalize"), padding=0)
-    made = []
+    crops = []
     for seed, epoch in ((0, 0), (0, 1), (1, 0)):
         batches = training_batches(
             same_file,
@@ -261,9 +265,9 @@ def test_random_crops_differ_between_images_and_epochs_and_seeds(file_images: Fi
             device=CPU,
             workers=0,
         )
-        made += [batch.images for batch in batches]
-    assert torch.cat(made).shape == (12, 3, 12, 12)
-    assert len(torch.cat(made).unique(dim=0)) == 12
+        crops += [batch.images for batch in batches]
+    assert torch.cat(crops).shape == (12, 3, 12, 12)
+    assert len(torch.cat(crops).unique(dim=0)) == 12
 
 
 @pytest.mark.parametrize("steps", [("resized-crop",), ("color-jitter",), ("resized-crop", "color-jitter")])
@@ -365,6 +369,6 @@ def test_a_broken_file_ends_in_one_line_that_names_it(
 
 def test_the_papers_lighting_is_the_same_for_a_part_of_a_batch(memory_images: MemoryImages) -> None:
     strengths = draw(23, seeded(3)).lighting
-    whole = light(memory_images.pixels, strengths)
-    alone = [light(memory_images.pixels[i : i + 1], strengths[i : i + 1]) for i in range(23)]
-    assert torch.equal(torch.cat(alone), whole)
+    together = pca_lighting(memory_images.pixels, strengths)
+    alone = [pca_lighting(memory_images.pixels[i : i + 1], strengths[i : i + 1]) for i in range(23)]
+    assert torch.equal(torch.cat(alone), together)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10
 
-from densenets.data.named import load_named
+from densenets.data.datasets import load_dataset
 from densenets.errors import InputError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def server(tiny_cifar10: TinyCifar, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def refused(root: Path) -> str:
     """The message of the error that the download ends with."""
     with pytest.raises(InputError) as caught:
-        load_named("cifar10", root, download=True)
+        load_dataset("cifar10", root, download=True)
     if isinstance(caught.value.__cause__, HTTPError):
         caught.value.__cause__.close()  # it holds the server's answer, which would be collected unclosed
     assert "\n" not in str(caught.value)
@@ -93,23 +93,23 @@ def refused(root: Path) -> str:
 
 
 def test_a_set_is_fetched_checked_and_loaded(server: Server, tiny_cifar10: TinyCifar, tmp_path: Path) -> None:
-    data = load_named("cifar10", tmp_path / "root", download=True)
+    data = load_dataset("cifar10", tmp_path / "root", download=True)
     assert np.array_equal(data.training.pixels, tiny_cifar10.pixels[:20])
     assert len(data.test) == 6
     assert set(server.asked) == {f"/{ARCHIVE}"}
 
 
 def test_what_is_there_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
-    load_named("cifar10", tmp_path / "root", download=True)
+    load_dataset("cifar10", tmp_path / "root", download=True)
     server.asked.clear()
-    load_named("cifar10", tmp_path / "root", download=True)
-    load_named("cifar10", tmp_path / "root", download=False)
+    load_dataset("cifar10", tmp_path / "root", download=True)
+    load_dataset("cifar10", tmp_path / "root", download=False)
     assert server.asked == []
 
 
 def test_without_download_nothing_is_fetched(server: Server, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"fetch it with --data\.download"):
-        load_named("cifar10", tmp_path / "root", download=False)
+        load_dataset("cifar10", tmp_path / "root", download=False)
     assert server.asked == []
 
 
@@ -123,7 +123,7 @@ def test_a_download_that_was_refused_can_be_tried_again(server: Server, tmp_path
     server.archive = whole[:500]
     refused(tmp_path / "root")
     server.archive = whole
-    assert len(load_named("cifar10", tmp_path / "root", download=True).training) == 20
+    assert len(load_dataset("cifar10", tmp_path / "root", download=True).training) == 20
 
 
 def test_a_file_that_the_server_does_not_have_is_told(

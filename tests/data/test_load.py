@@ -15,13 +15,14 @@ from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR100, SVHN
 
 from densenets.data.data_config import DataConfig
+from densenets.data.datasets import load_dataset
+from densenets.data.image_sets import Images, MemoryImages
 from densenets.data.load import (
     channel_statistics,
     load_data,
     load_evaluation_images,
 )
-from densenets.data.named import load_named
-from densenets.data.sources import Images, MemoryImages, held_out_split
+from densenets.data.random_split import held_out_split
 from densenets.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def load_images(
 
 
 def test_digits_are_scikit_learns(tmp_path: Path) -> None:
-    digits = load_named("digits", tmp_path, download=False)
+    digits = load_dataset("digits", tmp_path, download=False)
     images, labels = load_digits(return_X_y=True)
     assert (len(digits.training), len(digits.test)) == (1437, 360)
     assert digits.classes == tuple("0123456789")
@@ -56,7 +57,7 @@ def test_digits_are_scikit_learns(tmp_path: Path) -> None:
 
 
 def test_cifar10_is_read_from_its_official_files(tiny_cifar10: TinyCifar) -> None:
-    data = load_named("cifar10", tiny_cifar10.root, download=False)
+    data = load_dataset("cifar10", tiny_cifar10.root, download=False)
     assert np.array_equal(data.training.pixels, tiny_cifar10.pixels[:20])
     assert np.array_equal(data.test.pixels, tiny_cifar10.pixels[20:])
     assert data.training.labels.tolist() == tiny_cifar10.labels[:20].tolist()
@@ -71,7 +72,7 @@ def test_a_changed_byte_is_found_by_the_checksum(tiny_cifar10: TinyCifar) -> Non
     content[-100] ^= 1
     file.write_bytes(content)
     with pytest.raises(InputError, match=r"cifar10 is not in .*or is damaged"):
-        load_named("cifar10", tiny_cifar10.root, download=False)
+        load_dataset("cifar10", tiny_cifar10.root, download=False)
 
 
 def test_cifar100_has_the_fine_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +92,7 @@ def test_cifar100_has_the_fine_labels(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(CIFAR100, "train_list", [split("train", 20)])
     monkeypatch.setattr(CIFAR100, "test_list", [split("test", 4)])
     monkeypatch.setattr(CIFAR100, "meta", {**CIFAR100.meta, "md5": write("meta", names)})
-    data = load_named("cifar100", tmp_path, download=False)
+    data = load_dataset("cifar100", tmp_path, download=False)
     assert np.array_equal(data.training.pixels, noise(20, 3, 32, 32))
     assert np.array_equal(data.test.pixels, noise(4, 3, 32, 32))
     assert data.training.labels.tolist() == list(range(80, 100))
@@ -115,7 +116,7 @@ def fashion_root(tmp_path: Path) -> Path:
 
 
 def test_fashion_mnist_is_read_from_its_official_files(fashion_root: Path) -> None:
-    data = load_named("fashion-mnist", fashion_root, download=False)
+    data = load_dataset("fashion-mnist", fashion_root, download=False)
     assert np.array_equal(data.training.pixels, noise(20, 28, 28)[:, None])
     assert np.array_equal(data.test.pixels, noise(5, 28, 28)[:, None])
     assert data.training.labels.tolist() == [*range(10)] * 2
@@ -128,7 +129,7 @@ def test_a_truncated_fashion_mnist_is_refused(fashion_root: Path, length: int) -
     file = fashion_root / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:length])
     with pytest.raises(InputError, match="fashion-mnist"):
-        load_named("fashion-mnist", fashion_root, download=False)
+        load_dataset("fashion-mnist", fashion_root, download=False)
 
 
 def test_svhn_trains_on_train_and_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +140,7 @@ def test_svhn_trains_on_train_and_extra(tmp_path: Path, monkeypatch: pytest.Monk
         savemat(file, {"X": noise(count, 3, 32, 32).transpose(2, 3, 1, 0), "y": labels})
         splits[split] = ["", file.name, hashlib.md5(file.read_bytes()).hexdigest()]
     monkeypatch.setattr(SVHN, "split_list", splits)
-    data = load_named("svhn", tmp_path, download=False)
+    data = load_dataset("svhn", tmp_path, download=False)
     assert np.array_equal(data.training.pixels[:12], noise(12, 3, 32, 32))
     assert np.array_equal(data.training.pixels[12:], noise(9, 3, 32, 32))
     assert np.array_equal(data.test.pixels, noise(5, 3, 32, 32))
@@ -151,7 +152,7 @@ def test_svhn_trains_on_train_and_extra(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn", "fashion-mnist"])
 def test_a_set_that_is_not_there_is_named_with_the_way_to_get_it(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=f"{name} is not in {tmp_path}.* --data.download"):
-        load_named(name, tmp_path, download=False)
+        load_dataset(name, tmp_path, download=False)
 
 
 def test_channel_statistics_are_numpys() -> None:
@@ -184,7 +185,7 @@ def test_without_held_out_images_the_test_set_chooses_nothing(tiny_cifar10: Tiny
     splits = load_data(DataConfig(name="cifar10", root=tiny_cifar10.root))
     assert (len(splits.training), len(splits.test)) == (20, 6)
     assert splits.validation is None
-    assert (splits.watched, splits.reported) == ("test", "test")
+    assert (splits.monitored, splits.reported) == ("test", "test")
     assert splits.images_of("test") is splits.test
     assert any("no best checkpoint is written" in line for line in splits.summary_lines())
 

@@ -1,4 +1,4 @@
-"""Folders as splits: who plays which role, what is held out, and what another start is compared with."""
+"""Folders as splits: which folder is which, what is held out, and what a resumed run is compared with."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from densenets.data.data_config import DataConfig
+from densenets.data.image_sets import FileImages
 from densenets.data.load import load_data, load_evaluation_images
-from densenets.data.sources import FileImages, stratified_split
+from densenets.data.random_split import stratified_split
 from densenets.errors import InputError
 
 DIGIT_NAMES = ("one", "two", "zero")
@@ -30,7 +31,7 @@ def test_val_is_watched_and_is_no_test_set(picture_folder: Path) -> None:
     assert splits.classes == ("one", "two", "zero")
     assert (len(splits.training), len(splits.validation)) == (15, 9)
     assert splits.test is None
-    assert (splits.watched, splits.reported) == ("validation", "validation")
+    assert (splits.monitored, splits.reported) == ("validation", "validation")
     training, validation, last = splits.summary_lines()
     assert training == f"training: 15 images of 3 classes in {picture_folder / 'train'}"
     assert validation == f"validation: 9 images of 3 classes in {picture_folder / 'val'}"
@@ -49,7 +50,7 @@ def test_images_of_a_folder_can_be_held_out_too(picture_folder: Path) -> None:
     (picture_folder / "val").rename(picture_folder / "Testing")
     splits = load_data(folder_config(picture_folder, held_out=0.2))
     assert (len(splits.training), len(splits.validation), len(splits.test)) == (12, 3, 9)
-    assert (splits.watched, splits.reported) == ("validation", "test")
+    assert (splits.monitored, splits.reported) == ("validation", "test")
 
 
 def test_train_val_and_test_have_their_roles(picture_folder: Path) -> None:
@@ -60,7 +61,7 @@ def test_train_val_and_test_have_their_roles(picture_folder: Path) -> None:
     assert splits.validation.paths[0].parts[-3:] == ("val", "one", "5.png")
     assert splits.test.paths[0].parts[-3:] == ("TEST", "one", "5.png")
     assert splits.test.labels.tolist() == [0] * 3 + [2] * 3
-    assert (splits.watched, splits.reported) == ("validation", "test")
+    assert (splits.monitored, splits.reported) == ("validation", "test")
     assert splits.summary_lines()[2:] == [
         f"test: 6 images of 2 classes in {picture_folder / 'TEST'}; none of two",
         "folders without a role, not read: masks",
@@ -218,8 +219,8 @@ def test_a_folder_without_val_needs_held_out_images(picture_folder: Path) -> Non
 
 def test_a_folder_is_evaluated_on_test_or_else_val_and_says_which(picture_folder: Path) -> None:
     def split(data: Path) -> tuple[str, str]:
-        found = load_evaluation_images(str(data), None, Path("data"), DIGIT_NAMES, skip_broken=False)
-        return found.split, found.source
+        images = load_evaluation_images(str(data), None, Path("data"), DIGIT_NAMES, skip_broken=False)
+        return images.split, images.source
 
     assert split(picture_folder) == ("validation", str(picture_folder / "val"))
     assert split(picture_folder / "train") == ("training", str(picture_folder / "train"))
@@ -233,10 +234,10 @@ def test_a_folder_is_evaluated_on_test_or_else_val_and_says_which(picture_folder
 
 def own_images(root: Path, reported: Any = None, **fields: Any) -> tuple[str, int]:
     config = folder_config(root, **fields)
-    found = load_evaluation_images(
+    images = load_evaluation_images(
         "", config, Path("data"), DIGIT_NAMES, skip_broken=False, reported=reported
     )
-    return found.split, len(found.images)
+    return images.split, len(images.images)
 
 
 @pytest.mark.parametrize("held_out", [0, 0.2])

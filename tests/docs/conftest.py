@@ -17,10 +17,10 @@ from training_runs import small_recipe
 
 import densenets
 from densenets.checkpoint import save_checkpoint
-from densenets.data import named
-from densenets.data.data_sets import DATA_FACTS
+from densenets.data import datasets
+from densenets.data.dataset_info import DATASET_INFO
+from densenets.data.image_sets import MemoryImages
 from densenets.data.preprocessing import Preprocessing
-from densenets.data.sources import MemoryImages
 from densenets.profiling.worker import do_job
 from densenets.profiling.worker_jobs import WORKER
 from densenets.training.loop import train
@@ -53,9 +53,9 @@ def world(_made_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     folder = tmp_path / "world"
     shutil.copytree(_made_world, folder, symlinks=True)
     monkeypatch.chdir(folder)
-    for name in named._LOADERS:
+    for name in datasets._LOADERS:
         if name != "digits":
-            monkeypatch.setitem(named._LOADERS, name, _loader(name))
+            monkeypatch.setitem(datasets._LOADERS, name, _loader(name))
     monkeypatch.setattr("densenets.profiling.measured_step.run_job", _measured_here)
     monkeypatch.setattr("densenets.profiling.runner.run_job", _no_benchmark)
     return folder
@@ -63,21 +63,19 @@ def world(_made_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def _loader(name: str) -> Any:
     """Noise in the place of a set's images, as many as are needed, where the set's folder is or is made."""
-    facts = DATA_FACTS[name]
+    info = DATASET_INFO[name]
 
     def images(count: int, seed: int) -> MemoryImages:
-        pixels = np.random.default_rng(seed).integers(
-            0, 256, (facts.channels, facts.side, facts.side), np.uint8
-        )
-        labels = torch.arange(count) % facts.classes
+        pixels = np.random.default_rng(seed).integers(0, 256, (info.channels, info.side, info.side), np.uint8)
+        labels = torch.arange(count) % info.classes
         return MemoryImages(torch.from_numpy(pixels).expand(count, -1, -1, -1), labels)
 
-    def load(root: Path, download: bool) -> named.NamedData:
+    def load(root: Path, download: bool) -> datasets.NamedDataset:
         if not (download or root.is_dir()):
             raise RuntimeError(f"{root} is not there")
-        classes, _ = choose_classes(small_config(num_classes=facts.classes), name, ())
-        training = images(min(facts.training, _MOST_IMAGES), 0)
-        return named.NamedData(training, images(_TEST_IMAGES, 1), classes)
+        classes, _ = choose_classes(small_config(num_classes=info.classes), name, ())
+        training = images(min(info.training, _MOST_IMAGES), 0)
+        return datasets.NamedDataset(training, images(_TEST_IMAGES, 1), classes)
 
     return load
 
@@ -148,5 +146,5 @@ def _write_runs(root: Path) -> None:
         },
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(named._LOADERS, "cifar10", _loader("cifar10"))
+        patch.setitem(datasets._LOADERS, "cifar10", _loader("cifar10"))
         train(recipe, root / "runs/cifar10-quick")

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from densenets.checkpoint import Checkpoint
 from densenets.data.augmentation import normalize
-from densenets.data.named import load_named
+from densenets.data.datasets import load_dataset
 from densenets.data.preprocessing import Preprocessing
 from densenets.distributed import joined_ranks
 from densenets.evaluation_options import EvaluationOptions
@@ -46,7 +46,7 @@ def found(checkpoint: Checkpoint, count: int, **options: object):
 @torch.no_grad()
 def test_they_are_the_wrong_images_of_the_highest_loss(digits: Checkpoint) -> None:
     evaluation, mistakes = found(digits, 7, data="digits", batch_size=50)
-    test = load_named("digits", Path("data"), download=False).test
+    test = load_dataset("digits", Path("data"), download=False).test
     logits = digits.model(normalize(test.pixels, DIGITS))
     losses = cross_entropy(logits, test.labels, reduction="none")
     wrong = logits.argmax(dim=1) != test.labels

@@ -21,8 +21,8 @@ from training_runs import weights
 from densenets.checkpoint import read_checkpoint, save_checkpoint
 from densenets.data.batches import Batch, Shard
 from densenets.data.data_config import DataConfig
+from densenets.data.image_sets import MemoryImages
 from densenets.data.preprocessing import Preprocessing
-from densenets.data.sources import MemoryImages
 from densenets.distributed import Ranks
 from densenets.errors import InputError, Interrupted
 from densenets.models.create import build_network, create_model

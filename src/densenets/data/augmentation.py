@@ -42,13 +42,13 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Draws:
-    """The random draws for a batch.
+    """The random numbers that augment a batch.
 
     Attributes:
-        mirrored: B, bool.
-        offsets: B x 2, where the crop's corner lies in the padding, as shares in [0, 1).
+        mirrored: B, bool; whether the image is mirrored.
+        offsets: B x 2, the crop's upper left corner as fractions in [0, 1) of its possible places.
         lighting: B x 3, strength of each principal component of colour.
-        seeds: B, for what the workers draw.
+        seeds: B, int64, for the random numbers of the workers that decode files.
     """
 
     mirrored: Tensor
@@ -57,16 +57,16 @@ class Draws:
     seeds: Tensor
 
     def rows(self, start: int, stop: int) -> Draws:
-        """The draws of a part of the batch."""
+        """The draws of the images `start` to `stop` of the batch."""
         return self.at(slice(start, stop))
 
     def at(self, rows: Tensor | slice) -> Draws:
-        """The draws of some images of the batch."""
+        """The draws of the images at these places of the batch."""
         return Draws(self.mirrored[rows], self.offsets[rows], self.lighting[rows], self.seeds[rows])
 
 
 def draw(count: int, generator: torch.Generator) -> Draws:
-    """The draws for a batch of `count` images."""
+    """Draw the random numbers for a batch of `count` images."""
     return Draws(
         mirrored=torch.rand(count, generator=generator) < 0.5,
         offsets=torch.rand(count, 2, generator=generator),
@@ -88,7 +88,7 @@ def augment(images: Tensor, augmentation: Augmentation, draws: Draws, preprocess
         elif step == "crop":
             images = padded_crop(images, draws.offsets, augmentation.padding)
         elif step == "lighting":
-            images = light(images, draws.lighting)
+            images = pca_lighting(images, draws.lighting)
     return images
 
 
@@ -96,17 +96,17 @@ def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """(pixels / 255 - mean) / std: uint8 B x C x H x W -> float32 B x C x H x W."""
     mean = torch.tensor(preprocessing.mean, device=images.device).view(-1, 1, 1)
     std = torch.tensor(preprocessing.std, device=images.device).view(-1, 1, 1)
-    return (_unit(images) - mean) / std
+    return (_to_float(images) - mean) / std
 
 
 def mirror(images: Tensor, mirrored: Tensor) -> Tensor:
-    """Turn the chosen images left to right; `mirrored` is B, bool."""
+    """Flip the chosen images left to right; `mirrored` is B, bool."""
     chosen = mirrored.to(images.device).view(-1, 1, 1, 1)
     return torch.where(chosen, images.flip(-1), images)
 
 
 def padded_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
-    """Pad every side with zeros and crop back at `offsets` (B x 2, shares in [0, 1)): same shape."""
+    """Pad every side with zeros and crop back at `offsets` (B x 2, fractions in [0, 1)): same shape."""
     height, width = images.shape[-2:]
     padded = pad(images, [padding] * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # B x C x P x P x H x W, a view
@@ -115,16 +115,22 @@ def padded_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
     return windows[torch.arange(len(images), device=images.device), :, rows, columns]
 
 
-def light(images: Tensor, strengths: Tensor) -> Tensor:
-    """Shift colours along the principal components (PCA lighting): -> float32 in about 0 ... 1."""
+def pca_lighting(images: Tensor, strengths: Tensor) -> Tensor:
+    """Shift colours along ImageNet's principal components: B x C x H x W -> float32 in about 0 ... 1.
+
+    Args:
+        images: uint8, or float32 in 0 ... 1.
+        strengths: B x 3, the factor of each component beside its eigenvalue.
+    """
     vectors = torch.tensor(_LIGHTING_EIGENVECTORS)
     # Term by term: a matrix product may add in another order for another number of images.
     first, second, third = (strengths * torch.tensor(_LIGHTING_EIGENVALUES)).split(1, dim=1)
     shift = first * vectors[:, 0] + second * vectors[:, 1] + third * vectors[:, 2]  # B x 3
     if images.shape[1] == 1:
         shift = shift.mean(dim=1, keepdim=True)
-    return _unit(images) + shift.to(images.device)[:, :, None, None]
+    return _to_float(images) + shift.to(images.device)[:, :, None, None]
 
 
-def _unit(images: Tensor) -> Tensor:
+def _to_float(images: Tensor) -> Tensor:
+    """Pixels as float32 in 0 ... 1."""
     return images.float() / 255 if images.dtype == torch.uint8 else images

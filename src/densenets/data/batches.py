@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from densenets.data.augmentation import Augmentation, Draws, augment, draw, normalize
-from densenets.data.data_sets import steps_of_epoch
+from densenets.data.dataset_info import steps_per_epoch
+from densenets.data.image_sets import FileImages, Images, MemoryImages
 from densenets.data.images import central_crop, read_image, ten_crops, to_pixels
 from densenets.data.preprocessing import Preprocessing
-from densenets.data.sources import FileImages, Images, MemoryImages
 from densenets.errors import InputError
 
 _JITTER = 0.4  # brightness, contrast and saturation, as in the official ImageNet code
@@ -28,7 +28,7 @@ _JITTER = 0.4  # brightness, contrast and saturation, as in the official ImageNe
 
 @dataclass(frozen=True)
 class Shard:
-    """This process's place among those that share the work."""
+    """This process's place among those that share each batch: its rank and their number."""
 
     rank: int = 0
     world_size: int = 1
@@ -36,7 +36,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Batch:
-    """This rank's share of a step.
+    """This rank's share of a step's global batch.
 
     Attributes:
         images: float32, B x C x H x W; with ten crops B x 10 x C x H x W.
@@ -54,12 +54,12 @@ class BatchOrder:
     """Assignment of images to training steps, by seed and epoch.
 
     Attributes:
-        count: training images there are, those that are left out included.
+        count: number of training images, those that are left out included.
         batch_size: images of a step on all ranks, the global batch.
         seed: of the run.
         shard: this rank's place.
-        left_out: places of images that are left out. Order and steps stay those of all images, so that a run
-            can go on when some turn out broken.
+        left_out: indices of images that are left out. Order and steps stay those of all images, so that a
+            run can go on when some turn out broken.
 
     Raises:
         InputError: there are too few images for one step, or a rank would get none of a batch.
@@ -86,8 +86,8 @@ class BatchOrder:
 
     @property
     def steps(self) -> int:
-        """Steps of an epoch, of all images; see `steps_of_epoch`."""
-        return steps_of_epoch(self.count, self.batch_size, self.shard.world_size)
+        """Number of steps of an epoch over all images; see `steps_per_epoch`."""
+        return steps_per_epoch(self.count, self.batch_size, self.shard.world_size)
 
     @property
     def has_single_images(self) -> bool:
@@ -95,7 +95,7 @@ class BatchOrder:
         return self.batch_size // self.shard.world_size == 1
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Draws, int]]:
-        """This rank's (indices, draws) and the global count of every step from `first_step` on.
+        """Yield this rank's (indices, draws) and the global batch's size for every step from `first_step` on.
 
         An index is a place among the images that are not left out.
         """
@@ -108,28 +108,28 @@ class BatchOrder:
             start, stop = (len(indices) * (self.shard.rank + i) // self.shard.world_size for i in (0, 1))
             yield indices[start:stop], draws.rows(start, stop), len(indices)
 
-    def _without_left_out(self, places: Tensor, draws: Draws, order: Tensor) -> tuple[Tensor, Draws]:
+    def _without_left_out(self, indices: Tensor, draws: Draws, order: Tensor) -> tuple[Tensor, Draws]:
         """A step's images that are not left out, with their draws.
 
         Where too few are left for batch normalisation, the images that follow in the order fill up.
         """
-        is_whole = torch.ones(self.count, dtype=torch.bool)
-        is_whole[list(self.left_out)] = False
-        here = is_whole[places]
-        count = max(int(here.sum()), min(len(places), 2 * self.shard.world_size))
-        rows = (~here).int().argsort(stable=True)[:count]
-        indices = is_whole.cumsum(0) - 1
-        return indices[order[is_whole[order]][:count]], draws.at(rows)
+        is_used = torch.ones(self.count, dtype=torch.bool)
+        is_used[list(self.left_out)] = False
+        is_used_here = is_used[indices]
+        count = max(int(is_used_here.sum()), min(len(indices), 2 * self.shard.world_size))
+        rows = (~is_used_here).int().argsort(stable=True)[:count]
+        used_index = is_used.cumsum(0) - 1  # of each image among those that are used
+        return used_index[order[is_used[order]][:count]], draws.at(rows)
 
 
 def seeded(*numbers: int) -> torch.Generator:
-    """A generator for these numbers alone; nearby numbers give unrelated streams."""
+    """A random generator seeded by several numbers; nearby numbers give unrelated streams."""
     return torch.Generator().manual_seed(mixed_seed(*numbers))
 
 
 def mixed_seed(*numbers: int) -> int:
     """One seed from several numbers; (1, 2) and (1, 2, 0) give unrelated ones."""
-    # numpy takes trailing zeros for nothing, so how many numbers there are goes first.
+    # numpy ignores trailing zeros, so the number of numbers goes first.
     state = np.random.SeedSequence((len(numbers), *numbers)).generate_state(1, np.uint64)[0]
     return int(state) % 2**63
 
@@ -145,7 +145,7 @@ def training_batches(
     device: torch.device,
     workers: int,
 ) -> Iterator[Batch]:
-    """The augmented batches of an epoch, from a step on.
+    """Yield the augmented batches of an epoch, from step `first_step` on.
 
     Raises:
         InputError: an image file is missing or broken.
@@ -157,11 +157,13 @@ def training_batches(
             pixels = augment(images.pixels[chosen], augmentation, draws, preprocessing)
             yield Batch(pixels, images.labels[chosen], global_count)
         return
-    plan = list(steps)
-    requests = [list(zip(i.tolist(), d.seeds.tolist(), strict=True)) for i, d, _ in plan]
+    drawn_steps = list(steps)
+    requests = [
+        list(zip(indices.tolist(), draws.seeds.tolist(), strict=True)) for indices, draws, _ in drawn_steps
+    ]
     reader = _TrainingReader(images, preprocessing, augmentation)
     for (indices, draws, global_count), decoded in zip(
-        plan, _decode(reader, requests, workers, device), strict=True
+        drawn_steps, _decode(reader, requests, workers, device), strict=True
     ):
         pixels = augment(decoded, augmentation, draws, preprocessing)
         yield Batch(pixels, images.labels[indices].to(device), global_count)
@@ -177,10 +179,10 @@ def evaluation_batches(
     workers: int,
     crops: int = 1,
 ) -> Iterator[Batch]:
-    """This rank's images, each exactly once, in order.
+    """Yield this rank's images in batches, each image exactly once, in order.
 
     Args:
-        images: what is evaluated on.
+        images: of all ranks.
         batch_size: images of a batch, on this rank.
         shard: this rank's place; rank r takes the images r, r + world size, ...
         preprocessing: of the network.
@@ -210,7 +212,7 @@ _Request = tuple[int, int]  # index of the image, seed of its random draws
 
 
 class _TrainingReader(Dataset[Tensor | str]):
-    """A request -> uint8 C x size x size, or what is wrong with the file."""
+    """Decodes a training image: a request -> uint8 C x size x size, or what is wrong with the file."""
 
     def __init__(
         self,
@@ -245,7 +247,7 @@ class _TrainingReader(Dataset[Tensor | str]):
 
 
 class _EvaluationReader(Dataset[Tensor | str]):
-    """A request -> uint8 C x size x size or 10 x C x size x size, or what is wrong with the file."""
+    """Decodes an image's 1 or 10 crops: a request -> uint8 (10 x) C x size x size, or what is wrong."""
 
     def __init__(self, images: FileImages, preprocessing: Preprocessing, crops: int) -> None:
         self.images, self.preprocessing, self.crops = images, preprocessing, crops

@@ -1,4 +1,4 @@
-"""Reading pictures: any file that Pillow decodes -> uint8 pixels, the same everywhere it is read."""
+"""Decoding of picture files, and their central crop and ten crops as uint8 pixels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
-from densenets.data.formats import picture_formats
+from densenets.data.picture_formats import picture_formats
 from densenets.data.preprocessing import Preprocessing
 from densenets.errors import InputError
 from densenets.names import one_line, printable
@@ -32,11 +32,11 @@ _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 
 
 def read_image(path: Path, channels: int) -> Image.Image:
-    """Decode a picture whole, upright, as 8-bit grey (channels 1) or RGB (channels 3).
+    """Decode a picture, upright, as 8-bit grey (channels 1) or RGB (channels 3).
 
     The content tells the format, not the name. Of animations and of several pages the first is read. 16-bit
     greyscale is scaled to 8 bits; transparency is laid on black; EXIF rotation is applied where it can be
-    read, and damaged metadata are passed by.
+    read, and damaged metadata are ignored.
 
     Raises:
         InputError: there is no such file, or it is not an image that can be decoded.
@@ -53,8 +53,8 @@ def read_image(path: Path, channels: int) -> Image.Image:
     except UnidentifiedImageError as error:
         why = "it is empty" if not path.stat().st_size else "its content is of no format that is read"
         raise InputError(f"broken image {printable(str(path))}: {why}") from error
-    # A decoder that stumbles over damage raises whatever it stumbles with: struct.error, KeyError,
-    # zlib.error, OverflowError, MemoryError, ... Nothing but the file has told it what to do.
+    # Decoders raise anything over damaged content: struct.error, KeyError, zlib.error, OverflowError,
+    # MemoryError, ... Only the file can be at fault.
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
             raise InputError(f"cannot read image {printable(str(path))}: {error.strerror}") from error
@@ -84,7 +84,7 @@ def _decoded(path: Path, channels: int) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The orientation that EXIF or else XMP tell, 1 ... 8; another number where none can be read."""
+    """The EXIF orientation, or else XMP's, 1 ... 8; another number where none can be read."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation)
         # A tag of several values, or of bytes.
@@ -94,11 +94,12 @@ def _orientation(image: Image.Image) -> int:
     xmp = image.info.get("XML:com.adobe.xmp") or image.info.get("xmp")
     if orientation or not isinstance(xmp, str | bytes):
         return orientation or 1
-    found = _XMP_ORIENTATION.search(xmp.encode(errors="replace") if isinstance(xmp, str) else xmp)
-    return int(found[1]) if found else 1
+    match = _XMP_ORIENTATION.search(xmp.encode(errors="replace") if isinstance(xmp, str) else xmp)
+    return int(match[1]) if match else 1
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
+    """A picture of any of Pillow's modes as one of 8 bits without transparency."""
     if image.mode.startswith("I"):
         pixels = np.asarray(image).astype(np.int64).clip(0, 65535)
         if isinstance(level := image.info.get("transparency"), int):  # a level of grey, not a mask
@@ -145,9 +146,9 @@ def ten_crops(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
 
 
 class _Resized:
-    """A picture with its shorter side brought to the size that the preprocessing tells, for its crops.
+    """A picture resized to `preprocessing.resize` pixels of its shorter side, of which crops are taken.
 
-    One that would become long is not made whole: enlarged it may take a thousand times its own memory.
+    A very long one is resized crop by crop: as a whole it may take a thousand times its own memory.
     """
 
     def __init__(self, image: Image.Image, preprocessing: Preprocessing) -> None:
@@ -184,7 +185,7 @@ class _Resized:
 
 
 def _source_span(start: int, side: int, resized: int, own: int) -> tuple[int, int, float, float]:
-    """Along one side, what a crop of a resized picture comes from.
+    """The pixels of the original picture, along one side, that a crop of the resized picture is made of.
 
     Returns:
         First pixel of the part to cut out and the one behind its last, with all that the filter reads; and

@@ -1,4 +1,4 @@
-"""From a data config to images, classes and preprocessing."""
+"""Loading of what a data config names: images of each split, classes and preprocessing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from densenets.data.data_config import DATA_NAMES, MEMORY_DATA, DataConfig
-from densenets.data.folder import class_names, scan, whole_images
-from densenets.data.named import load_named
+from densenets.data.datasets import load_dataset
+from densenets.data.image_folder import class_names, decodable_images, scan_image_folder
+from densenets.data.image_sets import FileImages, Images, MemoryImages
 from densenets.data.preprocessing import Preprocessing, imagenet_preprocessing
-from densenets.data.roles import Roles, folder_roles, role_of, training_roles
-from densenets.data.sources import FileImages, Images, MemoryImages, held_out_split, stratified_split
+from densenets.data.random_split import held_out_split, stratified_split
+from densenets.data.split_folders import SplitFolders, find_split_folders, find_training_splits, split_of_name
 from densenets.data.splits import DataSplits, class_difference, record_of
 from densenets.errors import InputError
 
@@ -24,10 +25,10 @@ _STATISTICS_CHUNK = 10_000  # images whose pixels are summed at once, to bound m
 
 
 def load_data(config: DataConfig) -> DataSplits:
-    """Load what a config names, from disk.
+    """Load the training, validation and test images that a config names.
 
     Raises:
-        InputError: data that is missing, damaged or empty, of one class alone, or nothing to evaluate on.
+        InputError: the data is missing, damaged or empty, has one class only, or nothing to evaluate on.
     """
     return _memory_splits(config) if config.in_memory else _folder_splits(config)
 
@@ -38,7 +39,7 @@ class EvaluationImages:
 
     Attributes:
         images: with the labels of the network's classes.
-        split: the role that they play: training, validation or test; "all" of a folder that plays none.
+        split: training, validation or test; "all" for a folder that is no split.
         source: where they lie, for people.
     """
 
@@ -60,11 +61,11 @@ def load_evaluation_images(
 
     Args:
         data: a named set, a folder of class folders (or with test/ or val/ of such), or "" for `config`'s.
-        config: what the network was trained on, if that is known.
-        root: where a named set lies; of `config`, its own.
-        classes: those that the network knows.
+        config: the data that the network was trained on, if that is known.
+        root: folder of a named set; `config` has its own.
+        classes: names of the network's classes.
         skip_broken: leave out images that cannot be decoded, naming them.
-        reported: what a checkpoint notes of the images that its run reported; only `config`'s are compared.
+        reported: a checkpoint's record of the images that its run reported; only `config`'s are compared.
 
     Raises:
         InputError: the data is missing, its classes are not the network's, or the images are not those that
@@ -75,7 +76,8 @@ def load_evaluation_images(
     if data in MEMORY_DATA:
         # A converted checkpoint whose classes had no names has their numbers.
         unnamed = config is None and classes == tuple(str(label) for label in range(len(classes)))
-        return _own_images(DataConfig(name=data, root=root), () if unnamed else classes, len(classes), None)
+        config = DataConfig(name=data, root=root)
+        return _config_images(config, () if unnamed else classes, len(classes), None)
     if data:
         folder = root if data == "imagenet" else Path(data)
         if not folder.is_dir():
@@ -83,10 +85,13 @@ def load_evaluation_images(
         return _folder_images(folder, classes, skip_broken=skip_broken)
     assert config is not None
     config = dataclasses.replace(config, skip_broken=skip_broken or config.skip_broken)
-    return _own_images(config, classes, len(classes), reported)
+    return _config_images(config, classes, len(classes), reported)
 
 
-def _own_images(config: DataConfig, classes: tuple[str, ...], count: int, reported: Any) -> EvaluationImages:
+def _config_images(
+    config: DataConfig, classes: tuple[str, ...], count: int, reported: Any
+) -> EvaluationImages:
+    """The images that a config's runs report; `classes` is empty where the network's have no names."""
     splits = _test_split(config) or load_data(config)
     if len(splits.classes) != count:
         raise InputError(f"{_place(config)} has {len(splits.classes)} classes, the checkpoint knows {count}")
@@ -105,24 +110,30 @@ def _own_images(config: DataConfig, classes: tuple[str, ...], count: int, report
 
 
 def _test_split(config: DataConfig) -> DataSplits | None:
-    """The test images of a folder alone, where it has some: the others need not be looked through."""
-    roles = Roles() if config.in_memory else folder_roles(config.root)
-    if not (roles.training and roles.test):
+    """Only the test images of a folder, where it has some, so that the others need not be listed."""
+    folders = SplitFolders() if config.in_memory else find_split_folders(config.root)
+    if not (folders.training and folders.test):
         return None
-    classes = class_names(roles.training)
-    found = {"test": (scan(roles.test, classes, skip_broken=False), str(roles.test))}
-    return _splits_of(found, config, classes)
+    classes = class_names(folders.training)
+    files = scan_image_folder(folders.test, classes, skip_broken=False)
+    return _data_splits({"test": (files, str(folders.test))}, config, classes)
 
 
 def _folder_images(folder: Path, classes: tuple[str, ...], *, skip_broken: bool) -> EvaluationImages:
-    roles = folder_roles(folder)
-    if roles.training and not (roles.test or roles.validation):
+    folders = find_split_folders(folder)
+    if folders.training and not (folders.test or folders.validation):
         raise InputError(
-            f"{folder} has a train folder and none to evaluate on; for its own images name {roles.training}"
+            f"{folder} has a train folder and none to evaluate on; for its own images name {folders.training}"
         )
-    chosen = roles.test or roles.validation or folder
-    split = "test" if roles.test else "validation" if roles.validation else role_of(folder.name) or "all"
-    return EvaluationImages(scan(chosen, classes, skip_broken=skip_broken), split, str(chosen))
+    chosen = folders.test or folders.validation or folder
+    split = (
+        "test"
+        if folders.test
+        else "validation"
+        if folders.validation
+        else split_of_name(folder.name) or "all"
+    )
+    return EvaluationImages(scan_image_folder(chosen, classes, skip_broken=skip_broken), split, str(chosen))
 
 
 def _place(config: DataConfig) -> str:
@@ -130,7 +141,7 @@ def _place(config: DataConfig) -> str:
 
 
 def _memory_splits(config: DataConfig) -> DataSplits:
-    data = load_named(config.name, config.root, download=config.download)
+    data = load_dataset(config.name, config.root, download=config.download)
     kept, held_out = held_out_split(len(data.training), config.held_out, config.split_seed)
     _check_held_out(config, len(data.training), len(kept), len(held_out))
     if config.training_images:
@@ -146,12 +157,12 @@ def _memory_splits(config: DataConfig) -> DataSplits:
     elif config.normalization == "imagenet":
         constants = imagenet_preprocessing(channels, side, scale_only=False)
         mean, std = constants.mean, constants.std
-    parts = {
+    split_images = {
         "training": (training, f"{config.name}'s training set"),
         "test": (data.test, f"{config.name}'s test set"),
     }
     if config.held_out:
-        parts["validation"] = (validation, f"{config.name}'s training set, held out")
+        split_images["validation"] = (validation, f"{config.name}'s training set, held out")
     return DataSplits(
         training,
         validation if config.held_out else None,
@@ -159,49 +170,56 @@ def _memory_splits(config: DataConfig) -> DataSplits:
         data.classes,
         Preprocessing(channels=channels, image_size=side, resize=side, mean=mean, std=std),
         {
-            role: record_of(parts[role][0], parts[role][0], config.root, parts[role][1], data.classes)
-            for role in ("training", "validation", "test")
-            if role in parts
+            split: record_of(images, images, config.root, source, data.classes)
+            for split in ("training", "validation", "test")
+            if split in split_images
+            for images, source in [split_images[split]]
         },
     )
 
 
 def _folder_splits(config: DataConfig) -> DataSplits:
-    roles = training_roles(config.root)
-    assert roles.training is not None
-    classes = class_names(roles.training)
+    folders = find_training_splits(config.root)
+    assert folders.training is not None
+    classes = class_names(folders.training)
     if len(classes) < 2:
         raise InputError(
-            f"{roles.training} holds one class folder alone ({classes[0]}); a network tells two or more apart"
+            f"{folders.training} holds one class folder alone ({classes[0]}); "
+            "a network tells two or more apart"
         )
-    if not (config.held_out or roles.validation or roles.test):
+    if not (config.held_out or folders.validation or folders.test):
         raise InputError(
             f"{config.root} has no val folder and no test folder to evaluate on; of a new run some "
             "images can be held out with --data.held-out 0.2"
         )
-    splits = _splits_of(_file_images(config, roles, classes), config, classes)
+    splits = _data_splits(_file_images(config, folders, classes), config, classes)
     if splits.records["training"].absent:
         raise InputError(
-            f"no image of class {', '.join(splits.records['training'].absent[:5])} in {roles.training} can "
+            f"no image of class {', '.join(splits.records['training'].absent[:5])} in {folders.training} can "
             "be decoded; add some or remove the folder"
         )
-    return dataclasses.replace(splits, unused=roles.others)
+    return dataclasses.replace(splits, unused=folders.unused)
 
 
-def _splits_of(
-    found: Mapping[str, tuple[FileImages, str]], config: DataConfig, classes: tuple[str, ...]
+def _data_splits(
+    files_of: Mapping[str, tuple[FileImages, str]], config: DataConfig, classes: tuple[str, ...]
 ) -> DataSplits:
-    """Splits of the files of each role, without those that cannot be decoded.
+    """The splits of a folder, without the images that cannot be decoded.
 
-    The roles were given to all files, so that leaving some out changes no image's role or place.
+    The images were split before, so that leaving some out changes no other image's split or place.
+
+    Args:
+        files_of: split -> all its files, and the folder they lie in, for people.
+        config: of the folder.
+        classes: names of all classes.
     """
-    images, records, places = {}, {}, {}
-    for role, (files, source) in found.items():
-        places[role] = whole_images(files) if config.skip_broken else torch.arange(len(files))
-        if not len(places[role]):
+    images, records, indices = {}, {}, {}
+    for split, (files, source) in files_of.items():
+        indices[split] = decodable_images(files) if config.skip_broken else torch.arange(len(files))
+        if not len(indices[split]):
             raise InputError(f"no image in {source} can be decoded")
-        images[role] = files.subset(places[role]) if config.skip_broken else files
-        records[role] = record_of(files, images[role], config.root, source, classes)
+        images[split] = files.subset(indices[split]) if config.skip_broken else files
+        records[split] = record_of(files, images[split], config.root, source, classes)
     training = images.get("training", FileImages((), torch.empty(0, dtype=torch.int64)))
     return DataSplits(
         training,
@@ -212,33 +230,37 @@ def _splits_of(
             config.channels, config.image_size, scale_only=config.normalization == "scale"
         ),
         records,
-        left_out=_others(places["training"], len(found["training"][0])) if "training" in found else (),
+        left_out=_absent_indices(indices["training"], len(files_of["training"][0]))
+        if "training" in files_of
+        else (),
     )
 
 
 def _file_images(
-    config: DataConfig, roles: Roles, classes: tuple[str, ...]
+    config: DataConfig, folders: SplitFolders, classes: tuple[str, ...]
 ) -> dict[str, tuple[FileImages, str]]:
-    """All files of each role, and the folders that they lie in, for people."""
-    assert roles.training is not None
-    training, held_out = _hold_out(scan(roles.training, classes, skip_broken=False), config, classes)
-    found = {"training": (training, str(roles.training))}
-    validation, sources = held_out, [f"{roles.training}, held out"] if held_out is not None else []
-    if roles.validation:
-        own = scan(roles.validation, classes, skip_broken=False)
+    """Split -> all its files, and the folder they lie in, for people."""
+    assert folders.training is not None
+    training, held_out = _hold_out(
+        scan_image_folder(folders.training, classes, skip_broken=False), config, classes
+    )
+    files_of = {"training": (training, str(folders.training))}
+    validation, sources = held_out, [f"{folders.training}, held out"] if held_out is not None else []
+    if folders.validation:
+        own = scan_image_folder(folders.validation, classes, skip_broken=False)
         validation = own.joined(validation) if validation is not None else own
-        sources.insert(0, str(roles.validation))
+        sources.insert(0, str(folders.validation))
     if validation is not None:
-        found["validation"] = (validation, " and in ".join(sources))
-    if roles.test:
-        found["test"] = (scan(roles.test, classes, skip_broken=False), str(roles.test))
-    return found
+        files_of["validation"] = (validation, " and in ".join(sources))
+    if folders.test:
+        files_of["test"] = (scan_image_folder(folders.test, classes, skip_broken=False), str(folders.test))
+    return files_of
 
 
 def _hold_out(
     images: FileImages, config: DataConfig, classes: tuple[str, ...]
 ) -> tuple[FileImages, FileImages | None]:
-    """Images to train on, and images held out (None if none shall be), each class in proportion."""
+    """Images to train on and images held out (None if held_out is 0), every class in proportion."""
     count, held_out = len(images), config.held_out
     number = round(held_out * count) if held_out < 1 else int(held_out)
     if 0 < number < len(classes) and held_out < 1:
@@ -283,8 +305,9 @@ def _check_share(field: str, number: int, count: int, classes: int, *, staying: 
         )
 
 
-def _others(places: Tensor, count: int) -> tuple[int, ...]:
-    return tuple(sorted(set(range(count)) - set(places.tolist()))) if len(places) < count else ()
+def _absent_indices(indices: Tensor, count: int) -> tuple[int, ...]:
+    """The numbers 0 ... `count` - 1 that are not in `indices`, ascending."""
+    return tuple(sorted(set(range(count)) - set(indices.tolist()))) if len(indices) < count else ()
 
 
 def channel_statistics(images: MemoryImages) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,4 +1,4 @@
-"""What a run reads, by the role that it plays, and what must stay the same when the run goes on."""
+"""Training, validation and test images of a run, and the record by which a resumed run recognises them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from densenets.data.image_sets import FileImages, Images
 from densenets.data.preprocessing import Preprocessing
-from densenets.data.sources import FileImages, Images
 
-Watched = Literal["validation", "test"]
+EvaluatedSplit = Literal["validation", "test"]
 
 
 @dataclass(frozen=True)
 class SplitRecord:
-    """Count, digest and place of the images of a role, by which another start recognises them.
+    """Count, digest and place of the images of a split, by which a resumed run recognises them.
 
     Attributes:
-        images: how many there are, those that cannot be decoded included.
-        digest: of their names below the root and their classes, in order; of a named set, of the labels.
+        images: number of images, those that cannot be decoded included.
+        digest: SHA-256 of their labels, in order, and of their paths below the root if they are files.
         source: where they lie, for people.
-        absent: classes of which there are none.
-        left_out: how many cannot be decoded and are left out.
+        absent: classes without an image.
+        left_out: number of images that cannot be decoded and are left out.
     """
 
     images: int
@@ -38,12 +38,12 @@ class SplitRecord:
     left_out: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """What a run's folder and its checkpoints say of it."""
+        """The fields that a run's folder and its checkpoints hold."""
         return {"images": self.images, "digest": self.digest, "source": self.source}
 
-    def matches(self, noted: Any) -> bool:
-        """Whether `to_dict` of an earlier start spoke of the same images, wherever they lay."""
-        return isinstance(noted, Mapping) and (noted.get("images"), noted.get("digest")) == (
+    def matches(self, saved: Any) -> bool:
+        """Whether a `to_dict` of an earlier start is of the same images, wherever they lay."""
+        return isinstance(saved, Mapping) and (saved.get("images"), saved.get("digest")) == (
             self.images,
             self.digest,
         )
@@ -54,14 +54,14 @@ class DataSplits:
     """Training, validation and test images of a run, with classes and preprocessing.
 
     Attributes:
-        training: the images that are trained on.
-        validation: what is watched while training and chooses the best checkpoint; None if there are none.
-        test: what the result is reported on, and nothing is chosen by; None if there are none.
-        classes: their names; a label is a place in it.
-        preprocessing: what evaluation and prediction do to an image.
-        records: of each role that is played, which images play it.
-        unused: folders beside them that play no role.
-        left_out: places, in the order of all training images, of those that cannot be decoded.
+        training: training images.
+        validation: images that are evaluated after every epoch and choose the best checkpoint; None if none.
+        test: images that the result is reported on, and that choose nothing; None if there are none.
+        classes: names of the classes; a label is a place in it.
+        preprocessing: from a picture to the network's input, in evaluation and prediction.
+        records: split -> the record of its images.
+        unused: names of the folders beside them that are no split.
+        left_out: indices, among all training images, of those that cannot be decoded.
     """
 
     training: Images
@@ -74,23 +74,23 @@ class DataSplits:
     left_out: tuple[int, ...] = ()
 
     @property
-    def watched(self) -> Watched:
-        """The role whose images are evaluated after every epoch; the test images choose nothing."""
+    def monitored(self) -> EvaluatedSplit:
+        """The split that is evaluated after every epoch; the test images choose nothing."""
         return "validation" if self.validation is not None else "test"
 
     @property
-    def reported(self) -> Watched:
-        """The role whose images the result is measured on."""
+    def reported(self) -> EvaluatedSplit:
+        """The split that the result is measured on."""
         return "test" if self.test is not None else "validation"
 
-    def images_of(self, role: Watched) -> Images:
-        """The images of a role that is played."""
-        images = self.validation if role == "validation" else self.test
+    def images_of(self, split: EvaluatedSplit) -> Images:
+        """The images of a split that is not empty."""
+        images = self.validation if split == "validation" else self.test
         assert images is not None
         return images
 
     def to(self, device: torch.device) -> DataSplits:
-        """The same on a device."""
+        """The same splits, with images in memory moved to a device."""
         validation, test = (
             None if images is None else images.to(device) for images in (self.validation, self.test)
         )
@@ -98,42 +98,44 @@ class DataSplits:
         return dataclasses.replace(self, training=training, validation=validation, test=test)
 
     def record(self) -> dict[str, Any]:
-        """JSON of what must stay the same when a run is resumed: classes in order, images of each role."""
-        roles = ("training", "validation", "test")
-        noted = {role: self.records[role].to_dict() if role in self.records else None for role in roles}
-        return {"classes": list(self.classes), **noted}
+        """The classes in order and the record of each split, as JSON: a resumed run must have the same."""
+        splits = ("training", "validation", "test")
+        records = {
+            split: self.records[split].to_dict() if split in self.records else None for split in splits
+        }
+        return {"classes": list(self.classes), **records}
 
-    def difference(self, noted: Any) -> str:
-        """What differs from the `record` of an earlier start, for people; "" if it is the same."""
-        noted = noted if isinstance(noted, Mapping) else {}
-        classes = noted.get("classes", list(self.classes))
+    def difference(self, saved: Any) -> str:
+        """The first difference from the `record` of an earlier start, for people; "" if it is the same."""
+        saved = saved if isinstance(saved, Mapping) else {}
+        classes = saved.get("classes", list(self.classes))
         if not isinstance(classes, list):
             return "the classes at the start are not known"
         if classes != list(self.classes):
             return f"the classes are not the same: {class_difference(self.classes, classes)}"
-        for role in ("training", "validation", "test"):
-            ours, theirs = self.records.get(role), noted.get(role)
-            if role in noted and not (ours.matches(theirs) if ours else theirs is None):
-                then = theirs.get("images") if isinstance(theirs, Mapping) else 0
-                now = ours.images if ours else 0
+        for split in ("training", "validation", "test"):
+            record, at_start = self.records.get(split), saved.get(split)
+            if split in saved and not (record.matches(at_start) if record else at_start is None):
+                then = at_start.get("images") if isinstance(at_start, Mapping) else 0
+                now = record.images if record else 0
                 return (
-                    f"the {role} images are not the same ({now} now, {then} at the start, or by other names)"
+                    f"the {split} images are not the same ({now} now, {then} at the start, or by other names)"
                 )
         return ""
 
     def summary_lines(self) -> list[str]:
-        """A line a role: images, classes and folder, for people."""
-        said = [f"{role}: {self._summary_line(record)}" for role, record in self.records.items()]
+        """Lines for people: images, classes and folder of each split, and which split is missing."""
+        lines = [f"{split}: {self._summary_line(record)}" for split, record in self.records.items()]
         if self.validation is None:
-            said.append(
+            lines.append(
                 "validation: none (--data.held-out holds images out), so the last epoch is the result and no "
                 "best checkpoint is written; the test error is shown after every epoch and chooses nothing"
             )
         elif self.test is None:
-            said.append("test: none, so the result is a validation error")
+            lines.append("test: none, so the result is a validation error")
         if self.unused:
-            said.append(f"folders without a role, not read: {', '.join(self.unused[:10])}")
-        return said
+            lines.append(f"folders without a role, not read: {', '.join(self.unused[:10])}")
+        return lines
 
     def _summary_line(self, record: SplitRecord) -> str:
         line = (
@@ -147,32 +149,33 @@ class DataSplits:
         return line
 
 
-def class_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
-    """In what two lists of classes differ, for people: what is new in `ours`, what is gone, or the order."""
-    new = [name for name in ours if name not in theirs]
-    gone = [name for name in theirs if name not in ours]
-    said = [
-        f"{', '.join(map(repr, names[:5]))} {'is' if len(names) == 1 else 'are'} {what}"
-        for names, what in ((new, "new"), (gone, "gone"))
+def class_difference(classes: Sequence[str], expected: Sequence[str]) -> str:
+    """How a list of classes differs from the expected one, for people: names new or gone, or the order."""
+    new = [name for name in classes if name not in expected]
+    gone = [name for name in expected if name not in classes]
+    changes = [
+        f"{', '.join(map(repr, names[:5]))} {'is' if len(names) == 1 else 'are'} {change}"
+        for names, change in ((new, "new"), (gone, "gone"))
         if names
     ]
-    return " and ".join(said) or "they are in another order"
+    return " and ".join(changes) or "they are in another order"
 
 
 def record_of(
-    images: Images, whole: Images, root: Path, source: str, classes: tuple[str, ...]
+    images: Images, decodable: Images, root: Path, source: str, classes: tuple[str, ...]
 ) -> SplitRecord:
-    """The record of images that play a role.
+    """The record of a split's images.
 
     Args:
         images: all of them, whether they can be decoded or not.
-        whole: those that can be decoded, or are believed to.
-        root: where the names of files begin.
+        decodable: those that are used; the others cannot be decoded.
+        root: folder that the digest's paths are relative to.
         source: where they lie, for people.
-        classes: every class there is.
+        classes: names of all classes.
     """
-    left_out = len(images) - len(whole)
-    return SplitRecord(len(images), _digest(images, root), source, _absent(whole.labels, classes), left_out)
+    left_out = len(images) - len(decodable)
+    absent = _absent_classes(decodable.labels, classes)
+    return SplitRecord(len(images), _digest(images, root), source, absent, left_out)
 
 
 def _digest(images: Images, root: Path) -> str:
@@ -183,6 +186,6 @@ def _digest(images: Images, root: Path) -> str:
     return digest.hexdigest()
 
 
-def _absent(labels: Tensor, classes: tuple[str, ...]) -> tuple[str, ...]:
+def _absent_classes(labels: Tensor, classes: tuple[str, ...]) -> tuple[str, ...]:
     counts = torch.bincount(labels.cpu(), minlength=len(classes))
     return tuple(name for name, count in zip(classes, counts.tolist(), strict=True) if not count)

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from densenets.data.data_sets import DATA_FACTS
+from densenets.data.dataset_info import DATASET_INFO
 from densenets.errors import InputError
 from densenets.models.network_config import NetworkConfig
 from densenets.models.registry import config_from_dict
@@ -71,9 +71,9 @@ class StepConfig:
         Raises:
             InputError: the size of the recipe's images is not known before they are read.
         """
-        if recipe.data.name not in DATA_FACTS:
+        if recipe.data.name not in DATASET_INFO:
             raise InputError(f"the images of {recipe.data.name} have no known size; its step is not measured")
-        side = DATA_FACTS[recipe.data.name].side
+        side = DATASET_INFO[recipe.data.name].side
         return cls.of_training(recipe, recipe.network, (side, side))
 
     @classmethod

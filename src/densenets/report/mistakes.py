@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from densenets.checkpoint import Checkpoint
+from densenets.data.image_sets import MemoryImages
 from densenets.data.images import central_crop, read_image
 from densenets.data.load import EvaluationImages
-from densenets.data.sources import MemoryImages
 from densenets.distributed import Ranks
 from densenets.evaluation import Evaluation, evaluate_on, images_of
 from densenets.evaluation_options import EvaluationOptions

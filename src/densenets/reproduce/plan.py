@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from densenets.data.data_sets import steps_of_epoch, training_count
+from densenets.data.dataset_info import steps_per_epoch, training_count
 from densenets.files import read_json
 from densenets.records import Failure
 from densenets.reproduce.options import ReproduceOptions
@@ -109,7 +109,7 @@ def steps_of(recipe: Recipe) -> int:
     """Training steps of a whole run."""
     images = training_count(recipe.data)
     assert images is not None
-    return recipe.training.epochs * steps_of_epoch(images, recipe.training.batch_size)
+    return recipe.training.epochs * steps_per_epoch(images, recipe.training.batch_size)
 
 
 def cost_of(recipe: Recipe) -> RecipeCost:

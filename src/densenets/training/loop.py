@@ -18,8 +18,8 @@ import torch
 from densenets.checkpoint import read_checkpoint, save_checkpoint
 from densenets.data.augmentation import Augmentation
 from densenets.data.batches import Batch, BatchOrder, evaluation_batches, training_batches
+from densenets.data.image_sets import Images
 from densenets.data.load import load_data
-from densenets.data.sources import Images
 from densenets.data.splits import DataSplits
 from densenets.distributed import Ranks, joined_ranks
 from densenets.errors import InputError, Interrupted, NotFinite
@@ -248,9 +248,9 @@ class _Run:
             raise InputError(self._divergence("the loss is not a number any more"))
         if count := recipe.training.statistics_batches:
             recompute_statistics(self.train_step.evaluated, itertools.islice(self._batches(0), count))
-        watched = self.data.watched
+        split = self.data.monitored
         try:
-            evaluation = self._evaluate(self.data.images_of(watched))
+            evaluation = self._evaluate(self.data.images_of(split))
         except NotFinite as error:
             raise NotFinite(self._divergence(str(error))) from error
         self._count_seconds()
@@ -260,17 +260,17 @@ class _Run:
             "epoch": progress.epoch + 1,
             "train_loss": progress.loss / progress.images,
             "train_top1_error": 100 * progress.wrong / progress.images,
-            f"{watched}_loss": evaluation.loss,
-            f"{watched}_top1_error": evaluation.top1_error,
+            f"{split}_loss": evaluation.loss,
+            f"{split}_top1_error": evaluation.top1_error,
             "seconds": progress.seconds,
         }
         log.metrics(line)
         log.message(
             f"epoch {line['epoch']:3d}/{recipe.training.epochs}  "
             f"loss {line['train_loss']:.4f}  train error {line['train_top1_error']:.2f}%  "
-            f"{watched} error {evaluation.top1_error:.2f}%  {progress.seconds:.0f} s"
+            f"{split} error {evaluation.top1_error:.2f}%  {progress.seconds:.0f} s"
         )
-        is_best = watched == "validation" and evaluation.top1_error < progress.best_error
+        is_best = split == "validation" and evaluation.top1_error < progress.best_error
         if is_best:
             progress.best_error = evaluation.top1_error
         progress.next_epoch()
@@ -291,7 +291,7 @@ class _Run:
                 "recipe": self.recipe.name,
                 "data": self.recipe.to_dict()["data"],
                 "epoch": self.progress.epoch,
-                f"{self.data.watched}_top1_error": evaluation.top1_error,
+                f"{self.data.monitored}_top1_error": evaluation.top1_error,
                 # On what the run is reported: an evaluation on its own data is one of the same images.
                 "split": self.data.reported,
                 "reported": self.data.records[self.data.reported].to_dict(),

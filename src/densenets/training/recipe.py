@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from densenets.data.data_config import DataConfig
-from densenets.data.data_sets import DATA_FACTS
+from densenets.data.dataset_info import DATASET_INFO
 from densenets.errors import InputError
 from densenets.limits import MOST_IMAGES
 from densenets.models.densenet_config import DenseNetConfig
@@ -188,7 +188,7 @@ class Recipe:
         Raises:
             InputError: no network has the name, or the images are too small for it.
         """
-        data = DATA_FACTS[self.data.name]
+        data = DATASET_INFO[self.data.name]
         return self.model.config.for_images(data.classes, data.channels, data.side)
 
     def to_dict(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from densenets.data.data_sets import DATA_FACTS, training_count
+from densenets.data.dataset_info import DATASET_INFO, training_count
 from densenets.models.layer_rows import TRAINING_COST
 from densenets.models.layer_table import layer_table
 from densenets.training.recipe import Recipe
@@ -30,7 +30,7 @@ def recipe_cost(recipe: Recipe) -> RecipeCost | None:
     images = training_count(recipe.data)
     if images is None:
         return None
-    side = DATA_FACTS[recipe.data.name].side
+    side = DATASET_INFO[recipe.data.name].side
     facts = layer_table(recipe.name, recipe.network, (side, side))
     forward = facts.total("multiply_adds")
     passes = TRAINING_COST * images * recipe.training.epochs

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from densenets.data.data_config import MEMORY_DATA
-from densenets.data.data_sets import DATA_FACTS
-from densenets.data.folder import class_names
+from densenets.data.dataset_info import DATASET_INFO
+from densenets.data.image_folder import class_names
 from densenets.data.preprocessing import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Preprocessing,
     imagenet_preprocessing,
 )
-from densenets.data.roles import training_folder
+from densenets.data.split_folders import training_folder
 from densenets.errors import InputError, unknown_name
 from densenets.files import read_text
 from densenets.models.densenet_config import DenseNetConfig
@@ -143,12 +143,12 @@ def choose_preprocessing(
         )
     if data:
         _check_known(data)
-        if DATA_FACTS[data].channels != channels:
+        if DATASET_INFO[data].channels != channels:
             raise InputError(
-                f"{data} has images of {DATA_FACTS[data].channels} channels, the network reads {channels}"
+                f"{data} has images of {DATASET_INFO[data].channels} channels, the network reads {channels}"
             )
     mean, std, source = _constants(config, data, normalization)
-    size = normalization.image_size or (DATA_FACTS[data].side if data else config.default_size)
+    size = normalization.image_size or (DATASET_INFO[data].side if data else config.default_size)
     config.check_input((channels, size, size))
     whole = data in MEMORY_DATA or (not data and config.stem == "cifar")
     resize = size if whole else imagenet_preprocessing(channels, size, scale_only=True).resize
@@ -168,7 +168,7 @@ def _constants(
         return *_NORMALIZATIONS[data], source if data == "imagenet" else f"{data}'s, {source}"
     if not data and config.stem == "imagenet" and config.in_channels == 3:
         return IMAGENET_MEAN, IMAGENET_STD, "ImageNet's, since no others were given"
-    named = " or ".join(name for name in _NORMALIZATIONS if DATA_FACTS[name].channels == config.in_channels)
+    named = " or ".join(name for name in _NORMALIZATIONS if DATASET_INFO[name].channels == config.in_channels)
     raise InputError(
         "how pixels were normalised does not stand in the weights; give --mean and --std of pixels in 0 ... 1"
         + ("" if data else f", or name the --data for its own ({named})")
@@ -176,8 +176,8 @@ def _constants(
 
 
 def _check_known(data: str) -> None:
-    if data not in DATA_FACTS:
-        raise unknown_name("data set", data, DATA_FACTS)
+    if data not in DATASET_INFO:
+        raise unknown_name("data set", data, DATASET_INFO)
 
 
 def _class_names_of(data: str) -> tuple[str, ...]:

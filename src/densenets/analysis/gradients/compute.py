@@ -30,8 +30,8 @@ from densenets.analysis.gradients.layer_flow import (
 )
 from densenets.data.augmentation import Augmentation, normalize
 from densenets.data.batches import Batch, BatchOrder, Shard, seeded, training_batches
+from densenets.data.image_sets import MemoryImages
 from densenets.data.load import load_data
-from densenets.data.sources import MemoryImages
 from densenets.data.splits import DataSplits
 from densenets.distributed import Ranks
 from densenets.machine import choose_device

@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from densenets.analysis.gradients.compute import GradientFlow, NetworkFlow
 from densenets.analysis.gradients.gradients_config import SETTINGS
-from densenets.data.data_sets import DATA_FACTS
+from densenets.data.dataset_info import DATASET_INFO
 from densenets.figures.fonts import literal
 from densenets.figures.series_style import series_style
 from densenets.figures.write import write_figure
@@ -131,7 +131,7 @@ def _draw_losses(
     axes: Axes, flow: GradientFlow, networks: Sequence[NetworkFlow], lines: dict[str, _Line]
 ) -> None:
     """Running means of the training losses, beside the loss of who guesses."""
-    guessing = math.log(DATA_FACTS[flow.data].classes)
+    guessing = math.log(DATASET_INFO[flow.data].classes)
     for network in networks:
         _draw(axes, _running_means(network.training_losses), lines[network.model])
     axes.axhline(guessing, color="0.4", linewidth=0.8)

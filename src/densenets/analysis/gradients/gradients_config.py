@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from densenets.data.data_config import MEMORY_DATA
-from densenets.data.data_sets import steps_of_epoch, training_count
+from densenets.data.dataset_info import steps_per_epoch, training_count
 from densenets.errors import InputError, unknown_name
 from densenets.models.registry import named_config
 from densenets.training.recipe import Recipe, changed
@@ -95,7 +95,7 @@ class GradientsConfig:
         recipe.network  # noqa: B018 - raises
         count = training_count(recipe.data)
         assert count is not None
-        steps = steps_of_epoch(count, recipe.training.batch_size) * recipe.training.epochs
+        steps = steps_per_epoch(count, recipe.training.batch_size) * recipe.training.epochs
         if self.steps[-1] > steps:
             raise InputError(
                 f"steps must be at most {steps}, where recipe {recipe.name} ends, got {self.steps}"

@@ -1,4 +1,4 @@
-"""Which folder plays which role, and which layouts are refused in one line."""
+"""Folders recognised as splits, and layouts that are refused in one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from densenets.data.roles import Roles, folder_roles, role_of, training_folder, training_roles
+from densenets.data.split_folders import (
+    SplitFolders,
+    find_split_folders,
+    find_training_splits,
+    split_of_name,
+    training_folder,
+)
 from densenets.errors import InputError
 
 
@@ -38,19 +44,19 @@ def splits(root: Path, *names: str) -> Path:
         ("train", None, None),
     ],
 )
-def test_roles_go_by_the_usual_names(
+def test_splits_go_by_the_usual_names(
     tmp_path: Path, training: str, validation: str | None, test: str | None
 ) -> None:
     names = [name for name in (training, validation, test) if name]
     splits(tmp_path, *names, ".hidden")
     expected = [None if name is None else tmp_path / name for name in (training, validation, test)]
-    assert training_roles(tmp_path) == Roles(*expected)
+    assert find_training_splits(tmp_path) == SplitFolders(*expected)
     assert training_folder(tmp_path) == tmp_path / training
 
 
 def test_folders_beside_them_are_told(tmp_path: Path) -> None:
     splits(tmp_path, "train", "test", "masks")
-    assert folder_roles(tmp_path).others == ("masks",)
+    assert find_split_folders(tmp_path).unused == ("masks",)
 
 
 @pytest.mark.parametrize(
@@ -63,17 +69,17 @@ def test_folders_beside_them_are_told(tmp_path: Path) -> None:
         ("dev", "ops"),
     ],
 )
-def test_class_folders_are_no_roles(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_class_folders_are_no_splits(tmp_path: Path, names: tuple[str, ...]) -> None:
     lay_out(tmp_path, *(f"{name}/0.png" for name in names))
-    assert folder_roles(tmp_path) == Roles()
-    assert training_roles(tmp_path) == Roles(training=tmp_path)
+    assert find_split_folders(tmp_path) == SplitFolders()
+    assert find_training_splits(tmp_path) == SplitFolders(training=tmp_path)
 
 
 def test_one_who_only_evaluates_needs_no_train_folder(tmp_path: Path) -> None:
     splits(tmp_path, "val", "test")
-    assert folder_roles(tmp_path) == Roles(None, tmp_path / "val", tmp_path / "test")
+    assert find_split_folders(tmp_path) == SplitFolders(None, tmp_path / "val", tmp_path / "test")
     with pytest.raises(InputError, match="no train folder to learn from"):
-        training_roles(tmp_path)
+        find_training_splits(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -97,17 +103,17 @@ def test_what_looks_like_splits_and_is_not_laid_out_so_is_one_line(
 ) -> None:
     lay_out(tmp_path, *files)
     with pytest.raises(InputError, match=message):
-        training_roles(tmp_path)
+        find_training_splits(tmp_path)
 
 
 def test_a_split_without_pictures_is_not_said_to_hold_some(tmp_path: Path) -> None:
     lay_out(tmp_path, "train/a/0.png", "val/.DS_Store", "val/notes.txt")
-    assert folder_roles(tmp_path) == Roles(tmp_path / "train", tmp_path / "val")
+    assert find_split_folders(tmp_path) == SplitFolders(tmp_path / "train", tmp_path / "val")
 
 
 @pytest.mark.parametrize(
-    ("name", "role"),
+    ("name", "split"),
     [("Test", "test"), ("valid", "validation"), ("training_data", "training"), ("cats", None)],
 )
-def test_a_folder_says_its_role_by_its_name(name: str, role: str | None) -> None:
-    assert role_of(name) == role
+def test_a_folder_tells_its_split_by_its_name(name: str, split: str | None) -> None:
+    assert split_of_name(name) == split

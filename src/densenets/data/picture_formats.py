@@ -1,4 +1,4 @@
-"""Which formats of pictures are read: all raster formats that Pillow decodes by itself."""
+"""Picture formats that are read: all raster formats that Pillow decodes without another program."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def picture_formats() -> tuple[str, ...]:
 
 @functools.cache
 def picture_suffixes() -> frozenset[str]:
-    """The endings of names, in small letters, by which pictures are found in folders."""
+    """File suffixes of those formats, in small letters, such as ".png"."""
     formats = {*picture_formats(), "MPO"}  # of several JPEGs in one file, opened as JPEG
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
 
 
 def _is_stub(name: str) -> bool:
-    """Whether Pillow knows the format, and another program must decode it."""
+    """Whether Pillow recognises the format but needs another program to decode it."""
     reader, _ = Image.OPEN[name]
     return inspect.isclass(reader) and issubclass(reader, ImageFile.StubImageFile)

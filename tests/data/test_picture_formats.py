@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from densenets.data.folder import image_files
-from densenets.data.formats import picture_formats, picture_suffixes
+from densenets.data.folder_listing import find_pictures
 from densenets.data.images import read_image
+from densenets.data.picture_formats import picture_formats, picture_suffixes
 from densenets.errors import InputError
 
 NO_PICTURES = [
@@ -47,7 +47,7 @@ def test_what_pillow_writes_is_found_and_read(tmp_path: Path, suffix: str) -> No
             continue
     else:
         pytest.skip(f"this Pillow cannot write {suffix}")
-    assert image_files(tmp_path) == [path]
+    assert find_pictures(tmp_path).pictures == [path]
     assert read_image(path, 3).mode == "RGB"
 
 
