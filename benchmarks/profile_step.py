@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from densenets.machine import environment, keep_freed_memory
-from densenets.ops.backends import backend as records
+from densenets.ops.backends import backend as backend_module
 from densenets.ops.backends.backend import CPP, EAGER
 from densenets.ops.backends.cpp.kernels import CppKernels
 from densenets.ops.backends.plan import BlockPlan, BlockResult, BlockTensors
@@ -130,12 +130,12 @@ def main() -> None:
 @contextlib.contextmanager
 def timed_backend(*, by_unit: bool) -> Iterator[None]:
     """Fused executions run in the timed kernels; what was there before is put back."""
-    before = records.BACKENDS
-    records.BACKENDS = (replace(CPP, load=TimedKernels, runs_block=not by_unit), EAGER)
+    before = backend_module.BACKENDS
+    backend_module.BACKENDS = (replace(CPP, load=TimedKernels, runs_block=not by_unit), EAGER)
     try:
         yield
     finally:
-        records.BACKENDS = before
+        backend_module.BACKENDS = before
 
 
 def profile(config: BenchmarkConfig, steps: int) -> dict[str, object]:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from densenets.data.augmentation import Augmentation, draw, pca_lighting, normalize
+from densenets.data.augmentation import Augmentation, draw, normalize, pca_lighting
 from densenets.data.batches import Batch, BatchOrder, Shard, evaluation_batches, seeded, training_batches
 from densenets.data.data_config import AugmentationStep
 from densenets.data.image_folder import class_names, scan_image_folder

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from densenets.ops.backends import backend as records
+from densenets.ops.backends import backend as backend_module
 from densenets.ops.backends.availability import Availability
 from densenets.ops.backends.backend import CPP, EAGER
 
@@ -18,7 +18,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """The name of the backend of fused executions: the C++ kernels and PyTorch's operations in turn."""
     if request.param == "eager":
         not_built = replace(CPP, availability=lambda: Availability(False, "not built"))
-        monkeypatch.setattr(records, "BACKENDS", (not_built, EAGER))
+        monkeypatch.setattr(backend_module, "BACKENDS", (not_built, EAGER))
     elif not CPP.availability().available:
         pytest.skip(CPP.availability().reason)
     return request.param

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from densenets.errors import InputError
-from densenets.ops.backends import backend as records
+from densenets.ops.backends import backend as backend_module
 from densenets.ops.backends.availability import Availability
 from densenets.ops.backends.backend import CPP, EAGER
 from densenets.ops.execution import EXECUTIONS, Choice, check_execution, choose_execution
@@ -21,7 +21,7 @@ def choose(requested: Any, kernels: Availability = KERNELS, **changes: Any) -> C
     """On a CPU with kernels, for modules that can be fused, unless told otherwise."""
     facts = {"device": "cpu", "dtype": "float32", **changes}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "BACKENDS", (replace(CPP, availability=lambda: kernels), EAGER))
+        patch.setattr(backend_module, "BACKENDS", (replace(CPP, availability=lambda: kernels), EAGER))
         return choose_execution(requested, **facts)
 
 

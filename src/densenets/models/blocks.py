@@ -21,8 +21,8 @@ from torch.nn.modules.conv import _ConvNd
 from densenets.models.densenet_config import DenseNetConfig
 from densenets.ops.dense_block import FeatureRun, dense_block, transition
 from densenets.ops.execution import Execution
-from densenets.ops.interception import watch_class
-from densenets.ops.layers import Kinds
+from densenets.ops.interception import detect_replaced_code
+from densenets.ops.layers import BlockClasses
 
 _CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -47,7 +47,7 @@ class Features(nn.Sequential):
                 input = module(input)
             return input
         else:
-            run, modules = FeatureRun(input, KINDS, self.execution), list(self)
+            run, modules = FeatureRun(input, BLOCK_CLASSES, self.execution), list(self)
             while modules:
                 input, call, count = run.next(input, modules)
                 outputs = call(input)
@@ -76,7 +76,7 @@ class DenseBlock(nn.ModuleDict):
                 features.append(layer(torch.cat(features, dim=1)))
             return torch.cat(features, dim=1)
         else:
-            return dense_block(x, self, KINDS, self.execution)
+            return dense_block(x, self, BLOCK_CLASSES, self.execution)
 
 
 class DenseLayer(nn.Module):
@@ -134,11 +134,11 @@ class Transition(nn.Module):
         if is_scripting():
             return self.pool(self.dropout(self.conv(self.relu(self.norm(x)))))
         else:
-            return transition(x, self, KINDS, self.execution)
+            return transition(x, self, BLOCK_CLASSES, self.execution)
 
 
-KINDS = Kinds(DenseBlock, DenseLayer, Transition)
-watch_class(*KINDS)
+BLOCK_CLASSES = BlockClasses(DenseBlock, DenseLayer, Transition)
+detect_replaced_code(*BLOCK_CLASSES)
 
 
 def make_features(config: DenseNetConfig) -> Features:

@@ -4,7 +4,7 @@
 - torchvision's key names, so published weights load strictly, and its `features`, up to the last BN
 - dropout, initialisation and stem at the places of the official code
 - one, two or three spatial dimensions; any image that leaves the last block a pixel
-- how a block is run (stored or recomputed) is an execution, which the weights never show
+- how a block is run (stored or checkpoint_modules) is an execution, which the weights never show
 
 Shapes: N batch, C channels, *sides the spatial sides.
 """
@@ -22,11 +22,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from densenets.errors import InputError
-from densenets.models.blocks import KINDS, DenseBlock, DenseLayer, Features, Transition, make_features
+from densenets.models.blocks import BLOCK_CLASSES, DenseBlock, DenseLayer, Features, Transition, make_features
 from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.initialization import he_normal_, linear_uniform_
 from densenets.models.network import Network, make_head
-from densenets.ops.buffers import BuffersPutBack, copies_of_buffers, holders_of_buffers
+from densenets.ops.buffers import RestoredBuffers, copy_buffers, modules_with_buffers
 from densenets.ops.dense_block import PartExecution, explain_modules
 from densenets.ops.execution import Choice, Execution, check_execution
 
@@ -177,10 +177,10 @@ class DenseNet(Network):
         parts = self._explained_parts()
         inputs: dict[str, Tensor] = {}
         execution = self.execution
-        holders = holders_of_buffers([self])
+        holders = modules_with_buffers([self])
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng())
-            stack.enter_context(BuffersPutBack(holders, copies_of_buffers(holders)))
+            stack.enter_context(RestoredBuffers(holders, copy_buffers(holders)))
             stack.callback(setattr, self, "execution", execution)
             self.execution = "reference"
             for name, modules in parts.items():
@@ -208,7 +208,7 @@ class DenseNet(Network):
         if len(modules) == 3 and type(self.features) is not Features:
             return Choice("reference", None, f"the features are a {type(self.features).__name__}")
         execution = getattr(modules[0], "execution", self.execution)
-        return explain_modules(x, modules, KINDS, execution)
+        return explain_modules(x, modules, BLOCK_CLASSES, execution)
 
 
 def _noting_input(inputs: dict[str, Tensor], name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:

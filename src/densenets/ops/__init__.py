@@ -1,1 +1,1 @@
-"""The dense-block op: reference and faster or smaller executions behind one door."""
+"""The dense-block op: a reference and faster or smaller executions behind one signature."""

@@ -1,4 +1,4 @@
-"""Buffers of modules while they run once more: what a further pass changes in them is undone."""
+"""Restoring the buffers of modules, such as running statistics, after a further forward pass."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from torch import Tensor, nn
 Buffers = dict[str, Tensor | None]
 
 
-def holders_of_buffers(modules: Iterable[nn.Module | None]) -> list[nn.Module]:
-    """All modules inside of these, and they themselves, that have buffers."""
+def modules_with_buffers(modules: Iterable[nn.Module | None]) -> list[nn.Module]:
+    """The modules, among these and their submodules, that have buffers."""
     return [m for module in modules if module is not None for m in module.modules() if m._buffers]
 
 
-def copies_of_buffers(holders: Iterable[nn.Module]) -> list[Buffers]:
-    """The buffers of each module, copied."""
+def copy_buffers(holders: Iterable[nn.Module]) -> list[Buffers]:
+    """Copies of each module's buffers."""
     return [_copies(holder._buffers) for holder in holders]
 
 
-class BuffersPutBack:
-    """A context, to be entered any number of times, after which modules have their own buffers, unchanged.
-
-    Inside of it they have copies of the buffers that they once had.
+class RestoredBuffers:
+    """A reusable context in which modules have copies of earlier buffers; after it, their own, unchanged.
 
     Args:
-        holders: the modules.
-        start: the buffers of each.
+        holders: modules with buffers.
+        start: each module's buffers inside the context.
     """
 
     def __init__(self, holders: list[nn.Module], start: list[Buffers]) -> None:

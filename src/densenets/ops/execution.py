@@ -1,4 +1,4 @@
-"""Which execution of the dense block runs, on which backend, and why. Needs no PyTorch."""
+"""Choice of the execution of a dense block, and of its backend, with the reason. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from densenets.errors import InputError, unknown_name
-from densenets.ops.backends import backend as records
+from densenets.ops.backends import backend as backend_module
 
 Execution = Literal["auto", "reference", "recompute", "fused", "fused-lean"]
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
@@ -14,12 +14,12 @@ EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
 
 @dataclass(frozen=True)
 class Choice:
-    """What runs.
+    """The execution and the backend that run, and why.
 
     Attributes:
-        execution: the one that runs; never "auto".
-        backend: the name of what a fused one computes with; None for the others.
-        reason: why, as the end of a sentence.
+        execution: never "auto".
+        backend: name of the backend of a fused execution; None for the others.
+        reason: why they run, as the end of a sentence.
     """
 
     execution: Execution
@@ -27,15 +27,15 @@ class Choice:
     reason: str
 
     def __str__(self) -> str:
-        """For a summary or a log."""
+        """The execution and the reason, for a summary or a log."""
         return f"{self.execution} ({self.reason})"
 
 
 def check_execution(requested: Execution) -> None:
-    """Check that an execution has this name.
+    """Check that an execution of this name exists.
 
     Raises:
-        InputError: none has.
+        InputError: it does not.
     """
     if requested not in EXECUTIONS:
         raise unknown_name("execution", requested, EXECUTIONS)
@@ -44,12 +44,12 @@ def check_execution(requested: Execution) -> None:
 def choose_execution(
     requested: Execution, *, device: str, dtype: str, ineligibility: str | None = None
 ) -> Choice:
-    """The execution that runs for the one that was asked for; "auto" is the fastest that can run.
+    """Choose the execution that runs for a requested one; "auto" takes the fastest that can run.
 
     Args:
-        requested: what the user asked for.
-        device: type of the device of the feature maps, such as "cpu".
-        dtype: their data type, such as "float32".
+        requested: the user's execution.
+        device: device type of the feature maps, such as "cpu".
+        dtype: data type of the feature maps, such as "float32".
         ineligibility: why these modules cannot be fused; None where they can.
 
     Raises:
@@ -72,14 +72,15 @@ def choose_execution(
 
 def _choose_backend(device: str, dtype: str) -> tuple[str | None, str, bool, str]:
     """The first backend that can run on such maps: name, label, whether it is fast, and why it is taken."""
+    backends = backend_module.BACKENDS
     refusals: list[str] = []
-    for backend in records.BACKENDS:
-        available, reason = records.availability_for(backend, device, dtype)
+    for backend in backends:
+        available, reason = backend_module.availability_for(backend, device, dtype)
         if available:
             why = f"{backend.label}, {reason}" if backend.is_fast else "; ".join(refusals)
             return backend.name, backend.label, backend.is_fast, why
         refusals.append(reason)
-    dtypes = list(dict.fromkeys(dtype for backend in records.BACKENDS for dtype in backend.dtypes))
+    dtypes = list(dict.fromkeys(dtype for backend in backends for dtype in backend.dtypes))
     if dtype not in dtypes:
         return None, "", False, f"the fused execution computes in {', '.join(dtypes)}, not in {dtype}"
     return None, "", False, "; ".join(refusals)

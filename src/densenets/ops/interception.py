@@ -1,7 +1,7 @@
-"""What stands between a call of a module and PyTorch's forward of it: tracing, modes, hooks, other code.
+"""Detection of tracing, modes, hooks and patched code that need every module to be called.
 
-An operator that computes what several modules say calls none of them. So it may only run where nobody could
-see the difference; these functions say who could.
+A fused operator computes the results of several modules and calls none of them. So it may only run where
+nothing depends on these calls; these functions say what does.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch.utils._device import DeviceContext
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.flop_counter import _FlopCounterMode
 
-# What a call of a module goes through, as attributes of its class or, but for __call__, of itself.
-_CALLED = ("forward", "_call_impl", "_conv_forward", "_check_input_dim")
-_OF_CLASSES = ("__call__", "__getattr__", "__getattribute__", *_CALLED)
+# The functions that a call of a module goes through, as attributes of its class or of the module itself.
+_CALL_ATTRIBUTES = ("forward", "_call_impl", "_conv_forward", "_check_input_dim")
+_CLASS_ATTRIBUTES = ("__call__", "__getattr__", "__getattribute__", *_CALL_ATTRIBUTES)
 
 _CLASSES: list[type[nn.Module]] = [
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
@@ -45,7 +45,7 @@ _FUNCTIONS: dict[Any, tuple[str, ...]] = {
 
 
 class _Code(NamedTuple):
-    """A function where it is looked up, and as its authors wrote it."""
+    """A function: where it is looked up, and its original code."""
 
     owner: Any
     name: str
@@ -54,10 +54,13 @@ class _Code(NamedTuple):
 
 
 def tracing_reason(x: object) -> str | None:
-    """Why the modules themselves must run: a graph is recorded that must do without this package.
+    """Why the modules themselves must run: a graph is recorded that cannot hold this package's operators.
 
     Args:
-        x: what the modules are given; not a tensor under `torch.fx`.
+        x: the modules' input; not a tensor under `torch.fx`.
+
+    Returns:
+        The end of a sentence; None where no graph is recorded.
     """
     if not isinstance(x, Tensor):
         return f"it is traced, with a {type(x).__name__} in the place of maps"
@@ -73,7 +76,7 @@ def tracing_reason(x: object) -> str | None:
 
 
 def interception_reason() -> str | None:
-    """Why modules cannot run as one operator, whichever they are; None where nobody watches them all."""
+    """Why no module at all can be fused, an active mode, global hooks or patches; None if there are none."""
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         return "torch.func and forward-mode differentiation have no rules for it"
     for index in range(torch._C._len_torch_function_stack()):
@@ -89,13 +92,13 @@ def interception_reason() -> str | None:
     return _replaced_code()
 
 
-def calls_are_watched() -> bool:
-    """Whether somebody would miss a call of a module, whichever it is."""
+def any_call_is_intercepted() -> bool:
+    """Whether global hooks or patched code need the calls of all modules."""
     return _has_global_hooks() or _replaced_code() is not None
 
 
 def is_intercepted(module: nn.Module) -> bool:
-    """Whether somebody would miss a call of this module: it has hooks, or code of its own."""
+    """Whether a call of this module must not be left out: it has hooks, or a forward of its own."""
     state = module.__dict__
     return bool(
         state["_forward_hooks"]
@@ -111,18 +114,18 @@ def is_intercepted(module: nn.Module) -> bool:
 
 
 def intercepted_reason(module: nn.Module) -> str:
-    """The end of a sentence about a module that `is_intercepted`."""
+    """Why a module that `is_intercepted` cannot be fused, as the end of a sentence."""
     return f"a {type(module).__name__} has hooks or a forward of its own, which would not be called"
 
 
-def watch_class(*classes: type[nn.Module]) -> None:
-    """Have `interception_reason` notice when somebody replaces the code of these classes."""
+def detect_replaced_code(*classes: type[nn.Module]) -> None:
+    """Have `interception_reason` check whether methods of these classes have been replaced."""
     _CLASSES.extend(classes)
     _CODE.extend(_code_of_classes(classes))
 
 
 def _has_global_hooks() -> bool:
-    """Whether there are others than those by which an active FLOP counter notes which module is running."""
+    """Whether there are global hooks besides those by which an active FLOP counter tracks modules."""
     groups = (
         global_hooks._global_forward_pre_hooks,
         global_hooks._global_forward_hooks,
@@ -143,8 +146,8 @@ def _has_global_hooks() -> bool:
 
 def _replaced_code() -> str | None:
     for owner, name, original, files in _CODE:
-        found = getattr(owner, name, None)
-        if found is not original and not _is_from(found, files):
+        current = getattr(owner, name, None)
+        if current is not original and not _is_from(current, files):
             return f"{owner.__name__}.{name} has been replaced, and would not be called"
     return None
 
@@ -154,7 +157,7 @@ _replaced_code._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _is_from(function: Any, files: tuple[str, ...]) -> bool:
-    """Whether a function is as its authors wrote it; a wrapper keeps the name, but its code is elsewhere."""
+    """Whether a function's code is in these files; a wrapper keeps the name, but its code is elsewhere."""
     if isinstance(function, BuiltinFunctionType):
         return function.__module__ is None or function.__module__.startswith("torch")
     code = getattr(function, "__code__", None)
@@ -163,10 +166,10 @@ def _is_from(function: Any, files: tuple[str, ...]) -> bool:
 
 def _code_of_classes(classes: list[type[nn.Module]] | tuple[type[nn.Module], ...]) -> list[_Code]:
     return [
-        _code(kind, name, tuple(_file(base) for base in kind.__mro__ if base is not object))
-        for kind in classes
-        for name in _OF_CLASSES
-        if hasattr(kind, name)
+        _code(cls, name, tuple(_file(base) for base in cls.__mro__ if base is not object))
+        for cls in classes
+        for name in _CLASS_ATTRIBUTES
+        if hasattr(cls, name)
     ]
 
 
@@ -177,8 +180,8 @@ def _code(owner: Any, name: str, files: tuple[str, ...]) -> _Code:
     return _Code(owner, name, function, files)
 
 
-def _file(kind: type) -> str:
-    return getattr(sys.modules[kind.__module__], "__file__", None) or ""
+def _file(cls: type) -> str:
+    return getattr(sys.modules[cls.__module__], "__file__", None) or ""
 
 
 _CODE = [

@@ -1,4 +1,4 @@
-"""The modules that `DenseNet` builds blocks and transitions of, as executions see them."""
+"""Names and classes of the modules in a dense block and a transition, as executions read them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-# Names of a layer's modules, and of a transition's, in the order in which they run.
+# Names of the modules of a layer and of a transition, in the order in which they run.
 PLAIN_LAYER = ("norm1", "relu1", "conv1", "dropout1")
 BOTTLENECK_LAYER = (*PLAIN_LAYER, "norm2", "relu2", "conv2", "dropout2")
 TRANSITION = ("norm", "relu", "conv", "dropout", "pool")
 
 
 class UnitModules(NamedTuple):
-    """A BN-ReLU-convolution and the dropout behind it; a layer has one, or two with a bottleneck."""
+    """The modules of a unit, BN-ReLU-convolution-dropout; a layer has one unit, or two with a bottleneck."""
 
     norm: _BatchNorm
     relu: nn.Module
@@ -25,12 +25,12 @@ class UnitModules(NamedTuple):
 
     @property
     def drop(self) -> float:
-        """The probability of dropout; 0 in evaluation."""
+        """Dropout probability; 0 in evaluation."""
         return self.dropout.p if self.dropout.training else 0.0
 
 
-class Kinds(NamedTuple):
-    """The classes that a network's blocks are made of: what is exactly of them computes what they say."""
+class BlockClasses(NamedTuple):
+    """The classes of a network's dense blocks, layers and transitions; only they, no subclass, are fused."""
 
     block: type[nn.Module]
     layer: type[nn.Module]
@@ -38,7 +38,7 @@ class Kinds(NamedTuple):
 
 
 def update_running_statistics(norm: _BatchNorm, mean: Tensor, unbiased_variance: Tensor) -> None:
-    """Take the statistics of a batch, both C, into those of a batch normalisation, as its forward would."""
+    """Update a batch normalisation's running statistics by those of a batch, both C, as its forward would."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None

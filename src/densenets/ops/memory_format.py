@@ -1,4 +1,4 @@
-"""Memory format of maps: fused operators compute in channels-last form, and hand on what they were given."""
+"""Memory format of maps: fused operators compute in channels-last form, and return their input's form."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class MapFormat(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor) -> MapFormat:
-        """That of N x C x *sides; of what is in no format at all, the contiguous one."""
+        """The format of N x C x *sides; the contiguous one for maps that are in none."""
         computed = _CHANNELS_LAST.get(x.dim())
         if computed is None or not x.is_contiguous(memory_format=computed):
             return cls(torch.contiguous_format, computed)
@@ -32,7 +32,7 @@ class MapFormat(NamedTuple):
         return cls(computed if made_for_last else torch.contiguous_format, computed)
 
     def enter(self, x: Tensor) -> Tensor:
-        """The maps in the format in which operators compute; their gradient comes back as they were given."""
+        """The maps in the operators' format; their gradient comes back in the given format."""
         in_form = self.computed is not None and x.is_contiguous(memory_format=self.computed)
         if in_form and self.given == self.computed:
             return x
@@ -42,7 +42,7 @@ class MapFormat(NamedTuple):
         return x if in_form or self.computed is None else x.contiguous(memory_format=self.computed)
 
     def leave(self, x: Tensor) -> Tensor:
-        """Maps in the format of those that were given."""
+        """Maps in the given format."""
         return x.contiguous(memory_format=self.given)
 
 
@@ -52,8 +52,8 @@ class _Reformat(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, into: torch.memory_format | None, back: torch.memory_format) -> Tensor:
         ctx.back = back
-        made = x if into is None else x.contiguous(memory_format=into)
-        return made.view_as(made) if made is x else made
+        reformatted = x if into is None else x.contiguous(memory_format=into)
+        return reformatted.view_as(reformatted) if reformatted is x else reformatted
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:

@@ -1,4 +1,4 @@
-"""The dense block as the paper writes it: x_l = H_l([x_0, ..., x_(l-1)]). The measure of the others."""
+"""The dense block as the paper writes it, x_l = H_l([x_0, ..., x_(l-1)]): the reference of all tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def reference_dense_block(x: Tensor, layers: Iterable[nn.Module]) -> Tensor:
-    """N x C0 x *sides -> N x (C0 + L k) x *sides.
+    """Run a dense block by its layers: N x C0 x *sides -> N x (C0 + L k) x *sides.
 
     Every concatenation is stored for the backward pass: memory grows with the square of L.
     """

@@ -57,7 +57,7 @@ def batch_norm(
     running_var: Tensor | None,
     momentum: float,
 ) -> Tensor:
-    """Training-mode normalisation of x, N x C x *sides, that updates the buffers it is handed.
+    """Normalise x, N x C x *sides, as in training, and update the given running statistics.
 
     Over the global batch where `norm` is a SyncBatchNorm, over this process's batch elsewhere.
     """
@@ -73,13 +73,17 @@ def batch_norm(
 
 
 def global_batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """x, N x C x *sides, normalised over the batch of all ranks; its mean and unbiased variance, both C."""
+    """Normalise x, N x C x *sides, over the batch of all ranks.
+
+    Returns:
+        The normalised x, and the global batch's mean and unbiased variance, both C.
+    """
     output, mean, var = _GlobalBatchNorm.apply(x, weight, bias, eps)
     return output, mean, var
 
 
 class _GlobalBatchNorm(torch.autograd.Function):
-    """Values: the normalised x, and the mean and unbiased variance of the global batch (both C)."""
+    """The normalised x, and the mean and unbiased variance of the global batch (both C)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
@@ -128,10 +132,10 @@ def combine(local: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _wide(x: Tensor) -> Tensor:
-    """At least float32: sums over a batch of bfloat16 would lose most of their digits."""
+    """x in at least float32: sums over a batch of bfloat16 would lose most of their digits."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _per_channel(values: Tensor, x: Tensor) -> Tensor:
-    """C -> 1 x C x 1 ... 1, to broadcast along x."""
+    """Reshape C to 1 x C x 1 ... 1, to broadcast along x."""
     return values.view(1, -1, *[1] * (x.dim() - 2))

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from densenets.models.densenet import DenseNet
-from densenets.ops.backends import backend as records
+from densenets.ops.backends import backend as backend_module
 from densenets.ops.backends.backend import CPP, EAGER, Backend
 from densenets.ops.sync_batch_norm import synchronize
 
@@ -46,7 +46,7 @@ def loss(logits: Tensor) -> Tensor:
 def work(rank: int) -> Results:
     found: Results = {}
     for case, execution, backend in RUNS:
-        records.BACKENDS = tuple(dict.fromkeys((backend, EAGER)))
+        backend_module.BACKENDS = tuple(dict.fromkeys((backend, EAGER)))
         for synchronized in (True, False):
             model = network(case, execution)
             if synchronized:

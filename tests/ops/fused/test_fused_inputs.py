@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from densenets.errors import InputError
 from densenets.models.densenet import DenseNet, Transition
-from densenets.ops.backends import backend as records
+from densenets.ops.backends import backend as backend_module
 from densenets.ops.backends.availability import Availability
 from densenets.ops.backends.backend import CPP, EAGER
 from densenets.ops.dense_block import explain_execution
@@ -192,7 +192,7 @@ def test_shapes_are_known_without_memory(execution: Any):
 
 def test_missing_kernels_leave_the_reference(monkeypatch: pytest.MonkeyPatch):
     missing = replace(CPP, availability=lambda: Availability(False, "no compiler"))
-    monkeypatch.setattr(records, "BACKENDS", (missing, EAGER))
+    monkeypatch.setattr(backend_module, "BACKENDS", (missing, EAGER))
     choice = explain_execution("auto", torch.device("cpu"), torch.float32)
     assert str(choice) == "reference (no compiler)"
     reference, auto = pair(case_config(), "auto")

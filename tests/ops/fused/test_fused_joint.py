@@ -12,9 +12,9 @@ import torch
 from network_steps import assert_equal, case_config, case_images, pair, step
 from torch import Tensor, nn
 
-from densenets.models.blocks import KINDS
+from densenets.models.blocks import BLOCK_CLASSES
 from densenets.models.densenet import DenseBlock, DenseLayer, DenseNet, Transition
-from densenets.ops.backends import backend as records
+from densenets.ops.backends import backend as backend_module
 from densenets.ops.backends.backend import CPP
 from densenets.ops.backends.cpp.kernels import CppKernels
 from densenets.ops.backends.eager import EagerKernels
@@ -43,7 +43,7 @@ class Pair(nn.Module):
             features = self.block(x)
             reduced = self.transition(features)
         else:
-            eligible = eligible_block(x, self.block, KINDS, self.transition)
+            eligible = eligible_block(x, self.block, BLOCK_CLASSES, self.transition)
             features, reduced = fused_dense_block(
                 x, eligible.layers, eligible.transition, backend=self.backend, keep_bottlenecks=True
             )
@@ -100,8 +100,8 @@ def test_a_transition_takes_no_statistics_and_completes_nothing(
 ):
     calls: Counter[str] = Counter()
     kernels = CppKernels if backend == "cpp" else EagerKernels
-    record = replace(records.named_backend(backend), load=counting(kernels, calls), runs_block=False)
-    monkeypatch.setattr(records, "BACKENDS", (record,))
+    record = replace(backend_module.named_backend(backend), load=counting(kernels, calls), runs_block=False)
+    monkeypatch.setattr(backend_module, "BACKENDS", (record,))
     config = case_config(block_layers=(3, 2))
     reference, fused = pair(config, "fused")
     x = case_images(config)
@@ -125,7 +125,7 @@ def test_one_call_gives_the_bits_of_many(
     x = case_images(model.config).float()
     in_one = step(model, x)
     model.load_state_dict(before)
-    monkeypatch.setattr(records, "BACKENDS", (replace(CPP, runs_block=False),))
+    monkeypatch.setattr(backend_module, "BACKENDS", (replace(CPP, runs_block=False),))
     for name, value in step(model, x).items():
         assert torch.equal(value, in_one[name]), name
 

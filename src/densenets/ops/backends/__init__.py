@@ -1,1 +1,1 @@
-"""The backends of the fused execution: what each must compute, a record each, and their implementations."""
+"""The backends of the fused execution: the kernels that each must have, their registry, and each backend."""

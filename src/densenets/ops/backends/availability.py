@@ -9,8 +9,8 @@ class Availability(NamedTuple):
     """Whether a backend can run on this machine.
 
     Attributes:
-        available: whether it can.
-        reason: what it would run with, such as an instruction set; or why it cannot.
+        available: whether it can run.
+        reason: the instruction set or such that it would use; or why it cannot run.
     """
 
     available: bool

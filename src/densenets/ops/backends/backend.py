@@ -1,8 +1,8 @@
-"""The backends of the fused execution: where each can run, and what it runs. Needs no PyTorch.
+"""Registry of the fused execution's backends: where each can run, and which kernels it has. Needs no PyTorch.
 
-A backend computes the unit that blocks are made of (`UnitKernels` in `unit.py`, beside this file); one that
-says so also runs a whole block in one call (`BlockKernels` in `plan.py`), or the stem (`StemKernels`). To add
-one, write its kernels in a folder of its own and put a record here.
+Every backend computes the unit that blocks are made of (`UnitKernels` in `unit.py`, beside this file); some
+also run a whole block in one call (`BlockKernels` in `plan.py`), or the stem (`StemKernels`). To add one,
+write its kernels in a folder of its own and add it to `BACKENDS`.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """A backend.
+    """A backend of the fused execution.
 
     Attributes:
-        name: as operators are told it.
-        label: as a sentence calls it.
-        devices: types of device whose tensors it takes; empty for any.
-        dtypes: data types of feature maps.
-        is_fast: whether "auto" takes it before the reference.
+        name: its name in operators' arguments.
+        label: its name in messages.
+        devices: device types whose tensors it takes; empty for any.
+        dtypes: data types of feature maps that it takes.
+        is_fast: whether "auto" prefers it to the reference.
         runs_block: whether it runs all layers of a block in one call (`BlockKernels`).
         runs_stem: whether it runs an ImageNet stem (`StemKernels`).
-        availability: whether it can run here.
-        load: its kernels.
+        availability: returns whether it can run on this machine.
+        load: returns its kernels.
     """
 
     name: str
@@ -107,7 +107,7 @@ runs_stem._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def availability_for(backend: Backend, device: str, dtype: str) -> Availability:
-    """Whether a backend can run here on maps of this type of device and data type."""
+    """Whether a backend can run here on maps of this device type and data type."""
     if backend.devices and device not in backend.devices:
         devices = " and ".join(name.upper() for name in backend.devices)
         return Availability(False, f"the {backend.label} are for the {devices}, not {device}")

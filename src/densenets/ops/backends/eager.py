@@ -1,6 +1,6 @@
-"""The unit in PyTorch's operations: for any device, and what the other backends are tested with.
+"""The unit's kernels in PyTorch's operations: for any device, and the reference of the other backends' tests.
 
-The same memory as the C++ kernels' but for the temporaries of one unit.
+It needs as much memory as the C++ kernels and the temporaries of one unit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class EagerKernels:
     """The unit by PyTorch's operations; see `UnitKernels`."""
 
     def advise_huge_pages(self, *buffers: Tensor) -> None:
-        """Prepare fresh memory: nothing to do."""
+        """Do nothing; see `UnitKernels`."""
 
     def statistics(self, x: Tensor) -> Moments:
         """Per-channel mean and variance of P x C."""
@@ -33,7 +33,7 @@ class EagerKernels:
         return Moments(mean, variance)
 
     def forward(self, unit: Unit, out: Tensor, *, statistics: bool) -> Moments | None:
-        """Write the unit's result, Q x M, and return its moments if asked to."""
+        """Write the unit's result, Q x M, to `out`; return its moments if `statistics`."""
         _, images = _activation(unit)
         convolution = _CONVOLUTION[len(unit.sides)]
         result = convolution(images, unit.weight.to(images.dtype), padding=unit.weight.shape[2] // 2)
@@ -53,7 +53,7 @@ class EagerKernels:
         accumulate: bool,
         sums: Tensor | None,
     ) -> UnitParameters:
-        """Send the gradient of the result through the unit; see `UnitKernels`."""
+        """Backward pass of the unit; see `UnitKernels`."""
         gradient = gradient.to(accumulation_type(gradient.dtype))
         gradient = gradient if correction is None else _corrected(gradient, correction)
         if unit.dropout_mask is not None:
@@ -78,14 +78,15 @@ class EagerKernels:
         )
 
     def apply_correction(self, gradient: Tensor, correction: BatchNormGradCorrection, out: Tensor) -> None:
-        """Write the completed gradient, Q x M."""
+        """Write the corrected gradient, Q x M, to `out`."""
         out.copy_(_corrected(gradient, correction))
 
 
 def _activation(unit: Unit) -> tuple[Tensor, Tensor]:
-    """The normalised input before scale and shift, P x C in the accumulation type, and what is convolved.
+    """The normalised input before scale and shift, and the convolution's input.
 
-    That is ReLU's result, perhaps pooled: N x C x *sides, or half of them, in x's type.
+    The first is P x C in the accumulation type; the second is ReLU's result, pooled if the unit pools,
+    N x C x *sides (or half of them) in x's type.
     """
     scale, shift, moments = _in_accumulation_type(unit)
     normalised = (unit.x - moments.mean) * torch.rsqrt(moments.variance + unit.epsilon)
@@ -96,7 +97,7 @@ def _activation(unit: Unit) -> tuple[Tensor, Tensor]:
 
 
 def _in_accumulation_type(unit: Unit) -> tuple[Tensor, Tensor, Moments]:
-    """Scale, shift and moments of a unit."""
+    """Scale, shift and moments of a unit, in the accumulation type."""
     dtype = accumulation_type(unit.x.dtype)
     mean, variance = unit.moments
     return unit.scale.to(dtype), unit.shift.to(dtype), Moments(mean.to(dtype), variance.to(dtype))
@@ -122,7 +123,7 @@ def _convolution_backward(unit: Unit, gradient: Tensor, images: Tensor) -> tuple
 
 
 def _unpooled(unit: Unit, gradient: Tensor) -> Tensor:
-    """Gradient of what was pooled: an equal share for every pixel, none for the last one of an odd side."""
+    """Gradient of average pooling: an equal share for every pixel, none for the last one of an odd side."""
     shares = functional.interpolate(gradient, scale_factor=2, mode="nearest") / 2 ** len(unit.sides)
     return functional.pad(shares, [end for side in reversed(unit.sides) for end in (0, side % 2)])
 

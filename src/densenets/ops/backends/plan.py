@@ -1,7 +1,7 @@
-"""What a fused dense block with its transition computes, reads and writes: plain data.
+"""A fused dense block with its transition as plain data: settings, tensors it reads, tensors it writes.
 
 Shapes: N batch, P pixels (batch and sides flattened), C0 channels of the block's input, k growth rate,
-L layers, B channels of a bottleneck, M of a transition's result.
+L layers, B channels of a bottleneck, M channels of the transition's result.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from densenets.ops.backends.unit import Moments, UnitKernels, UnitParameters, ac
 
 @dataclass(frozen=True, kw_only=True)
 class BlockPlan:
-    """What a dense block computes besides its tensors, with the transition behind it where that is fused too.
+    """Settings of a fused dense block, and of the transition behind it where that is fused too.
 
-    A transition alone is that of a block without layers.
+    A transition alone is a block without layers.
 
-    Operators take it as text, for a schema has no type for it; its floating-point numbers apart, which are
-    symbols in a graph that is compiled for any size.
+    Operators take it as text, since a schema has no type for it, and its floating-point numbers separately,
+    since they are symbols in a graph that is compiled for any size.
 
     Attributes:
-        backend: the name of what computes it.
+        backend: name of the backend.
         layer_units: BN-ReLU-convolutions of a layer: 2 with bottleneck, 1 without.
-        epsilons: of every unit's batch normalisation, in the order of the data, the transition's last.
-        dropout: probability of dropout behind each convolution of the block.
+        epsilons: of every unit's BN, in the order in which they run, the transition's last.
+        dropout: probability behind each convolution of the block.
         training: normalise by the statistics of the batch; else by running ones.
-        synchronized: the batch is that of all ranks.
+        synchronized: normalise over the batch of all ranks.
         has_transition: whether a transition follows.
         transition_pools: whether it pools; else its result keeps the block's sides.
-        keep_bottlenecks: store the bottleneck maps for the backward pass, else make them again.
+        keep_bottlenecks: store the bottleneck maps for the backward pass, else recompute them.
     """
 
     backend: str
@@ -49,7 +49,7 @@ class BlockPlan:
 
     @classmethod
     def parse(cls, text: str, epsilons: Sequence[float], dropout: float) -> BlockPlan:
-        """The plan whose `text` this is."""
+        """The plan of a `text`, and of the numbers that are not in it."""
         backend, layer_units, *flags = text.split(" ")
         training, synchronized, has_transition, transition_pools, keep_bottlenecks = (
             flag == "1" for flag in flags
@@ -68,7 +68,7 @@ class BlockPlan:
 
     @property
     def text(self) -> str:
-        """All fields that are no floating-point numbers, in order."""
+        """All fields but the floating-point numbers, in order, as `parse` reads them."""
         flags = (
             self.training,
             self.synchronized,
@@ -80,7 +80,7 @@ class BlockPlan:
 
     @property
     def dropout_scale(self) -> float:
-        """What a value that dropout keeps is multiplied by."""
+        """Factor of the values that dropout keeps, 1 / (1 - probability)."""
         return 1 / (1 - self.dropout)
 
     def without_transition(self) -> BlockPlan:
@@ -90,14 +90,14 @@ class BlockPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockTensors:
-    """What a block reads beside its input.
+    """Tensors that a block reads beside its input.
 
     Attributes:
-        parameters: of every unit, in the order of the data, in their own types.
-        running: mean and variance of every unit in evaluation; empty in training.
+        parameters: of every unit, in the order in which they run, in their own types.
+        running: running mean and variance of every unit in evaluation; empty in training.
         dropout_masks: of every unit, P x its channels; empty without dropout.
-        transition: parameters of its unit, if there is one.
-        transition_running: its mean and variance in evaluation.
+        transition: parameters of the transition's unit, if there is one.
+        transition_running: running mean and variance of the transition's BN in evaluation.
     """
 
     parameters: list[UnitParameters]
@@ -114,7 +114,7 @@ class BlockTensors:
         dropout_masks: Sequence[Tensor],
         plan: BlockPlan,
     ) -> BlockTensors:
-        """From an operator's lists: scale, shift and weight of each unit; mean and variance of each unit."""
+        """Sort an operator's lists (scale, shift, weight of each unit; its mean, variance) by unit."""
         units = [UnitParameters(*parameters[i : i + 3]) for i in range(0, len(parameters), 3)]
         moments = [Moments(*running[i : i + 2]) for i in range(0, len(running), 2)]
         last = plan.has_transition
@@ -128,11 +128,11 @@ class BlockTensors:
 
 
 class BlockResult(NamedTuple):
-    """What a block writes.
+    """Tensors that a block writes.
 
     Attributes:
-        features: N x *sides x (C0 + L k), the buffer.
-        bottlenecks: L x P x B where they are kept, else 0 x P x B.
+        features: N x *sides x (C0 + L k), the shared buffer.
+        bottlenecks: L x P x B where they are stored, else 0 x P x B.
         feature_moments: 2 x (C0 + L k), mean and variance; 2 x 0 in evaluation.
         bottleneck_moments: L x 2 x B; empty in evaluation or without bottleneck.
         reduced: the transition's result, N x *sides / 2 x M; empty without one.
@@ -146,35 +146,36 @@ class BlockResult(NamedTuple):
 
 
 class BlockKernels(UnitKernels, Protocol):
-    """What a backend computes that runs a whole block."""
+    """The kernels of a backend that runs a whole block in one call."""
 
     def block_forward(self, result: BlockResult, tensors: BlockTensors, plan: BlockPlan) -> None:
         """Write features, bottlenecks and moments of all layers.
 
         Args:
-            result: where they go; the block's input, and in training its moments, are there.
-            tensors: what the block reads beside its input.
-            plan: what it computes.
+            result: is written; holds the block's input and, in training, the input's moments.
+            tensors: that the block reads beside its input.
+            plan: the block's settings.
         """
         ...
 
     def block_backward(
         self, result: BlockResult, tensors: BlockTensors, plan: BlockPlan, gradients: Tensor, sums: Tensor
     ) -> list[UnitParameters]:
-        """Send the gradient of the features through all layers; return those of every unit's parameters.
+        """Backward pass of all layers; return the gradients of every unit's parameters.
 
         Args:
-            result: what the forward pass wrote.
+            result: of the forward pass.
             tensors: as in the forward pass.
             plan: as in the forward pass.
-            gradients: P x channels; the columns of the block's input are left to be corrected.
-            sums: 2 x channels, what the corrections need; added to.
+            gradients: P x channels, of the features; updated in place. The columns of the block's input
+                still need their correction afterwards.
+            sums: 2 x channels, added to: the sums for the corrections.
         """
         ...
 
 
 def empty_result(x: Tensor, tensors: BlockTensors, plan: BlockPlan) -> BlockResult:
-    """Memory for what a block will write, for N x C0 x *sides."""
+    """Uninitialised memory for the results of a block on N x C0 x *sides."""
     weights = [parameters.weight for parameters in tensors.parameters]  # none where a transition stands alone
     batch, channels, *sides = x.shape
     layers = len(weights) // plan.layer_units

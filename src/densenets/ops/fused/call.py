@@ -1,7 +1,7 @@
-"""Modules in, a fused operator, statistics back into the modules.
+"""Calls of the fused operators: parameters out of the modules, running statistics back into them.
 
-Nothing here is computed: that is the operators' (`operators`, `stem`, `lean_stem`) and the backends'. Each
-function returns what its modules make, the last one's last.
+The operators (`operators`, `stem`, `lean_stem`) and the backends compute. Each function returns the results
+of its modules, the last one's last.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ def fused_dense_block(
     backend: str,
     keep_bottlenecks: bool,
 ) -> tuple[Tensor, ...]:
-    """A dense block on N x C0 x *sides: its features, and what a transition behind it makes of them.
+    """Run a dense block, a transition or both as one operator, and update their running statistics.
 
     Args:
-        x: the block's input.
+        x: the block's input, N x C0 x *sides.
         layers: the units of every layer, which are eligible; none for a transition alone.
         transition: the unit of the transition behind the block.
-        transition_pool: what pools its result, where dropout stands between the two; without dropout the
+        transition_pool: pools its result where there is dropout between the two; without dropout the
             operator pools, before the convolution.
-        backend: the name of what computes it.
-        keep_bottlenecks: store the bottleneck maps for the backward pass, else make them again.
+        backend: name of the backend.
+        keep_bottlenecks: store the bottleneck maps for the backward pass, else recompute them.
 
     Returns:
-        Features, N x (C0 + L k) x *sides; behind a transition its result, N x M x *sides / 2, as well. Both
+        Features, N x (C0 + L k) x *sides; with a transition its result, N x M x *sides / 2, as well. Both
         in channels-last form.
     """
     x = x.to(compute_type(x))
@@ -67,7 +67,7 @@ def fused_dense_block(
     features, _, feature_moments, bottleneck_moments, reduced = dense_block_operator(
         x,
         [p for unit in units for p in (unit.norm.weight, unit.norm.bias, unit.conv.weight)],
-        _running([unit.norm for unit in units]),
+        _running_statistics([unit.norm for unit in units]),
         _dropout_masks(x, block_units) if dropout > 0 else [],
         plan.epsilons,
         dropout,
@@ -83,9 +83,11 @@ def fused_dense_block(
 
 
 def fused_stem(x: Tensor, norm: _BatchNorm, *, backend: str) -> tuple[Tensor, ...]:
-    """BN-ReLU-max pooling, 3 wide, 2 apart: N x C x *sides -> N x C x *sides / 2."""
+    """Run a stem's BN-ReLU-max pool (kernel 3, stride 2): N x C x *sides -> N x C x *sides / 2."""
     x = x.to(compute_type(x))
-    maxima, _, moments = stem_operator(x, norm.weight, norm.bias, _running([norm]), norm.eps, backend)
+    maxima, _, moments = stem_operator(
+        x, norm.weight, norm.bias, _running_statistics([norm]), norm.eps, backend
+    )
     _update_stem(norm, x.numel() // x.shape[1], moments)
     return (maxima,)
 
@@ -93,14 +95,14 @@ def fused_stem(x: Tensor, norm: _BatchNorm, *, backend: str) -> tuple[Tensor, ..
 def fused_lean_stem(
     images: Tensor, conv: _ConvNd, norm: _BatchNorm, pixels: int, *, backend: str
 ) -> tuple[Tensor, ...]:
-    """Convolution-BN-ReLU-max pooling; the convolution's result, N x C of so many pixels, is not stored."""
+    """Run a whole stem without storing the convolution's result, which has `pixels` pixels in the batch."""
     dtype = compute_type(images)
     maxima, moments = lean_stem_operator(
         images.to(dtype),
         conv.weight.to(dtype),
         norm.weight,
         norm.bias,
-        _running([norm]),
+        _running_statistics([norm]),
         norm.eps,
         conv.stride,
         conv.padding,
@@ -117,16 +119,16 @@ def _update_statistics(
     feature_moments: Tensor,
     bottleneck_moments: Tensor,
 ) -> None:
-    """Take the statistics of a batch into the running ones of all batch normalisations.
+    """Update the running statistics of all batch normalisations by those of the batch.
 
-    In the order of the data: the same module may stand in several places.
+    In the order of the forward pass: the same module may be in several places.
     """
     units = [*[unit for layer in layers for unit in layer], *([] if transition is None else [transition])]
     pixels: float = x.numel() // x.shape[1]
     if isinstance(units[0].norm, SyncBatchNorm):
         pixels = pixels_of_all_ranks(x, x.numel() // x.shape[1])
-    feature_moments = _unbiased(feature_moments, pixels)
-    bottleneck_moments = _unbiased(bottleneck_moments, pixels)
+    feature_moments = _unbiased_moments(feature_moments, pixels)
+    bottleneck_moments = _unbiased_moments(bottleneck_moments, pixels)
     for index, (first, *second) in enumerate(layers):
         update_running_statistics(first.norm, *feature_moments[:, : len(first.norm.weight)])
         if second:
@@ -137,11 +139,11 @@ def _update_statistics(
 
 def _update_stem(norm: _BatchNorm, pixels: int, moments: Tensor) -> None:
     if norm.training:
-        update_running_statistics(norm, *_unbiased(moments, pixels))
+        update_running_statistics(norm, *_unbiased_moments(moments, pixels))
 
 
-def _running(norms: Sequence[_BatchNorm]) -> list[Tensor]:
-    """Mean and variance of each in turn; nothing in training, where those of the batch are used."""
+def _running_statistics(norms: Sequence[_BatchNorm]) -> list[Tensor]:
+    """Running mean and variance of each in turn; empty in training, where the batch's are used."""
     if norms[0].training:
         return []
     return [s for norm in norms for s in (norm.running_mean, norm.running_var) if s is not None]
@@ -157,10 +159,7 @@ def _dropout_masks(x: Tensor, units: Sequence[UnitModules]) -> list[Tensor]:
     ]
 
 
-def _unbiased(moments: Tensor, pixels: float) -> Tensor:
-    """... x 2 x C, mean and variance of so many pixels: the variance is divided by one pixel less.
-
-    Of a single pixel it is 0 as it is.
-    """
+def _unbiased_moments(moments: Tensor, pixels: float) -> Tensor:
+    """Means and variances, ... x 2 x C, with the variances divided by `pixels` - 1 in place of `pixels`."""
     mean, variance = moments.detach().unbind(-2)
     return torch.stack([mean, variance * (pixels / max(pixels - 1, 1))], dim=-2)

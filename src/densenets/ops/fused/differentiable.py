@@ -1,4 +1,4 @@
-"""Gradients of the fused operators in PyTorch's own operations, to be differentiated again or batched.
+"""Gradients of the fused operators in PyTorch's own operations, which can be differentiated again or batched.
 
 An operator's backward pass is an operator, which cannot be differentiated again nor be given a batch of
 gradients at once. For a backward pass that is recorded (`create_graph=True`) or batched (`is_grads_batched`,
@@ -25,7 +25,7 @@ _MAX_POOL = {3: functional.max_pool1d, 4: functional.max_pool2d, 5: functional.m
 
 
 def needs_operations(*gradients: Tensor | None) -> bool:
-    """Whether a backward pass with these gradients is recorded, or batched, so that operators do not do."""
+    """Whether a backward pass is recorded (`create_graph`) or batched, which operators cannot be."""
     if torch.is_grad_enabled():
         return True
     return any(
@@ -40,15 +40,15 @@ def grads_by_operations(
     inputs: Sequence[Tensor],
     gradients: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
-    """Gradients of those inputs that require them, from gradients of some of the results of `forward`.
+    """Gradients of `forward`'s inputs that require them, by autograd through its operations.
 
     Args:
         forward: inputs -> results, in differentiable operations.
-        inputs: as autograd knows them, so that their gradients can be differentiated again.
-        gradients: of each result; None for one that nobody has used.
+        inputs: part of autograd's graph, so that their gradients can be differentiated again.
+        gradients: of each result; None for a result that is not used.
     """
     with torch.enable_grad():
-        # Aliases part what the inputs have in common: a block's input comes out of its own node.
+        # Aliases separate inputs that share a node: a block's input is a slice of its own output.
         aliases = [tensor.view_as(tensor) if tensor.requires_grad else tensor for tensor in inputs]
         results = forward(*aliases)
     wanted = [alias for alias in aliases if alias.requires_grad]
@@ -87,10 +87,10 @@ def unit_by_operations(
         x: maps.
         parameters: scale, shift and weight.
         running: mean and variance to normalise by; None for those of the batch.
-        epsilon: what is added to the variance.
+        epsilon: added to the variance.
         dropout_mask: pixels x channels of the result; None without dropout.
-        dropout_scale: what a kept value is multiplied by.
-        synchronized: the batch is that of all ranks.
+        dropout_scale: factor of the values that dropout keeps.
+        synchronized: normalise over the batch of all ranks.
     """
     scale, shift, weight = parameters
     activated = functional.relu(norm_by_operations(x, scale, shift, running, epsilon, synchronized))
@@ -109,7 +109,7 @@ def norm_by_operations(
     epsilon: float,
     synchronized: bool = False,
 ) -> Tensor:
-    """Batch normalisation of N x C x *sides, by the batch's statistics where there are no running ones."""
+    """Batch normalisation of N x C x *sides, by `running` statistics, or without them by the batch's."""
     real = accumulation_type(x.dtype)
     scale, shift = scale.to(real), shift.to(real)
     if running:
@@ -121,17 +121,17 @@ def norm_by_operations(
 
 
 def average_pool(x: Tensor) -> Tensor:
-    """Average of 2 pixels along each side: N x C x *sides -> N x C x *sides / 2."""
+    """Average pooling, kernel 2, stride 2: N x C x *sides -> N x C x *sides / 2."""
     return _AVERAGE_POOL[x.dim()](x, 2)
 
 
 def max_pool(x: Tensor) -> Tensor:
-    """Maximum of windows 3 wide, 2 apart: N x C x *sides -> N x C x *sides / 2."""
+    """Max pooling, kernel 3, stride 2, padding 1: N x C x *sides -> N x C x *sides / 2."""
     return _MAX_POOL[x.dim()](x, 3, 2, 1)
 
 
 def block_by_operations(x: Tensor, tensors: BlockTensors, plan: BlockPlan) -> tuple[Tensor, ...]:
-    """A dense block on N x C0 x *sides: its features and, with a transition, what that makes of them."""
+    """A dense block on N x C0 x *sides: its features and, with a transition, the transition's result."""
 
     def unit(index: int, x: Tensor) -> Tensor:
         return unit_by_operations(

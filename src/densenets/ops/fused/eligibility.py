@@ -1,8 +1,8 @@
-"""What may be fused: modules that are exactly what `DenseNet` builds, on inputs that they would take.
+"""Eligibility for fusion: only modules exactly as `DenseNet` builds them, on inputs that they accept.
 
-Everything is compared with what is known, so that what nobody thought of runs its modules. Each function
-returns a reason, as the end of a sentence, or None where modules are eligible. What PyTorch's own modules
-would refuse is not eligible either: with "auto" it is they who refuse it.
+Everything is compared with what is known, so that anything unforeseen runs its modules. Functions return the
+reason against fusion, as the end of a sentence, or None where modules are eligible. What PyTorch's own
+modules would refuse is not eligible either: with "auto" they run, and refuse it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from densenets.ops.layers import (
     BOTTLENECK_LAYER,
     PLAIN_LAYER,
     TRANSITION,
-    Kinds,
+    BlockClasses,
     UnitModules,
 )
 from densenets.ops.sync_batch_norm import SyncBatchNorm
 
-# By the dimensions of what they read.
+# By the number of dimensions of their input.
 _NORMS = {3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 _CONVOLUTIONS = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
 _TRANSITION_POOLS: dict[int, _AvgPoolNd] = {3: nn.AvgPool1d(2), 4: nn.AvgPool2d(2), 5: nn.AvgPool3d(2)}
@@ -41,7 +41,7 @@ _UNITS = {
     dims: ((_NORMS[dims], SyncBatchNorm), (nn.ReLU,), (_CONVOLUTIONS[dims],), (nn.Dropout,))
     for dims in _NORMS
 }
-# Settings of a convolution by dimensions and side of its kernel.
+# Kernel, padding, stride and dilation of a convolution, by dimensions and side of its kernel.
 _PLAIN_CONVOLUTIONS = {
     (dims, side): ((side,) * (dims - 2), (side // 2,) * (dims - 2), (1,) * (dims - 2), (1,) * (dims - 2))
     for dims in _NORMS
@@ -51,12 +51,12 @@ _TENSORS = (Parameter, Tensor)
 
 
 class Eligible(NamedTuple):
-    """The units of modules that may be fused, or why they may not.
+    """The units of modules that may be fused, or the reason why they may not.
 
     Attributes:
-        layers: of a block, the units of each layer.
-        transition: the unit of the transition, if one was asked for.
-        reason: why not; None where they may.
+        layers: the units of each layer of a block.
+        transition: the unit of the transition, if one was given.
+        reason: why the modules cannot be fused; None where they can.
     """
 
     layers: list[list[UnitModules]]
@@ -64,8 +64,8 @@ class Eligible(NamedTuple):
     reason: str | None
 
 
-class _Maps(NamedTuple):
-    """What a unit reads: dimensions, device and type of x, and how many channels."""
+class _UnitInput(NamedTuple):
+    """A unit's input: number of dimensions, device, data type and channels."""
 
     dims: int
     device: torch.device
@@ -74,15 +74,15 @@ class _Maps(NamedTuple):
 
 
 def eligible_block(
-    x: Tensor, block: nn.Module, kinds: Kinds, transition: nn.Module | None = None
+    x: Tensor, block: nn.Module, classes: BlockClasses, transition: nn.Module | None = None
 ) -> Eligible:
-    """Whether a dense block that reads x, N x C0 x *sides, may be fused, one with its transition or alone."""
+    """Whether a dense block that reads x, N x C0 x *sides, may be fused, alone or with a transition."""
     layers: list[list[UnitModules]] = []
-    if reason := _input_reason(x) or _exact(block, kinds.block):
+    if reason := _input_reason(x) or _class_reason(block, classes.block):
         return Eligible([], None, reason)
     maps = _maps(x)
     for layer in block._modules.values():
-        if reason := _exact(layer, kinds.layer):
+        if reason := _class_reason(layer, classes.layer):
             return Eligible([], None, reason)
         assert layer is not None
         if is_intercepted(layer):
@@ -102,7 +102,7 @@ def eligible_block(
         return Eligible([], None, reason)
     if transition is None:
         return Eligible(layers, None, None)
-    unit, reason = _transition(maps, x, transition, kinds)
+    unit, reason = _transition(maps, x, transition, classes)
     if reason is None and unit is not None:
         norm, first = unit.norm, layers[0][0].norm
         if norm.training != first.training or type(norm) is not type(first):
@@ -110,21 +110,21 @@ def eligible_block(
     return Eligible(layers, unit, reason)
 
 
-def eligible_transition(x: Tensor, transition: nn.Module, kinds: Kinds) -> Eligible:
+def eligible_transition(x: Tensor, transition: nn.Module, classes: BlockClasses) -> Eligible:
     """Whether a transition that reads x, N x C x *sides, may be fused."""
     if reason := _input_reason(x):
         return Eligible([], None, reason)
-    unit, reason = _transition(_maps(x), x, transition, kinds)
+    unit, reason = _transition(_maps(x), x, transition, classes)
     return Eligible([], unit, reason)
 
 
-def stem_reason(x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module) -> str | None:
-    """Against the three modules behind the first convolution, which made x, N x C x *sides."""
+def stem_ineligibility(x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module) -> str | None:
+    """Why a stem's BN, ReLU and max pool that read x, N x C x *sides, cannot be fused; None if they can."""
     if reason := _input_reason(x):
         return reason
     if type(norm) is not _NORMS.get(x.dim()) or type(relu) is not nn.ReLU:
         return "it has another normalisation or activation in its stem"
-    if not _alike(pool, _STEM_POOLS.get(x.dim())):
+    if not _is_same_pool(pool, _STEM_POOLS.get(x.dim())):
         return "it has another pooling in its stem"
     for module in (norm, relu, pool):
         if is_intercepted(module):
@@ -133,10 +133,10 @@ def stem_reason(x: Tensor, norm: nn.Module, relu: nn.Module, pool: nn.Module) ->
     return _norm_reason(_maps(x), norm) or _batch_reason(x, norm)
 
 
-def remade_result(images: Tensor, conv: nn.Module) -> Tensor | None:
-    """A tensor like what the first convolution makes of N x C x *sides, without memory of its own.
+def recomputed_result(images: Tensor, conv: nn.Module) -> Tensor | None:
+    """A tensor with the shape of the first convolution's result on N x C x *sides, without memory of its own.
 
-    None where it is another convolution than those that `DenseNet` makes, or one that somebody watches.
+    None where it is another convolution than `DenseNet`'s, or has hooks or a forward of its own.
     """
     ones = (1,) * (images.dim() - 2)
     if _input_reason(images) or type(conv) is not _CONVOLUTIONS.get(images.dim()) or is_intercepted(conv):
@@ -156,7 +156,7 @@ def remade_result(images: Tensor, conv: nn.Module) -> Tensor | None:
 
 
 def is_plain(module: nn.Module | None) -> bool:
-    """Whether a module is one of PyTorch's whose values do not depend on the memory format, and unwatched."""
+    """Whether a module is one of PyTorch's whose values do not depend on the memory format, without hooks."""
     return type(module) in _PLAIN_MODULES and module is not None and not is_intercepted(module)
 
 
@@ -169,12 +169,12 @@ _PLAIN_MODULES = {
 }
 
 
-def _exact(module: nn.Module | None, kind: type[nn.Module]) -> str | None:
-    return None if type(module) is kind else f"it doesn't know what a {type(module).__name__} computes"
+def _class_reason(module: nn.Module | None, cls: type[nn.Module]) -> str | None:
+    return None if type(module) is cls else f"it doesn't know what a {type(module).__name__} computes"
 
 
 def layer_units(layer: nn.Module) -> list[UnitModules]:
-    """The units of a layer of the exact type; none where it has other modules than it was built with."""
+    """The units of a layer of the exact class; none where it has other modules than it was built with."""
     modules = layer._modules
     names = BOTTLENECK_LAYER if layer.bottleneck else PLAIN_LAYER
     if tuple(modules) != names:
@@ -187,17 +187,17 @@ def layer_units(layer: nn.Module) -> list[UnitModules]:
 
 
 def _transition(
-    maps: _Maps, x: Tensor, transition: nn.Module, kinds: Kinds
+    maps: _UnitInput, x: Tensor, transition: nn.Module, classes: BlockClasses
 ) -> tuple[UnitModules | None, str | None]:
-    """The unit of a transition that reads such maps, of the sides of x; and why not."""
-    if reason := _exact(transition, kinds.transition):
+    """The unit of a transition that reads such maps, or the reason why it cannot be fused."""
+    if reason := _class_reason(transition, classes.transition):
         return None, reason
     modules = transition._modules
     if tuple(modules) != TRANSITION:
         return None, "a transition has other modules than it was built with"
     norm, relu, conv, dropout, pool = modules.values()
     unit = UnitModules(norm, relu, conv, dropout)  # type: ignore[arg-type]  # what they are is checked next
-    if not _alike(pool, _TRANSITION_POOLS.get(maps.dims)):
+    if not _is_same_pool(pool, _TRANSITION_POOLS.get(maps.dims)):
         return None, "it has another pooling in a transition"
     assert pool is not None
     if min(x.shape[2:]) < 2:
@@ -215,12 +215,12 @@ def _input_reason(x: Tensor) -> str | None:
     return None if x.dim() in _UNITS else f"it knows no maps of {x.dim()} dimensions"
 
 
-def _maps(x: Tensor) -> _Maps:
-    return _Maps(x.dim(), x.device, compute_type(x), x.shape[1])
+def _maps(x: Tensor) -> _UnitInput:
+    return _UnitInput(x.dim(), x.device, compute_type(x), x.shape[1])
 
 
-def _units_reason(maps: _Maps, units: Sequence[UnitModules]) -> str | None:
-    """Against units that follow one another; the first one reads the maps."""
+def _units_reason(maps: _UnitInput, units: Sequence[UnitModules]) -> str | None:
+    """Why consecutive units, the first of which reads the maps, cannot be fused; None if they can."""
     if not units:
         return "a layer has other modules than it was built with"
     for unit in units:
@@ -235,7 +235,7 @@ def _units_reason(maps: _Maps, units: Sequence[UnitModules]) -> str | None:
     return None
 
 
-def _norm_reason(maps: _Maps, norm: _BatchNorm) -> str | None:
+def _norm_reason(maps: _UnitInput, norm: _BatchNorm) -> str | None:
     parameters, buffers = norm._parameters, norm._buffers
     scale, mean = parameters.get("weight"), buffers.get("running_mean")
     tensors = (scale, parameters.get("bias"), mean, buffers.get("running_var"))
@@ -259,7 +259,7 @@ def _norm_reason(maps: _Maps, norm: _BatchNorm) -> str | None:
     return None
 
 
-def _convolution_reason(maps: _Maps, conv: _ConvNd) -> str | None:
+def _convolution_reason(maps: _UnitInput, conv: _ConvNd) -> str | None:
     weight = conv._parameters.get("weight")
     if type(weight) not in _TENSORS or weight is None:
         return f"a convolution has a {type(weight).__name__} in the place of a plain tensor"
@@ -281,12 +281,12 @@ def _convolution_reason(maps: _Maps, conv: _ConvNd) -> str | None:
 
 
 def _mode_reason(x: Tensor, units: Sequence[UnitModules]) -> str | None:
-    """Against units that run as one: in the same mode, and with the same dropout."""
+    """Why units cannot run as one: they differ in training mode or dropout; None if they can."""
     first = units[0].norm
     if any(norm.training != first.training or type(norm) is not type(first) for norm, *_ in units):
         return "some of its batch normalisations are in training and others in evaluation"
-    drops = {unit.drop for unit in units}
-    if len(drops) > 1 or max(drops) >= 1:
+    probabilities = {unit.drop for unit in units}
+    if len(probabilities) > 1 or max(probabilities) >= 1:
         return "it needs the same probability of dropout everywhere, and below 1"
     return _batch_reason(x, first)
 
@@ -299,7 +299,7 @@ def _batch_reason(x: Tensor, norm: _BatchNorm) -> str | None:
     return None
 
 
-def _alike(pool: nn.Module | None, known: _AvgPoolNd | _MaxPoolNd | None) -> bool:
+def _is_same_pool(pool: nn.Module | None, known: _AvgPoolNd | _MaxPoolNd | None) -> bool:
     return (
         known is not None
         and type(pool) is type(known)

@@ -1,7 +1,7 @@
-"""FLOPs of the fused operators for PyTorch's counter: those of the convolutions that they compute.
+"""FLOPs of the fused operators for PyTorch's FLOP counter: those of their convolutions.
 
 They are counted as in the reference: a transition's convolution before its pooling, multiplications that
-tiles save as if they were made, what "fused-lean" makes again not at all.
+Winograd tiles save as if they were made, recomputation of "fused-lean" not at all.
 """
 
 from __future__ import annotations
@@ -19,27 +19,32 @@ P = ParamSpec("P")
 Shape = Sequence[int]
 
 
-def _counts(operator: Any) -> Callable[[Callable[P, int]], Callable[P, int]]:
-    """A decorator: the formula of an operator, which is given shapes in the place of tensors."""
+def _flop_formula(operator: Any) -> Callable[[Callable[P, int]], Callable[P, int]]:
+    """A decorator that registers the FLOP formula of an operator; it gets shapes in the place of tensors."""
     return register_flop_formula(operator._opoverload.overloadpacket)
 
 
-def _of_convolutions(pixels: int, parameters: Sequence[Shape]) -> int:
-    """Two for each multiply-add; `parameters` are scale, shift and weight of every unit, by their shapes."""
+def _convolution_flops(pixels: int, parameters: Sequence[Shape]) -> int:
+    """FLOPs of convolutions, two for each multiply-add.
+
+    Args:
+        pixels: of the maps, over the batch.
+        parameters: shapes of scale, shift and weight of every unit.
+    """
     return 2 * pixels * sum(math.prod(weight) for weight in parameters[2::3])
 
 
 def _pixels(maps: Shape) -> int:
-    """Of N x C x *sides."""
+    """Number of pixels of N x C x *sides, over the batch."""
     return maps[0] * math.prod(maps[2:])
 
 
-@_counts(dense_block_operator)
+@_flop_formula(dense_block_operator)
 def _block(x: Shape, parameters: Sequence[Shape], *_: Any, **__: Any) -> int:
-    return _of_convolutions(_pixels(x), parameters)
+    return _convolution_flops(_pixels(x), parameters)
 
 
-@_counts(dense_block_backward_operator)
+@_flop_formula(dense_block_backward_operator)
 def _block_backward(
     gradients: Sequence[Shape | None],
     results: Sequence[Shape],
@@ -47,11 +52,11 @@ def _block_backward(
     *_: Any,
     **__: Any,
 ) -> int:
-    # Once for the gradient of what a convolution reads, once for that of its weight.
-    return 2 * _of_convolutions(_pixels(results[0]), parameters)
+    # Once for the gradient of a convolution's input, once for that of its weight.
+    return 2 * _convolution_flops(_pixels(results[0]), parameters)
 
 
-@_counts(lean_stem_operator)
+@_flop_formula(lean_stem_operator)
 def _lean_stem(
     images: Shape,
     weight: Shape,
@@ -64,10 +69,10 @@ def _lean_stem(
     *_: Any,
     **__: Any,
 ) -> int:
-    return _of_first_convolution(images, weight, stride, padding)
+    return _first_convolution_flops(images, weight, stride, padding)
 
 
-@_counts(lean_stem_backward_operator)
+@_flop_formula(lean_stem_backward_operator)
 def _lean_stem_backward(
     gradient: Shape,
     images: Shape,
@@ -83,12 +88,14 @@ def _lean_stem_backward(
     *_: Any,
     **__: Any,
 ) -> int:
-    return (1 + of_images) * _of_first_convolution(images, weight, stride, padding)
+    return (1 + of_images) * _first_convolution_flops(images, weight, stride, padding)
 
 
-def _of_first_convolution(images: Shape, weight: Shape, stride: Sequence[int], padding: Sequence[int]) -> int:
+def _first_convolution_flops(
+    images: Shape, weight: Shape, stride: Sequence[int], padding: Sequence[int]
+) -> int:
     sides = [
         (side + 2 * margin - kernel) // step + 1
         for side, kernel, step, margin in zip(images[2:], weight[2:], stride, padding, strict=True)
     ]
-    return _of_convolutions(images[0] * math.prod(sides), [(), (), weight])
+    return _convolution_flops(images[0] * math.prod(sides), [(), (), weight])

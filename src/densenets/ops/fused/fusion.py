@@ -1,4 +1,4 @@
-"""Which modules run as one operator: from modules and maps to a choice, and to what runs if fused."""
+"""Choice of the consecutive modules that run as one fused operator, and the function that runs them."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from densenets.ops.fused.call import fused_dense_block, fused_lean_stem, fused_s
 from densenets.ops.fused.eligibility import (
     eligible_block,
     eligible_transition,
-    remade_result,
-    stem_reason,
+    recomputed_result,
+    stem_ineligibility,
 )
 from densenets.ops.interception import is_intercepted
-from densenets.ops.layers import Kinds, UnitModules
+from densenets.ops.layers import BlockClasses, UnitModules
 
 _FUSED = ("fused", "fused-lean")
 
 
 class Part(NamedTuple):
-    """Modules of a network, and how they run.
+    """Consecutive modules of a network, and how they run.
 
     Attributes:
-        choice: what runs, and why.
-        run: N x C x *sides -> what the modules make, the last one's last, in channels-last form; None where
-            they run themselves.
-        modules: how many run as one.
+        choice: the execution that runs, and why.
+        run: N x C x *sides -> the modules' results, the last one's last, in channels-last form; None where
+            the modules run themselves.
+        modules: number of modules that run as one.
     """
 
     choice: Choice
@@ -44,7 +44,7 @@ class Part(NamedTuple):
 
 
 def choose(requested: Execution, device: torch.device, dtype: torch.dtype, reason: str | None) -> Choice:
-    """What runs on such maps, if `reason` does not stand against fused operators.
+    """Choose the execution for maps of a device and type; a `reason` rules out fused operators.
 
     Raises:
         InputError: no execution has this name, or the fused one was asked for and cannot run.
@@ -53,62 +53,64 @@ def choose(requested: Execution, device: torch.device, dtype: torch.dtype, reaso
     return choose_execution(requested, device=device.type, dtype=name, ineligibility=reason)
 
 
-def part_of(x: Tensor, modules: Sequence[nn.Module], kinds: Kinds, execution: Execution) -> Part | None:
-    """The first of these modules, which read x, and those behind it that run as one with it.
+def part_of(
+    x: Tensor, modules: Sequence[nn.Module], classes: BlockClasses, execution: Execution
+) -> Part | None:
+    """The first of these modules, which reads x, with those behind it that can be fused with it.
 
     Returns:
-        None for modules that are never fused.
+        None for a module that is never fused.
 
     Raises:
         InputError: the fused execution was asked for and cannot run.
     """
     first = modules[0]
-    if type(first) in (kinds.block, kinds.transition):
+    if type(first) in (classes.block, classes.transition):
         own = cast(Execution, first.execution)
         if own not in ("auto", *_FUSED) or is_intercepted(first):
             return None
-        if type(first) is kinds.block:
-            return block_part(x, modules, kinds, own, None)
-        return transition_part(x, first, kinds, own, None)
+        if type(first) is classes.block:
+            return block_part(x, modules, classes, own, None)
+        return transition_part(x, first, classes, own, None)
     if isinstance(first, _ConvNd) and execution == "fused-lean" and torch.is_grad_enabled():
         return _lean_stem_part(x, modules)
     return stem_part(x, modules) if isinstance(first, _BatchNorm) else None
 
 
 def block_part(
-    x: Tensor, modules: Sequence[nn.Module], kinds: Kinds, execution: Execution, reason: str | None
+    x: Tensor, modules: Sequence[nn.Module], classes: BlockClasses, execution: Execution, reason: str | None
 ) -> Part:
-    """A dense block, with what stands behind it where that is its transition and can be fused with it.
+    """A dense block, with the transition behind it where that can be fused with it.
 
     Args:
-        x: what the block reads, N x C0 x *sides.
-        modules: the block, and perhaps others.
-        kinds: the classes of which a block may be fused.
-        execution: the one that was asked for.
-        reason: against every fused operator.
+        x: the block's input, N x C0 x *sides.
+        modules: the block, and the modules behind it, if any.
+        classes: of the blocks, layers and transitions that may be fused.
+        execution: the requested one.
+        reason: why nothing can be fused; None where nothing rules it out.
 
     Raises:
         InputError: the fused execution was asked for and cannot run.
     """
     block, *others = modules
-    behind = next((m for m in others[:1] if _may_be_joined(m, kinds, execution)), None)
+    behind = next((m for m in others[:1] if _may_be_joined(m, classes, execution)), None)
     choice = choose(execution, x.device, compute_type(x), reason)
     if choice.execution not in _FUSED:
         return Part(choice)
-    eligible = eligible_block(x, block, kinds, behind)
+    eligible = eligible_block(x, block, classes, behind)
     if eligible.reason is not None and not eligible.layers:
         return Part(choose(execution, x.device, compute_type(x), eligible.reason))
     if eligible.reason is not None:
-        behind = None  # the transition alone stands against it
+        behind = None  # the block can be fused, the transition cannot
     if behind is None or eligible.transition is None:
         return _block_part(choice, eligible.layers)
     return _block_part(choice, eligible.layers, eligible.transition, behind)
 
 
 def transition_part(
-    x: Tensor, transition: nn.Module, kinds: Kinds, execution: Execution, reason: str | None
+    x: Tensor, transition: nn.Module, classes: BlockClasses, execution: Execution, reason: str | None
 ) -> Part:
-    """A transition that reads x, N x C x *sides, by itself; `reason` is against every fused operator.
+    """A transition that reads x, N x C x *sides, without its block; a `reason` rules out fused operators.
 
     Raises:
         InputError: the fused execution was asked for and cannot run.
@@ -116,18 +118,18 @@ def transition_part(
     choice = choose(execution, x.device, compute_type(x), reason)
     if choice.execution not in _FUSED:
         return Part(choice)
-    eligible = eligible_transition(x, transition, kinds)
+    eligible = eligible_transition(x, transition, classes)
     if eligible.reason is not None or eligible.transition is None:
         return Part(choose(execution, x.device, compute_type(x), eligible.reason))
     return _block_part(choice, [], eligible.transition, transition)
 
 
 def stem_part(x: Tensor, modules: Sequence[nn.Module]) -> Part | None:
-    """What follows the first convolution of an ImageNet stem, which made x; on backends that run stems."""
+    """BN, ReLU and max pool of an ImageNet stem, which read x; fused by backends that run stems."""
     if len(modules) < 3:
         return None
     norm, relu, pool = modules[:3]
-    choice = choose("auto", x.device, compute_type(x), stem_reason(x, norm, relu, pool))
+    choice = choose("auto", x.device, compute_type(x), stem_ineligibility(x, norm, relu, pool))
     if choice.backend is None or not runs_stem(choice.backend):
         return Part(choice)
     assert isinstance(norm, _BatchNorm)
@@ -140,7 +142,7 @@ def _block_part(
     unit: UnitModules | None = None,
     transition: nn.Module | None = None,
 ) -> Part:
-    """A fused block, the transition behind it, or both."""
+    """The fused form of a block, of a transition, or of both."""
     assert choice.backend is not None
     run = partial(
         fused_dense_block,
@@ -154,8 +156,8 @@ def _block_part(
 
 
 def _lean_stem_part(images: Tensor, modules: Sequence[nn.Module]) -> Part | None:
-    """A whole stem, whose backward pass makes the convolution's result again."""
-    result = remade_result(images, modules[0])
+    """A whole stem, whose backward pass recomputes the convolution's result."""
+    result = recomputed_result(images, modules[0])
     behind = None if result is None else stem_part(result, modules[1:])
     if result is None or behind is None or behind.run is None:
         return None
@@ -168,5 +170,5 @@ def _lean_stem_part(images: Tensor, modules: Sequence[nn.Module]) -> Part | None
     return Part(behind.choice, run, 4)
 
 
-def _may_be_joined(module: nn.Module, kinds: Kinds, execution: Execution) -> bool:
-    return type(module) is kinds.transition and module.execution == execution and not is_intercepted(module)
+def _may_be_joined(module: nn.Module, classes: BlockClasses, execution: Execution) -> bool:
+    return type(module) is classes.transition and module.execution == execution and not is_intercepted(module)

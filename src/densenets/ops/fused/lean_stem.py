@@ -1,6 +1,6 @@
-"""The whole stem of an ImageNet network with next to nothing kept: convolution, BN, ReLU and max pooling.
+"""The whole stem of an ImageNet network as one operator that does not store the convolution's result.
 
-The backward pass makes the convolution's result again from the images, which are there anyway. It is the
+The backward pass recomputes the convolution's result from the images, which are in memory anyway. It is the
 largest map of the network, and one more convolution is about a hundredth of a training step.
 """
 
@@ -34,18 +34,18 @@ def lean_stem_operator(
     padding: Sequence[int],
     backend: str,
 ) -> tuple[Tensor, Tensor]:
-    """Convolution, then BN-ReLU-max pooling, 3 wide, 2 apart, on N x channels x *sides.
+    """Convolution, then BN-ReLU-max pooling (kernel 3, stride 2, padding 1), on N x channels x *sides.
 
     Args:
-        images: what the convolution reads.
+        images: N x channels x *sides.
         weight: C x channels x *kernel.
         scale: C; gamma.
         shift: C; beta.
-        running: mean and variance in evaluation; empty in training.
-        epsilon: what is added to the variance.
+        running: running mean and variance in evaluation; empty in training.
+        epsilon: added to the variance.
         stride: of the convolution.
         padding: of the convolution.
-        backend: the name of one that runs stems.
+        backend: name of a backend that runs stems.
 
     Returns:
         Maxima, in channels-last form; the batch's mean and variance, 2 x C, or 2 x 0 in evaluation.
@@ -86,7 +86,7 @@ def lean_stem_backward_operator(
     of_images: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of images (empty unless asked for), weight, scale and shift."""
+    """Gradients of images (empty unless `of_images`), weight, scale and shift."""
     x = _convolved(images, weight, stride, padding)
     _, winners, _ = stem_operator(x, scale, shift, list(moments), epsilon, backend)
     x_gradient, *grads = stem_backward_operator(

@@ -1,9 +1,9 @@
 """The fused block as an operator of PyTorch: `densenets::dense_block`, with its backward pass.
 
-Pure functions: statistics of the batch leave them as results, dropout's masks come in. They have rules for
-fake tensors and for autograd, so torch.compile, torch.export, autocast and DistributedDataParallel see one
-operator with a backward pass like any other's. A backward pass that is recorded, to be differentiated again,
-runs in the operations of the reference (`densenets.ops.fused.differentiable`).
+Pure functions: batch statistics are results, dropout masks are arguments. They have rules for fake tensors
+and for autograd, so torch.compile, torch.export, autocast and DistributedDataParallel see one operator with
+a backward pass like any other's. A backward pass that is recorded, to be differentiated again, runs in the
+operations of the reference (`densenets.ops.fused.differentiable`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from densenets.ops.backends.plan import BlockPlan, BlockTensors, empty_result
 from densenets.ops.fused.differentiable import block_by_operations, grads_by_operations, needs_operations
-from densenets.ops.fused.schedule import block_backward, block_forward, images_first
+from densenets.ops.fused.schedule import block_backward, block_forward, channels_first
 
 dense_block_operator = torch.library.custom_op("densenets::dense_block", block_forward, mutates_args=())
 dense_block_backward_operator = torch.library.custom_op(
@@ -36,7 +36,7 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     block_plan = BlockPlan.parse(plan, epsilons, dropout)
     tensors = BlockTensors.of_lists(parameters, running, dropout_masks, block_plan)
-    return images_first(empty_result(x, tensors, block_plan))
+    return channels_first(empty_result(x, tensors, block_plan))
 
 
 @dense_block_backward_operator.register_fake
@@ -61,7 +61,7 @@ def _set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> No
     results = output[:-1]  # the transition's result isn't needed
     ctx.counts = (len(results), len(parameters), len(running), len(dropout_masks))
     ctx.save_for_backward(*results, *parameters, *running, *dropout_masks)
-    # What only the backward pass reads has no gradient, and none is made for it.
+    # Results that only the backward pass reads have no gradient; None stands for it, not zeros.
     ctx.set_materialize_grads(False)
 
 
@@ -85,7 +85,7 @@ def _grads(
     lists: list[list[Tensor]],
     plan: tuple[str, Sequence[float], float],
 ) -> list[Tensor | None]:
-    """Gradients of x and of all parameters."""
+    """Gradients of x and of all parameters, by the operator."""
     results, parameters, running, dropout_masks = lists
     text, epsilons, dropout = plan
     block_plan = BlockPlan.parse(text, epsilons, dropout)
@@ -108,7 +108,7 @@ def _grads(
 def _grads_by_operations(
     ctx: Any, gradients: tuple[Tensor | None, Tensor | None], lists: list[list[Tensor]]
 ) -> list[Tensor | None]:
-    """Gradients of x and of all parameters, such that they can be differentiated again."""
+    """Gradients of x and of all parameters, which can be differentiated again."""
     (features, *_), parameters, running, dropout_masks = lists
     plan = BlockPlan.parse(*ctx.plan)
 
@@ -116,7 +116,7 @@ def _grads_by_operations(
         tensors = BlockTensors.of_lists(parameters, running, dropout_masks, plan)
         return block_by_operations(x, tensors, plan)
 
-    # The first channels of what a block writes are what it has read, and its first scale has one for each.
+    # The first channels of a block's features are its input, and its first scale has one for each.
     x = features[:, : parameters[0].shape[0]]
     grads = grads_by_operations(
         forward, [x, *parameters], gradients if plan.has_transition else gradients[:1]
@@ -128,7 +128,7 @@ dense_block_operator.register_autograd(_backward, setup_context=_set_up)
 
 
 def _split(tensors: Sequence[Tensor], counts: Sequence[int]) -> list[list[Tensor]]:
-    """Consecutive lists of so many tensors."""
+    """Split tensors into consecutive lists of these lengths."""
     lists, start = [], 0
     for count in counts:
         lists.append(list(tensors[start : start + count]))

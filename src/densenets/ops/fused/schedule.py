@@ -1,12 +1,13 @@
-"""The fused dense block: which unit runs when, on which part of which buffer.
+"""The fused dense block: the order of its units, and the columns of one buffer that each reads and writes.
 
-All layers of a block normalise the same feature maps, so a channel's batch statistics are taken once, when it
-is made. A layer reads the first columns of one shared buffer and writes its k behind them; nothing is
-concatenated. In the backward pass a channel's gradient is the sum over its consumers, accumulated in one
-buffer; the two corrections that batch normalisation takes from it need sums over all consumers, and are
-made once, when its maker reads it. The transition behind the block is the last of them.
+All layers of a block normalise the same feature maps, so a channel's batch statistics are computed once,
+when it is written. A layer reads the first columns of one shared buffer and writes its k behind them;
+nothing is concatenated. In the backward pass a channel's gradient is the sum over the layers that read it,
+accumulated in one buffer; the two corrections that batch normalisation subtracts from it need sums over all
+these layers, and are applied once, when the layer that wrote the channel reads its gradient. The transition
+behind the block is one more reader.
 
-Kept for the backward pass: the buffer, and each layer's bottleneck maps (or nothing: they are made again).
+Stored for the backward pass: the buffer, and each layer's bottleneck maps (or nothing: they are recomputed).
 
 Shapes: P pixels (batch and sides flattened), C0 channels of the block's input, k growth rate, L layers,
 B channels of a bottleneck.
@@ -47,11 +48,12 @@ def block_forward(
 
     Args:
         x: the block's input, N x C0 x *sides.
-        parameters: scale, shift and weight of every unit, in the order of the data, the transition's last.
-        running: mean and variance of every unit in evaluation; empty in training.
+        parameters: scale, shift and weight of every unit, in the order in which they run, the transition's
+            last.
+        running: running mean and variance of every unit in evaluation; empty in training.
         dropout_masks: of every unit of the block, P x its channels; empty without dropout.
-        epsilons: of every unit, the transition's last.
-        dropout: probability of dropout behind each convolution of the block.
+        epsilons: of every unit's BN, the transition's last.
+        dropout: probability behind each convolution of the block.
         plan: the text of a `BlockPlan`.
 
     Returns:
@@ -67,7 +69,7 @@ def block_forward(
     result.features[..., :channels].copy_(x.movedim(1, -1))
     run = _BlockRun(result, tensors, block_plan, kernels)
     if block_plan.training:
-        run.note_moments(0, channels, kernels.statistics(run.matrix[:, :channels]))
+        run.store_moments(0, channels, kernels.statistics(run.matrix[:, :channels]))
     if _runs_in_one_call(backend, tensors, block_plan):
         cast(BlockKernels, kernels).block_forward(result, tensors, block_plan)
     else:
@@ -75,7 +77,7 @@ def block_forward(
             channels = run.layer_forward(layer, channels)
     if (unit := run.transition_unit()) is not None:
         kernels.forward(unit, result.reduced.view(-1, result.reduced.shape[-1]), statistics=False)
-    return images_first(result)
+    return channels_first(result)
 
 
 def block_backward(
@@ -88,12 +90,12 @@ def block_backward(
     dropout: float,
     plan: str,
 ) -> list[Tensor]:
-    """Send gradients of a block's results through it.
+    """Backward pass of `block_forward`.
 
     Args:
         gradients: with respect to the block's features, N x (C0 + L k) x *sides, and to the transition's
             result. One of the two may be None: the second where there is no transition.
-        results: what `block_forward` returned, but the last, which is not read.
+        results: of `block_forward`, but the last, which is not read.
         parameters: as in the forward pass, like the other arguments.
         running: see there.
         dropout_masks: see there.
@@ -114,7 +116,7 @@ def block_backward(
     kernels = backend.load()
     run = _BlockRun(result, tensors, block_plan, kernels)
     sums = torch.zeros_like(feature_moments)
-    matrix, transition_grads = run.last_gradients(gradients[0], gradients[1], sums)
+    matrix, transition_grads = run.initial_gradients(gradients[0], gradients[1], sums)
     if _runs_in_one_call(backend, tensors, block_plan):
         grads = cast(BlockKernels, kernels).block_backward(result, tensors, block_plan, matrix, sums)
     else:
@@ -127,20 +129,20 @@ def block_backward(
     return [x_gradient.movedim(-1, 1), *[grad for unit in [*grads, *transition_grads] for grad in unit]]
 
 
-def images_first(result: BlockResult) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The fields of a result, with maps as N x C x *sides; a transition that there is not stays empty."""
+def channels_first(result: BlockResult) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The fields of a result, with maps as N x C x *sides; `reduced` stays empty without a transition."""
     reduced = result.reduced.movedim(-1, 1) if result.reduced.dim() > 1 else result.reduced
     return (result.features.movedim(-1, 1), *result[1:-1], reduced)
 
 
 def _runs_in_one_call(backend: Backend, tensors: BlockTensors, plan: BlockPlan) -> bool:
-    """Whether the backend runs all layers by itself: nobody has to be asked between two of them."""
+    """Whether the backend runs all layers in one call: no statistics of other ranks are needed in between."""
     asks_ranks = plan.training and plan.synchronized
     return backend.runs_block and bool(tensors.parameters) and not asks_ranks
 
 
 class _BlockRun:
-    """A pass through a block: its buffer as a matrix, its units, its statistics over all ranks."""
+    """A forward or backward pass through a block: its buffer as a matrix, its units, its statistics."""
 
     def __init__(
         self, result: BlockResult, tensors: BlockTensors, plan: BlockPlan, kernels: UnitKernels
@@ -153,12 +155,12 @@ class _BlockRun:
 
     @cached_property
     def bottleneck_gradient(self) -> Tensor:
-        """Where every layer's gradient of its bottleneck goes in turn, P x B."""
+        """Memory for the gradient of one layer's bottleneck maps, P x B, which all layers use in turn."""
         return self._buffer()
 
     @cached_property
-    def spare(self) -> Tensor:
-        """Where every layer's bottleneck goes in turn if they are not kept, P x B."""
+    def recomputed_bottleneck(self) -> Tensor:
+        """Memory for one layer's bottleneck maps, P x B, which all layers use in turn if none are stored."""
         return self._buffer()
 
     def _buffer(self) -> Tensor:
@@ -167,7 +169,7 @@ class _BlockRun:
         return buffer
 
     def unit(self, index: int, x: Tensor, moments: Moments | None) -> Unit:
-        """A unit of the block; in evaluation it has moments of its own."""
+        """A unit of the block, normalising by `moments`, or by its running statistics without."""
         tensors, parameters = self.tensors, self.tensors.parameters[index]
         return Unit(
             x=x,
@@ -193,16 +195,16 @@ class _BlockRun:
         return self.unit(layer * 2 + 1, self.bottleneck(layer), moments)
 
     def bottleneck(self, layer: int) -> Tensor:
-        """Where the layer's bottleneck maps are, P x B."""
-        return self.result.bottlenecks[layer] if len(self.result.bottlenecks) else self.spare
+        """The memory of the layer's bottleneck maps, P x B."""
+        return self.result.bottlenecks[layer] if len(self.result.bottlenecks) else self.recomputed_bottleneck
 
-    def note_moments(self, start: int, end: int, moments: Moments | None) -> None:
-        """Keep the statistics of some channels, over all ranks."""
+    def store_moments(self, start: int, end: int, moments: Moments | None) -> None:
+        """Store the statistics of the channels `start` to `end`, combined over all ranks."""
         if moments is not None:
             torch.stack(self.global_batch.moments(moments), out=self.result.feature_moments[:, start:end])
 
     def layer_forward(self, layer: int, channels: int) -> int:
-        """Run a layer on the first columns of the buffer; returns how many there are now."""
+        """Run a layer on the first `channels` columns of the buffer; return the new number of columns."""
         kernels, training = self.kernels, self.plan.training
         unit = self.feature_unit(layer, channels)
         if self.plan.layer_units == 2:
@@ -212,7 +214,7 @@ class _BlockRun:
             unit = self.bottleneck_unit(layer)
         end = channels + unit.weight.shape[0]
         moments = kernels.forward(unit, self.matrix[:, channels:end], statistics=training)
-        self.note_moments(channels, end, moments)
+        self.store_moments(channels, end, moments)
         return end
 
     def transition_unit(self) -> Unit | None:
@@ -232,11 +234,12 @@ class _BlockRun:
             pool=self.plan.transition_pools,
         )
 
-    def last_gradients(
+    def initial_gradients(
         self, gradient: Tensor | None, reduced_gradient: Tensor | None, sums: Tensor
     ) -> tuple[Tensor, list[UnitParameters]]:
-        """The buffer of gradients, P x channels, with all that comes from behind the block's layers.
+        """The buffer of gradients, P x channels, before the backward pass of the block's layers.
 
+        It holds the gradients of the block's output and, through the transition, of the transition's result.
         Returns it and the gradients of the transition's parameters, if there is one; adds to `sums`.
         """
         unit = self.transition_unit()
@@ -246,7 +249,7 @@ class _BlockRun:
             self.kernels.advise_huge_pages(matrix)
             matrix.view_as(self.result.features).copy_(gradient.movedim(1, -1))
             return matrix, []
-        # What pooling leaves out, at the end of an odd side, has its gradient from statistics alone.
+        # Pixels that pooling leaves out, at the end of an odd side, have a gradient by BN's statistics only.
         left_out = unit.pool and any(side % 2 for side in unit.sides)
         matrix = torch.zeros_like(unit.x) if left_out else torch.empty_like(unit.x)
         self.kernels.advise_huge_pages(matrix)
@@ -263,7 +266,7 @@ class _BlockRun:
         return matrix, [grads]
 
     def backward(self, gradients: Tensor, sums: Tensor) -> list[UnitParameters]:
-        """Send the gradient of the block's output, P x channels, to its input's columns, layer by layer."""
+        """Backward pass of all layers, last first, in the buffer of gradients, P x channels."""
         grads: list[UnitParameters] = []
         end, units = gradients.shape[1], self.plan.layer_units
         for layer in reversed(range(len(self.tensors.parameters) // units)):
@@ -275,13 +278,13 @@ class _BlockRun:
     def layer_backward(
         self, layer: int, start: int, end: int, gradients: Tensor, sums: Tensor
     ) -> list[UnitParameters]:
-        """Send the gradient of columns start ... end, which a layer made, to the columns before them."""
+        """Backward pass of a layer, from the gradient of its columns start ... end to those before them."""
         unit, training = self.feature_unit(layer, start), self.plan.training
         gradient, correction = gradients[:, start:end], self.correction(start, end, sums)
         grads: list[UnitParameters] = []
         if self.plan.layer_units == 2:
             if not len(self.result.bottlenecks):
-                self.kernels.forward(unit, self.spare, statistics=False)
+                self.kernels.forward(unit, self.recomputed_bottleneck, statistics=False)
             second = self.bottleneck_unit(layer)
             second_sums = torch.zeros_like(torch.stack(second.moments)) if training else None
             grads.append(
@@ -303,7 +306,7 @@ class _BlockRun:
         return [first, *grads]
 
     def correction(self, start: int, end: int, sums: Tensor) -> BatchNormGradCorrection | None:
-        """What corrects the gradient of some columns of the buffer; None where statistics are constants."""
+        """The BN correction of the gradient of columns start ... end; None where statistics are constants."""
         if not self.plan.training:
             return None
         mean = self.result.feature_moments[0, start:end]
@@ -312,7 +315,7 @@ class _BlockRun:
     def apply_correction(
         self, gradient: Tensor, correction: BatchNormGradCorrection | None, out: Tensor
     ) -> None:
-        """Write the corrected gradient."""
+        """Write the corrected gradient to `out`."""
         if correction is None:
             out.copy_(gradient)
         else:

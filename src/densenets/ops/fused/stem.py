@@ -1,8 +1,8 @@
-"""What follows the first convolution of an ImageNet network, fused: BN, ReLU and max pooling in one pass.
+"""BN, ReLU and max pooling of an ImageNet stem as one operator, `densenets::stem`, with its backward pass.
 
-Kept for the backward pass are the convolution's result and a byte for each maximum, where PyTorch's three
-modules keep two maps of the convolution's size and eight bytes for each maximum. On backends that
-run stems.
+Stored for the backward pass are the convolution's result and a byte for each maximum, where PyTorch's three
+modules store two maps of the convolution's size and eight bytes for each maximum. For backends that run
+stems.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from densenets.ops.fused.differentiable import (
 def stem_operator(
     x: Tensor, scale: Tensor, shift: Tensor, running: Sequence[Tensor], epsilon: float, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """BN-ReLU-max pooling, 3 wide, 2 apart, on N x C x *sides.
+    """BN-ReLU-max pooling (kernel 3, stride 2, padding 1) on N x C x *sides.
 
     Args:
         x: the convolution's result.
         scale: C; gamma.
         shift: C; beta.
-        running: mean and variance in evaluation; empty in training.
-        epsilon: what is added to the variance.
-        backend: the name of one that runs stems.
+        running: running mean and variance in evaluation; empty in training.
+        epsilon: added to the variance.
+        backend: name of a backend that runs stems.
 
     Returns:
-        Maxima, N x C x *sides / 2, in channels-last form; as many bytes, which pixel of its window each came
-        from; the batch's mean and variance, 2 x C, or 2 x 0 in evaluation.
+        Maxima, N x C x *sides / 2, in channels-last form; the place of each maximum in its window, uint8 of
+        the same shape; the batch's mean and variance, 2 x C, or 2 x 0 in evaluation.
     """
     kernels, matrix = _kernels(backend), as_matrix(x)
     moments = Moments(*running) if running else kernels.statistics(matrix)
@@ -140,7 +140,7 @@ def _unit(x: Tensor, scale: Tensor, shift: Tensor, moments: Moments, epsilon: fl
 
 
 def empty_results(x: Tensor, *, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Memory for what a stem on N x C x *sides writes: maxima, winners, in training 2 x C of moments."""
+    """Uninitialised results of a stem on N x C x *sides: maxima, their places, in training moments, 2 x C."""
     batch, channels, *sides = x.shape
     shape = (batch, *[(side - 1) // 2 + 1 for side in sides], channels)
     return (

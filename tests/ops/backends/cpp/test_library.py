@@ -143,7 +143,7 @@ def test_packed_structs_have_their_fields():
 @built
 def test_the_library_knows_every_field():
     """What it does not name could not be compared."""
-    assert interface.layout_of(load_library().functions) == interface.layout_here()
+    assert interface.compiled_layout(load_library().functions) == interface.declared_layout()
 
 
 @built
@@ -213,10 +213,10 @@ def test_a_library_of_another_interface_is_refused(monkeypatch: pytest.MonkeyPat
 def test_a_library_of_other_structs_is_refused(
     index: int, change: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ):
-    layout = interface.layout_here()
+    layout = interface.declared_layout()
     name, offset, size = layout[index]
     layout[index] = (name, offset + change[0], size + change[1])
-    monkeypatch.setattr(library, "layout_here", lambda: layout)
+    monkeypatch.setattr(library, "declared_layout", lambda: layout)
     assert f"{name} lies elsewhere" in refusal()
 
 

@@ -1,4 +1,4 @@
-"""A dense block for the C++ library: the arguments of the one call that runs all its layers."""
+"""Arguments of the C++ library's call that runs all layers of a dense block."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ from torch import Tensor
 from densenets.ops.backends.cpp import interface
 from densenets.ops.backends.cpp.tensors import array, arrays, check_apart, data_type, three_sides, whole
 from densenets.ops.backends.plan import BlockPlan, BlockResult, BlockTensors
-from densenets.ops.backends.unit import UnitParameters, accumulation_type, ready_list
+from densenets.ops.backends.unit import UnitParameters, accumulation_type, aligned_tensors
 
 
 class BlockCall:
-    """The arguments of a call; it holds the tensors whose addresses they are.
+    """The arguments of one call, with the tensors that they point to.
 
     Args:
-        result: where the features are, and in training the moments of the block's input.
-        tensors: what the block reads beside its input.
-        plan: what it computes.
+        result: is written; holds the block's input and, in training, the input's moments.
+        tensors: that the block reads beside its input.
+        plan: the block's settings.
 
     Attributes:
         struct: the arguments.
-        grads: of every unit's parameters in the accumulation type, which the backward pass writes.
+        grads: gradients of every unit's parameters, in the accumulation type; the backward pass writes them.
     """
 
     def __init__(self, result: BlockResult, tensors: BlockTensors, plan: BlockPlan) -> None:
         self._result, self._plan = result, plan
         features = result.features
         self._dtype, self._real = features.dtype, accumulation_type(features.dtype)
-        self._parameters = ready_list([p for unit in tensors.parameters for p in unit], self._real)
-        self._running = ready_list([s for moments in tensors.running for s in moments], self._real)
+        self._parameters = aligned_tensors([p for unit in tensors.parameters for p in unit], self._real)
+        self._running_statistics = aligned_tensors(
+            [s for moments in tensors.running for s in moments], self._real
+        )
         self._dropout_masks = tensors.dropout_masks
         self.grads: list[UnitParameters] = []
         batch, *sides, self._channels = features.shape
@@ -62,13 +64,13 @@ class BlockCall:
                 self.struct.bottleneck_moments = array(result.bottleneck_moments, self._real, shape)
 
     def prepare_forward(self) -> Sequence[Tensor]:
-        """Say where results go; returns fresh memory that the call will write."""
+        """Set the addresses of the results; return fresh memory that the call will write."""
         self._bottlenecks, fresh = self._place_bottlenecks()
         self._check_apart(self._bottlenecks)
         return fresh
 
     def prepare_backward(self, gradients: Tensor, sums: Tensor) -> Sequence[Tensor]:
-        """Say where gradients are and go; returns fresh memory that the call will write."""
+        """Set the addresses of all gradients; return fresh memory that the call will write."""
         self.grads = [
             UnitParameters(*(torch.empty_like(parameter) for parameter in self._parameters[i : i + 3]))
             for i in range(0, len(self._parameters), 3)
@@ -92,9 +94,9 @@ class BlockCall:
         return [*fresh, self._bottleneck_gradient]
 
     def _describe_units(self) -> Iterator[tuple[Any, ...]]:
-        """The fields of each unit's struct; the gradients' are the backward pass's."""
+        """Yield the fields of each unit's struct; those of gradients are 0, `prepare_backward` sets them."""
         layer_units, channels, real = self._plan.layer_units, self.struct.in_channels, self._real
-        parameters, running, masks = self._parameters, self._running, self._dropout_masks
+        parameters, running, masks = self._parameters, self._running_statistics, self._dropout_masks
         for index in range(len(parameters) // 3):
             scale, shift, weight = parameters[3 * index : 3 * index + 3]
             out_channels, _, *kernel = weight.shape
@@ -114,11 +116,11 @@ class BlockCall:
                 channels += out_channels
 
     def _place_bottlenecks(self) -> tuple[Tensor, list[Tensor]]:
-        """Where all bottlenecks are, L x P x B, or where each goes in turn, P x B; what of it is fresh."""
-        kept, one = self._result.bottlenecks, (self._pixels, self._width)
-        if len(kept):
-            self.struct.bottlenecks = array(kept, self._dtype, (self.struct.layers, *one))
-            return kept, []
+        """Memory for all layers' bottlenecks, L x P x B, or one in turn, P x B; and the fresh part of it."""
+        stored, one = self._result.bottlenecks, (self._pixels, self._width)
+        if len(stored):
+            self.struct.bottlenecks = array(stored, self._dtype, (self.struct.layers, *one))
+            return stored, []
         fresh = self._fresh_bottleneck()
         self.struct.bottlenecks = array(fresh, self._dtype, one)
         return fresh, [fresh]

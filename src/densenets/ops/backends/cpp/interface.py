@@ -1,4 +1,4 @@
-"""interface.h in Python: its structs, its functions, and what their failures are here. Needs no PyTorch."""
+"""ctypes declarations of interface.h: structs, functions, and exceptions for failures. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DONE, _NO_MEMORY = 0, 2  # of Status
 
 
 class Unit(ctypes.Structure):
-    """`Unit` of interface.h, field by field: there are the shapes and meanings."""
+    """`Unit` of interface.h, which says what each field is."""
 
     _fields_ = [
         ("data_type", ctypes.c_int32),
@@ -57,7 +57,7 @@ class Unit(ctypes.Structure):
 
 
 class BlockUnit(ctypes.Structure):
-    """`BlockUnit` of interface.h."""
+    """`BlockUnit` of interface.h, which says what each field is."""
 
     _fields_ = [
         ("taps", ctypes.c_int32 * 3),
@@ -76,7 +76,7 @@ class BlockUnit(ctypes.Structure):
 
 
 class Block(ctypes.Structure):
-    """`Block` of interface.h."""
+    """`Block` of interface.h, which says what each field is."""
 
     _fields_ = [
         ("data_type", ctypes.c_int32),
@@ -101,13 +101,13 @@ class Block(ctypes.Structure):
     ]
 
 
-_BLOCK_UNIT = struct.Struct("3i q d 9P")  # its fields
+_BLOCK_UNIT = struct.Struct("3i q d 9P")  # the fields of BlockUnit
 
 
 def block_units(fields: Iterable[tuple[Any, ...]]) -> ctypes.Array[BlockUnit]:
-    """Structs of these fields, in their order, a null pointer being 0; arrays are spread out.
+    """An array of `BlockUnit`s from their fields' values in order; pointers are ints, arrays spread out.
 
-    By ctypes alone it would take a tenth of a millisecond for each hundred of them.
+    Constructing them by ctypes would take a tenth of a millisecond for each hundred of them.
     """
     packed = [_BLOCK_UNIT.pack(*values) for values in fields]
     return (BlockUnit * len(packed)).from_buffer_copy(b"".join(packed))
@@ -122,32 +122,32 @@ class _Field(ctypes.Structure):
 Layout = list[tuple[str, int, int]]
 
 
-def layout_here() -> Layout:
-    """Name, offset and size of every struct and, behind it, of its fields."""
-    return [entry for kind in (Unit, BlockUnit, Block) for entry in _layout_of(kind)]
+def declared_layout() -> Layout:
+    """Name, offset and size of each struct and of its fields, as declared here."""
+    return [entry for struct_type in (Unit, BlockUnit, Block) for entry in _struct_layout(struct_type)]
 
 
-def _layout_of(kind: type[ctypes.Structure]) -> Iterator[tuple[str, int, int]]:
-    yield kind.__name__, 0, ctypes.sizeof(kind)
-    for name, *_ in kind._fields_:
-        field = getattr(kind, name)
-        yield f"{kind.__name__}.{name}", field.offset, field.size
+def _struct_layout(struct_type: type[ctypes.Structure]) -> Iterator[tuple[str, int, int]]:
+    yield struct_type.__name__, 0, ctypes.sizeof(struct_type)
+    for name, *_ in struct_type._fields_:
+        field = getattr(struct_type, name)
+        yield f"{struct_type.__name__}.{name}", field.offset, field.size
 
 
-def layout_of(functions: ctypes.CDLL) -> Layout:
-    """The same of the library."""
+def compiled_layout(functions: ctypes.CDLL) -> Layout:
+    """Name, offset and size of each struct and of its fields, as the library was compiled."""
     fields: Any = functions.densenets_fields()
-    found: Layout = []
-    while (field := fields[len(found)]).name is not None:
-        found.append((field.name.decode(), field.offset, field.size))
-    return found
+    layout: Layout = []
+    while (field := fields[len(layout)]).name is not None:
+        layout.append((field.name.decode(), field.offset, field.size))
+    return layout
 
 
 def declare_origin(functions: ctypes.CDLL) -> None:
-    """Give the functions types that say what a library was built from.
+    """Declare the types of the functions that tell from which sources a library was built.
 
     Raises:
-        AttributeError: it is older than these functions.
+        AttributeError: the library is older than these functions.
     """
     functions.densenets_interface_version.argtypes = []
     functions.densenets_interface_version.restype = ctypes.c_int32
@@ -158,7 +158,7 @@ def declare_origin(functions: ctypes.CDLL) -> None:
 
 
 def declare(functions: ctypes.CDLL) -> None:
-    """Give all other functions their types; those that compute raise where they fail."""
+    """Declare the types of all other functions; those that compute raise an exception on failure."""
     number, long, real, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
     unit, block = ctypes.POINTER(Unit), ctypes.POINTER(Block)
     plain: dict[str, tuple[Any, list[Any]]] = {

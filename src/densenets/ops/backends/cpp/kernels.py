@@ -1,4 +1,4 @@
-"""The unit, a whole block and the stem by the C++ library."""
+"""The kernels of the C++ backend: the unit, a whole block and the stem, by calls of the library."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from densenets.ops.backends.unit import (
     Unit,
     UnitParameters,
     accumulation_type,
-    in_types_of,
-    ready_list,
+    aligned_tensors,
+    in_parameter_types,
     unit_parameters,
 )
 
 
 class CppKernels:
-    """The kernels of one instruction set, on the threads that PyTorch computes with.
+    """The library's kernels of one instruction set, on as many threads as PyTorch computes with.
 
     Args:
         instruction_set: one of `load_library().instruction_sets`; the best one without.
@@ -60,7 +60,7 @@ class CppKernels:
             )
 
     def advise_huge_pages(self, *buffers: Tensor) -> None:
-        """Ask for large pages under fresh memory: the system clears it on first use several times faster."""
+        """Advise the system to back fresh memory with huge pages, which it clears several times faster."""
         for buffer in buffers:
             address = array(buffer, buffer.dtype, tuple(buffer.shape))
             self._functions.densenets_advise_huge_pages(address, buffer.numel() * buffer.element_size())
@@ -82,7 +82,7 @@ class CppKernels:
         return moments
 
     def forward(self, unit: Unit, out: Tensor, *, statistics: bool) -> Moments | None:
-        """Write the unit's result, Q x M, and return its moments if asked to."""
+        """Write the unit's result, Q x M, to `out`; return its moments if `statistics`."""
         call, x, _held = _call(unit)
         channels = unit.weight.shape[0]
         rows = matrix(out, unit.x.dtype, (unit.out_pixels, channels))
@@ -104,7 +104,7 @@ class CppKernels:
         accumulate: bool,
         sums: Tensor | None,
     ) -> UnitParameters:
-        """Send the gradient of the result through the unit; see `UnitKernels`."""
+        """Backward pass of the unit; see `UnitKernels`."""
         call, x, held = _call(unit)
         grads = UnitParameters(*(torch.empty_like(parameter) for parameter in held.parameters))
         shape = (unit.out_pixels, unit.weight.shape[0])
@@ -113,12 +113,12 @@ class CppKernels:
         call.accumulate = accumulate
         call.weight_gradient = array(grads.weight, grads.weight.dtype, unit.weight.shape)
         if sums is not None:
-            call.sum_1, call.sum_2 = _two_rows(sums, grads.scale.dtype, x.shape[1])
+            call.sum_1, call.sum_2 = _row_addresses(sums, grads.scale.dtype, x.shape[1])
         self._functions.densenets_backward(self._index, ctypes.byref(call))
-        return in_types_of(unit_parameters(unit), grads)
+        return in_parameter_types(unit_parameters(unit), grads)
 
     def block_forward(self, result: BlockResult, tensors: BlockTensors, plan: BlockPlan) -> None:
-        """Run all layers of a block; see `BlockKernels`."""
+        """Forward pass of all layers of a block; see `BlockKernels`."""
         block = BlockCall(result, tensors, plan)
         self.advise_huge_pages(*block.prepare_forward())
         self._functions.densenets_block_forward(self._index, ctypes.byref(block.struct))
@@ -126,34 +126,37 @@ class CppKernels:
     def block_backward(
         self, result: BlockResult, tensors: BlockTensors, plan: BlockPlan, gradients: Tensor, sums: Tensor
     ) -> list[UnitParameters]:
-        """Send the gradient of a block's features through its layers; see `BlockKernels`."""
+        """Backward pass of all layers of a block; see `BlockKernels`."""
         block = BlockCall(result, tensors, plan)
         self.advise_huge_pages(*block.prepare_backward(gradients, sums))
         self._functions.densenets_block_backward(self._index, ctypes.byref(block.struct))
-        return [in_types_of(own, grads) for own, grads in zip(tensors.parameters, block.grads, strict=True)]
+        return [
+            in_parameter_types(parameters, grads)
+            for parameters, grads in zip(tensors.parameters, block.grads, strict=True)
+        ]
 
     def apply_correction(self, gradient: Tensor, correction: BatchNormGradCorrection, out: Tensor) -> None:
-        """Write the corrected gradient, Q x M."""
+        """Write the corrected gradient, Q x M, to `out`."""
         pixels, channels = out.shape
         call = interface.Unit(data_type=data_type(out.dtype), threads=torch.get_num_threads())
         call.out_channels = channels
         given, *read = _set_gradient(call, gradient, correction, out.dtype, (pixels, channels))
         rows = matrix(out, out.dtype, (pixels, channels))
-        check_apart(rows, *read, *([] if given == rows else [given]))  # in its own place it may be corrected
+        check_apart(rows, *read, *([] if given == rows else [given]))  # it may be corrected in place
         self._functions.densenets_apply_correction(
             self._index, ctypes.byref(call), pixels, rows.address, rows.stride
         )
 
     def stem_forward(self, unit: Unit, out: Tensor, winners: Tensor) -> None:
-        """BN-ReLU-max pooling in the place of a unit's product: its maxima, and which tap each came from.
+        """Write the maxima of BN-ReLU-max pooling, and the place of each in its window.
 
         Args:
-            unit: its weight, 0 x C x *windows, has the windows' sides alone.
+            unit: its weight, 0 x C x *windows, only gives the windows' sides.
             out: Q x C.
-            winners: Q x C of uint8.
+            winners: Q x C of uint8, the maxima's places.
         """
         call, x, _held = _call(unit)
-        shape = (_maxima(unit), x.shape[1])
+        shape = (_stem_pixels(unit), x.shape[1])
         rows = matrix(out, unit.x.dtype, shape)
         check_apart(rows, x)
         call.output, call.output_stride = rows.address, rows.stride
@@ -163,31 +166,31 @@ class CppKernels:
     def stem_backward(
         self, unit: Unit, gradient: Tensor, winners: Tensor, x_gradient: Tensor, *, batch_statistics: bool
     ) -> UnitParameters:
-        """Write the gradient of a stem's input, corrected, P x C; return those of its parameters."""
+        """Write the corrected gradient of a stem's input, P x C; return the gradients of the parameters."""
         call, x, (parameters, _) = _call(unit)
         grads = UnitParameters(
             torch.empty_like(parameters.scale), torch.empty_like(parameters.shift), parameters.weight
         )
-        shape = (_maxima(unit), x.shape[1])
+        shape = (_stem_pixels(unit), x.shape[1])
         read = _set_gradient(call, gradient, None, unit.x.dtype, shape)
         self._set_results(call, unit, x_gradient, grads, (x, *read))
         call.result_count = x.shape[0] if batch_statistics else 0
         taps = array(winners, torch.uint8, shape)
         self._functions.densenets_stem_backward(self._index, ctypes.byref(call), taps)
-        return in_types_of(unit_parameters(unit), grads)
+        return in_parameter_types(unit_parameters(unit), grads)
 
     @staticmethod
     def _set_results(
         call: interface.Unit, unit: Unit, x_gradient: Tensor, grads: UnitParameters, read: Sequence[Rows]
     ) -> None:
-        """Where a backward pass writes the gradients of its input, of scale and shift."""
+        """Set the call's addresses for the gradients of its input, scale and shift."""
         rows = matrix(x_gradient, unit.x.dtype, read[0].shape)
         check_apart(rows, *read)
         call.input_gradient, call.input_gradient_stride = rows.address, rows.stride
         call.scale_gradient, call.shift_gradient = arrays(grads[:2], grads.scale.dtype, (rows.shape[1],))
 
     def peak(self, dtype: torch.dtype, threads: int, seconds: float) -> float:
-        """Floating-point operations per second of a loop of multiply-adds alone, in GFLOP/s."""
+        """GFLOP/s of a loop of multiply-adds alone: the most that the machine can compute."""
         rate = ctypes.c_double()
         self._functions.densenets_peak(self._index, data_type(dtype), threads, seconds, ctypes.byref(rate))
         return rate.value / 1e9
@@ -196,7 +199,7 @@ class CppKernels:
 @functools.cache
 def _library_with_threads() -> library.Library:
     loaded = library.load_library()
-    # PyTorch's own OpenMP runtime, whichever it is: a second one would fight with it over the cores.
+    # PyTorch's own OpenMP runtime, whichever it is: a second one would compete with it for the cores.
     try:
         torch_cpu = ctypes.CDLL("libtorch_cpu.so", mode=os.RTLD_NOLOAD | os.RTLD_NOW)
         runtime = ctypes.cast(torch_cpu.GOMP_parallel, ctypes.c_void_p)
@@ -214,7 +217,7 @@ class _Held(NamedTuple):
 
 
 def _call(unit: Unit) -> tuple[interface.Unit, Rows, _Held]:
-    """What every call of a unit says, where its input lies, and what must outlive the call."""
+    """The arguments of every call of a unit, its input's address, and tensors that must outlive the call."""
     x, real = unit.x, accumulation_type(unit.x.dtype)
     out_channels, in_channels, *kernel = unit.weight.shape
     if unit.pool and min(unit.sides) < 2:
@@ -222,7 +225,8 @@ def _call(unit: Unit) -> tuple[interface.Unit, Rows, _Held]:
     number = data_type(x.dtype)
     rows = matrix(x, x.dtype, (unit.batch * math.prod(unit.sides), in_channels))
     held = _Held(
-        UnitParameters(*ready_list(unit_parameters(unit), real)), Moments(*ready_list(unit.moments, real))
+        UnitParameters(*aligned_tensors(unit_parameters(unit), real)),
+        Moments(*aligned_tensors(unit.moments, real)),
     )
     mean, variance, scale, shift = arrays((*held.moments, *held.parameters[:2]), real, (in_channels,))
     call = interface.Unit(
@@ -249,7 +253,8 @@ def _call(unit: Unit) -> tuple[interface.Unit, Rows, _Held]:
     return call, rows, held
 
 
-def _two_rows(sums: Tensor, dtype: torch.dtype, length: int) -> tuple[int, int]:
+def _row_addresses(sums: Tensor, dtype: torch.dtype, length: int) -> tuple[int, int]:
+    """The addresses of the two rows of 2 x `length` sums."""
     rows = matrix(sums, dtype, (2, length))
     return rows.address, rows.address + rows.stride * rows.size
 
@@ -261,7 +266,7 @@ def _set_gradient(
     dtype: torch.dtype,
     shape: tuple[int, int],
 ) -> list[Rows]:
-    """The gradient of a result, and what corrects it; returns where they are."""
+    """Set the call's addresses for the gradient of a result and its correction; return the matrices read."""
     rows = matrix(gradient, dtype, shape)
     call.output_gradient, call.output_gradient_stride = rows.address, rows.stride
     if correction is None:
@@ -270,12 +275,12 @@ def _set_gradient(
     real, channels = accumulation_type(dtype), shape[1:]
     call.result, call.result_stride = result.address, result.stride
     call.result_mean, call.result_count = array(correction.mean, real, channels), correction.pixels
-    call.result_sum_1, call.result_sum_2 = _two_rows(correction.sums, real, *channels)
+    call.result_sum_1, call.result_sum_2 = _row_addresses(correction.sums, real, *channels)
     return [rows, result]
 
 
-def _maxima(unit: Unit) -> int:
-    """Pixels behind a stem: windows two apart."""
+def _stem_pixels(unit: Unit) -> int:
+    """Number of pixels of a stem's output over the batch, at stride 2."""
     return unit.batch * math.prod((side + 1) // 2 for side in unit.sides)
 
 

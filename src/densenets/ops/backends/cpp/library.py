@@ -1,4 +1,4 @@
-"""Finding and loading the library. Needs no PyTorch, so that `densenets summary` can ask it too."""
+"""Loading of the C++ library, and checks that it fits this code. Needs no PyTorch, as `densenets summary`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from densenets.errors import InputError, unknown_name
 from densenets.ops.backends.availability import Availability
 from densenets.ops.backends.cpp.interface import (
     INTERFACE_VERSION,
+    compiled_layout,
     declare,
     declare_origin,
-    layout_here,
-    layout_of,
+    declared_layout,
 )
 from densenets.ops.backends.cpp.sources import fingerprint
 
@@ -30,7 +30,7 @@ class Library:
 
     Attributes:
         functions: the C functions of interface.h.
-        instruction_sets: those that this machine runs, the best last.
+        instruction_sets: those that this machine can run, the best last.
     """
 
     functions: ctypes.CDLL
@@ -42,12 +42,12 @@ class Library:
         Raises:
             InputError: DENSENETS_INSTRUCTION_SET is not one that this machine runs.
         """
-        asked = os.environ.get(INSTRUCTION_SET_VARIABLE)
-        if not asked:
+        requested = os.environ.get(INSTRUCTION_SET_VARIABLE)
+        if not requested:
             return len(self.instruction_sets) - 1
-        if asked not in self.instruction_sets:
-            raise unknown_name(INSTRUCTION_SET_VARIABLE, asked, self.instruction_sets)
-        return self.instruction_sets.index(asked)
+        if requested not in self.instruction_sets:
+            raise unknown_name(INSTRUCTION_SET_VARIABLE, requested, self.instruction_sets)
+        return self.instruction_sets.index(requested)
 
 
 def load_library() -> Library:
@@ -56,15 +56,15 @@ def load_library() -> Library:
     Raises:
         InputError: it was not built, cannot be loaded, or was built from other sources; it says which.
     """
-    found = _find_library()
-    if isinstance(found, str):
-        raise InputError(found)
-    return found
+    library = _find_library()
+    if isinstance(library, str):
+        raise InputError(library)
+    return library
 
 
 @functools.cache
 def _find_library() -> Library | str:
-    """The library, or why there is none, which stays so as long as the process runs."""
+    """The library, or the reason why there is none; asked once a process."""
     path = _FOLDER / f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}"
     if not path.is_file():
         return "the native kernels were not built when densenets was installed (no C++ compiler?)"
@@ -86,9 +86,9 @@ def _find_library() -> Library | str:
 
 
 def _difference(functions: ctypes.CDLL) -> str | None:
-    """What shows that a library was built from other sources than this code; None where nothing does.
+    """How a library differs from this code's sources; None where it was built from them.
 
-    Sizes and places are compared wherever the package is, the sources where they are beside it.
+    Struct layouts are always compared, the sources' contents where the sources are installed too.
     """
     try:
         declare_origin(functions)
@@ -97,9 +97,9 @@ def _difference(functions: ctypes.CDLL) -> str | None:
     version = functions.densenets_interface_version()
     if version != INTERFACE_VERSION:
         return f"its interface is {version}, here {INTERFACE_VERSION}"
-    theirs, ours = layout_of(functions), layout_here()
-    if theirs != ours:
-        return f"{next(iter(set(theirs) ^ set(ours)))[0]} lies elsewhere"
+    compiled, declared = compiled_layout(functions), declared_layout()
+    if compiled != declared:
+        return f"{next(iter(set(compiled) ^ set(declared)))[0]} lies elsewhere"
     sources = fingerprint(Path(__file__).parent / "csrc")
     if sources is not None and functions.densenets_fingerprint().decode() != sources:
         return "their contents differ"
@@ -107,9 +107,9 @@ def _difference(functions: ctypes.CDLL) -> str | None:
 
 
 def release_memory() -> int:
-    """Give back the memory that the native kernels keep for their next calls; returns how many bytes.
+    """Free the memory that the native kernels hold for their next calls; return the number of bytes.
 
-    It is given back by itself, by and by, where calls need less than half of it.
+    They free it gradually by themselves where calls need less than half of it.
     """
     released: int = load_library().functions.densenets_release_memory()
     return released
@@ -119,7 +119,7 @@ def availability() -> Availability:
     """Whether the library can run here: the instruction set that it would use, or why it cannot.
 
     Raises:
-        InputError: the environment asks for an instruction set that there is not.
+        InputError: DENSENETS_INSTRUCTION_SET is not one that this machine runs.
     """
     library = _find_library()
     if isinstance(library, str):

@@ -1,7 +1,7 @@
-"""The one way of a tensor into the library: its address, once it is what the library takes it for.
+"""Addresses of tensors for the C++ library, each checked for data type, shape, device and layout.
 
-What is refused here is a bug of this package, never of who uses it; without the check the library would read
-or write memory that is not its own. `python -O` leaves these checks in.
+What is refused here is a bug of this package, never of its user; without the checks the library would read or
+write memory that is not the tensor's. They are no asserts, so `python -O` leaves them in.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SIZES = {torch.float32: 4, torch.float64: 8, torch.bfloat16: 2, torch.uint8: 1}
 
 
 class Rows(NamedTuple):
-    """Where a matrix lies whose columns are side by side.
+    """Address, stride and shape of a matrix whose columns are contiguous.
 
     Attributes:
         address: of the first element.
@@ -33,10 +33,10 @@ class Rows(NamedTuple):
 
 
 def data_type(dtype: torch.dtype) -> int:
-    """Its number in the library.
+    """The number of a data type in the library.
 
     Raises:
-        RuntimeError: it has none.
+        RuntimeError: the library does not compute in it.
     """
     if dtype not in DATA_TYPES:
         raise RuntimeError(f"a bug of densenets: the native kernels do not compute in {dtype}")
@@ -44,12 +44,12 @@ def data_type(dtype: torch.dtype) -> int:
 
 
 def arrays(tensors: Sequence[Tensor], dtype: torch.dtype, shape: tuple[int, ...]) -> list[int]:
-    """The addresses of tensors without gaps, each of this type and shape.
+    """The addresses of contiguous tensors, each of this data type and shape.
 
     Raises:
-        RuntimeError: one is another tensor.
+        RuntimeError: one is not such a tensor.
     """
-    # A step passes hundreds of tensors here, so what is asked of each is what is cheap to ask.
+    # A step passes hundreds of tensors here, so the checks are cheap ones.
     size, empty, addresses = _SIZES[dtype], 0 in shape, []
     for tensor in tensors:
         if tensor.dtype is dtype and tensor.is_cpu and tensor.is_contiguous() and tensor.shape == shape:
@@ -62,24 +62,24 @@ def arrays(tensors: Sequence[Tensor], dtype: torch.dtype, shape: tuple[int, ...]
 
 
 def array(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> int:
-    """The address of a tensor without gaps, of this type and shape.
+    """The address of a contiguous tensor of this data type and shape.
 
     Raises:
-        RuntimeError: it is another tensor.
+        RuntimeError: it is not such a tensor.
     """
     return arrays((tensor,), dtype, shape)[0]
 
 
 def matrix(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, int]) -> Rows:
-    """Where a matrix lies, of this type and shape, whose rows may be further apart than they are long.
+    """Address and stride of a matrix of this data type and shape; its rows may have gaps between them.
 
     Raises:
-        RuntimeError: it is another tensor, or its rows overlap.
+        RuntimeError: it is not such a tensor, or its rows overlap.
     """
     if tensor.dtype is dtype and tensor.is_cpu and tensor.shape == shape and tensor.layout is torch.strided:
         rows, columns = shape
         stride, step = tensor.stride()
-        if rows <= 1:  # no row comes behind it: any stride will do, and PyTorch's may be anything
+        if rows <= 1:  # a single row needs no stride, and PyTorch's may be anything
             stride = columns
         address = tensor.data_ptr()
         if (
@@ -94,7 +94,7 @@ def matrix(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, int]) -> Rows:
 
 
 def check_apart(written: Rows, *others: Rows) -> None:
-    """Check that what is written shares no element with others; columns of one buffer may lie in turn.
+    """Check that a written matrix shares no element with others; they may be other columns of one buffer.
 
     Raises:
         RuntimeError: it does.
@@ -105,7 +105,7 @@ def check_apart(written: Rows, *others: Rows) -> None:
 
 
 def whole(tensor: Tensor) -> Rows:
-    """A tensor that `array` lets through, as one row."""
+    """A contiguous tensor as one row."""
     count = tensor.numel()
     return Rows(tensor.data_ptr(), count, (1, count), tensor.element_size())
 
@@ -120,7 +120,7 @@ def _overlap(one: Rows, other: Rows) -> bool:
     row = first.stride * first.size
     if row != last.stride * last.size:
         return True
-    # Rows of both come in turn, unless those of one end behind the beginning of the other's.
+    # Rows alternate without overlap unless a row of one ends behind the beginning of the other's next.
     place = distance % row
     return place < first.shape[1] * first.size or place + last.shape[1] * last.size > row
 
@@ -130,15 +130,15 @@ def _bytes(rows: Rows) -> int:
 
 
 def _refusal(tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...], form: str) -> RuntimeError:
-    found = f"{tensor.dtype}, {tuple(tensor.shape)}, on {tensor.device}"
+    given = f"{tensor.dtype}, {tuple(tensor.shape)}, on {tensor.device}"
     if tensor.layout is torch.strided:
-        found += f", strides {tensor.stride()}"
+        given += f", strides {tensor.stride()}"
     return RuntimeError(
-        f"a bug of densenets: the native kernels were given a tensor of {found}, and take one of {dtype}, "
+        f"a bug of densenets: the native kernels were given a tensor of {given}, and take one of {dtype}, "
         f"{tuple(shape)}, on cpu, {form}, aligned and with memory of its own"
     )
 
 
 def three_sides(sides: Sequence[int]) -> tuple[int, ...]:
-    """Depth, height and width; 1 for a dimension that there is not."""
+    """Depth, height and width of one, two or three sides; 1 for each that is absent."""
     return (*[1] * (3 - len(sides)), *sides)
