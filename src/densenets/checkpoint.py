@@ -1,9 +1,9 @@
 """Checkpoints: one safetensors file that rebuilds its model, classes and preprocessing by itself.
 
-DenseNets and ImageNet's ResNets carry torchvision's key names and nothing else, so other programs read them
-too; what a network is stands as JSON in the file's metadata. Reading one executes no code, and takes no more
-than the file's own size allows: the description is checked, then that the names, shapes and types of the
-weights are what it says, and only then are weights read.
+DenseNets and ImageNet's ResNets have torchvision's keys and nothing else, so other programs read them too;
+the network is described as JSON in the file's metadata. Reading one executes no code, and takes no more
+memory than the file's own size: the description is checked first, then the names, shapes and types of the
+weights, and only then are weights read.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from densenets.ops.execution import Execution
 from densenets.records import Reported
 from densenets.schema import parse_json, read
 
-FORMAT = "densenets-1"  # what the metadata of our files say
+FORMAT = "densenets-1"  # "format" in the metadata of this program's files
 
 Shape = tuple[int, ...]
 
-# What a file may hold a tensor as: a shorter number is held exactly by a longer one, so that values stay.
-EXACT = {
+# Data type of a weight -> types that a file may hold it as: those that it represents exactly.
+EXACT_DTYPES = {
     torch.float32: (torch.float32, torch.bfloat16, torch.float16),
     torch.int64: (torch.int64, torch.int32),
 }
@@ -51,10 +51,10 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class Description:
-    """What a checkpoint says of its network beside the weights.
+    """The metadata of a checkpoint: everything but the weights.
 
     Attributes:
-        config: what the network is.
+        config: of the network.
         classes: names of the classes; logit i is that of classes[i].
         preprocessing: from a picture to the network's input.
         details: where it comes from (recipe, epoch, errors), for people to read.
@@ -88,13 +88,14 @@ class Checkpoint:
         Raises:
             InputError: the network reads no pictures, or larger ones than the preprocessing makes.
         """
-        config, made = self.model.config, self.preprocessing
-        if config.spatial_dims != 2 or made.channels not in (1, 3) or not self.classes:
+        config, preprocessing = self.model.config, self.preprocessing
+        channels, size = preprocessing.channels, preprocessing.image_size
+        if config.spatial_dims != 2 or channels not in (1, 3) or not self.classes:
             raise InputError(
-                f"the network reads {config.spatial_dims} dimensions and {made.channels} channels and knows "
+                f"the network reads {config.spatial_dims} dimensions and {channels} channels and knows "
                 f"{len(self.classes)} classes; pictures need 2 dimensions, 1 or 3 channels, and classes"
             )
-        config.check_input((made.channels, made.image_size, made.image_size))
+        config.check_input((channels, size, size))
 
 
 def save_checkpoint(
@@ -125,10 +126,14 @@ def save_checkpoint(
             f"{differing[0]} {differing[1]}; save a changed network's state_dict() with torch.save"
         )
     for key, value in weights.items():
-        if value.dtype not in EXACT[expected[key].dtype] or value.is_meta or value.layout != torch.strided:
+        if (
+            value.dtype not in EXACT_DTYPES[expected[key].dtype]
+            or value.is_meta
+            or value.layout != torch.strided
+        ):
             raise InputError(
-                f"{path} was not written: {key} is {_kind(value)}, which is not held exactly by "
-                f"{_kind(expected[key])}; save it as that"
+                f"{path} was not written: {key} is {_dtype_text(value)}, which is not held exactly by "
+                f"{_dtype_text(expected[key])}; save it as that"
             )
     metadata = {
         "format": FORMAT,
@@ -143,7 +148,7 @@ def save_checkpoint(
 
 
 def checkpoint_path(path: Path) -> Path:
-    """The checkpoint that a path means: the file itself, or the one that a run's folder reports.
+    """The checkpoint file of a path: the path itself, or the checkpoint that a run's folder reports.
 
     Raises:
         InputError: there is neither.
@@ -166,7 +171,7 @@ def checkpoint_path(path: Path) -> Path:
 
 
 def read_checkpoint(path: str | Path, execution: Execution = "auto") -> Checkpoint:
-    """Rebuild what a run's folder or a checkpoint file holds.
+    """Read the network of a run's folder or a checkpoint file, with its classes and preprocessing.
 
     Weights of bfloat16 or float16 become float32, which holds the same values.
 
@@ -193,7 +198,7 @@ def read_checkpoint(path: str | Path, execution: Execution = "auto") -> Checkpoi
 
 
 def read_description(path: str | Path) -> Description:
-    """What a run's folder or a checkpoint file says of its network; the weights are not read.
+    """Read the description in a run's folder or a checkpoint file; the weights are not read.
 
     Raises:
         InputError: there is none, or it is truncated, or another program's.
@@ -228,7 +233,7 @@ def shape_text(shape: Sequence[int]) -> str:
 
 
 def _description(file: Path, content: Any) -> Description:
-    """What the file says of its network, as far as that can be checked without building it."""
+    """The description in a file, checked as far as that is possible without building the network."""
     with _errors_of_reading(file):
         metadata, tensors = content.metadata() or {}, len(content.keys())
     if metadata.get("format") != FORMAT:
@@ -247,46 +252,48 @@ def _description(file: Path, content: Any) -> Description:
     return description
 
 
-def _described(metadata: Mapping[str, str], what: str) -> Description:
-    """The description that a file's metadata give; `what` begins each error."""
-    found: dict[str, Any] = {}
+def _described(metadata: Mapping[str, str], error_start: str) -> Description:
+    """The description in a file's metadata, checked; `error_start` begins each error."""
+    fields: dict[str, Any] = {}
     for name in ("model", "classes", "preprocessing", "details"):
         if name not in metadata:
-            raise InputError(f"{what}: the metadata have no {name}")
-        found[name] = parse_json(metadata[name], f"{what}: {name} is no JSON")
+            raise InputError(f"{error_start}: the metadata have no {name}")
+        fields[name] = parse_json(metadata[name], f"{error_start}: {name} is no JSON")
     try:
         description = Description(
-            config=config_from_dict(read(dict, found["model"], "model")),
-            classes=read(tuple[str, ...], found["classes"], "classes"),
-            preprocessing=Preprocessing.from_dict(found["preprocessing"]),
-            details=read(dict[str, Any], found["details"], "details"),
+            config=config_from_dict(read(dict, fields["model"], "model")),
+            classes=read(tuple[str, ...], fields["classes"], "classes"),
+            preprocessing=Preprocessing.from_dict(fields["preprocessing"]),
+            details=read(dict[str, Any], fields["details"], "details"),
         )
     except InputError as error:
-        raise InputError(f"{what}: {error}") from error
+        raise InputError(f"{error_start}: {error}") from error
     config, classes, channels = description.config, description.classes, description.preprocessing.channels
     if len(classes) != config.num_classes:
         raise InputError(
-            f"{what}: it has {len(classes)} names for {config.num_classes} classes; a name each is needed"
+            f"{error_start}: it has {len(classes)} names for {config.num_classes} classes; "
+            "a name each is needed"
         )
     if channels != config.in_channels:
         raise InputError(
-            f"{what}: the preprocessing makes images of {channels} channels; the network reads "
+            f"{error_start}: the preprocessing makes images of {channels} channels; the network reads "
             f"{config.in_channels}"
         )
     return description
 
 
-def _details_text(details: dict[str, Any], what: str) -> str:
+def _details_text(details: dict[str, Any], error_start: str) -> str:
+    """The details as JSON that can be read again."""
     try:
         text = json.dumps(details, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{what} ({error})") from error
-    parse_json(text, what)  # what would not be read again is not written
+        raise InputError(f"{error_start} ({error})") from error
+    parse_json(text, error_start)  # nothing is written that could not be read again
     return text
 
 
 def _expected(config: NetworkConfig) -> dict[str, Tensor]:
-    """The names, shapes and types of a network's weights; no memory is taken for them."""
+    """A network's state dict on the meta device: names, shapes and types, without memory."""
     with torch.device("meta"):
         return build_network(config).state_dict()
 
@@ -295,15 +302,15 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
     return {key: tuple(value.shape) for key, value in tensors.items()}
 
 
-def _difference(expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> tuple[str, str] | None:
-    """The first name in which two state dicts differ, and how; None if they are alike."""
-    for key in {**expected, **found}:
-        if key not in found:
+def _difference(expected: Mapping[str, Shape], shapes: Mapping[str, Shape]) -> tuple[str, str] | None:
+    """The first key in which two state dicts differ, and how; None if they are alike."""
+    for key in {**expected, **shapes}:
+        if key not in shapes:
             return key, "is missing"
         if key not in expected:
             return key, "is left over"
-        if expected[key] != found[key]:
-            return key, f"is {shape_text(found[key])} instead of {shape_text(expected[key])}"
+        if expected[key] != shapes[key]:
+            return key, f"is {shape_text(shapes[key])} instead of {shape_text(expected[key])}"
     return None
 
 
@@ -316,15 +323,16 @@ def _check_header(file: Path, content: Any, expected: Mapping[str, Tensor]) -> N
     if differing := _difference(_shapes(expected), shapes):
         key, how = differing
         raise InputError(f"{file} does not fit its own description; it differs in {key:.200}, which {how}")
-    for key, found in types.items():
-        if _DTYPES.get(found) not in EXACT[expected[key].dtype]:
+    for key, dtype in types.items():
+        if _DTYPES.get(dtype) not in EXACT_DTYPES[expected[key].dtype]:
             raise InputError(
-                f"{file}: {key} is {found}, which {_kind(expected[key])} does not hold exactly; "
+                f"{file}: {key} is {dtype}, which {_dtype_text(expected[key])} does not hold exactly; "
                 "save it as that"
             )
 
 
-def _kind(value: Tensor) -> str:
+def _dtype_text(value: Tensor) -> str:
+    """Layout and data type of a tensor, for errors."""
     plain = value.layout == torch.strided
     return ("" if plain else "sparse ") + str(value.dtype).removeprefix("torch.")
 
@@ -341,7 +349,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _errors_of_reading(path: Path) -> Iterator[None]:
-    """Whatever the reader raises over a file, as one line: it tells no faults of ours."""
+    """Turn whatever the reader raises over a file into an `InputError`: only the file can be at fault."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Ranks of a torchrun: their devices, sums, broadcasts and barriers. One process is a world of size 1."""
+"""Ranks of torchrun: their devices, sums, broadcasts and barriers. A single process has world size 1."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from densenets.machine import choose_device
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that run together.
+    """This process among the ranks that run together.
 
     Attributes:
         shard: rank and world size.
-        device: this rank's.
+        device: of this rank.
     """
 
     shard: Shard
@@ -34,7 +34,7 @@ class Ranks:
 
     @property
     def is_distributed(self) -> bool:
-        """Whether there are several processes."""
+        """Whether there are several ranks."""
         return self.shard.world_size > 1
 
     def sum(self, values: Tensor) -> Tensor:
@@ -45,19 +45,19 @@ class Ranks:
         return values
 
     def broadcast_from_first(self, tensors: Iterator[Tensor]) -> None:
-        """Overwrite the tensors, in place, by those of rank 0."""
+        """Overwrite the tensors in place with those of rank 0."""
         if self.is_distributed:
             for tensor in tensors:
                 torch.distributed.broadcast(tensor, src=0)
 
     def barrier(self) -> None:
-        """Wait until every rank is here."""
+        """Wait until every rank has called this."""
         if self.is_distributed:
             torch.distributed.barrier()
 
     @contextlib.contextmanager
     def first_rank_first(self) -> Iterator[None]:
-        """Let rank 0 run the body before the others do, as a download needs it."""
+        """A context whose body rank 0 runs before the others do, such as a download."""
         if not self.is_first:
             self.barrier()
         yield
@@ -67,7 +67,7 @@ class Ranks:
 
 @contextlib.contextmanager
 def joined_ranks(device: str) -> Iterator[Ranks]:
-    """Join the processes that torchrun started, if it did: nccl between GPUs, gloo between CPUs.
+    """Join the process group if torchrun started this process: nccl between GPUs, gloo between CPUs.
 
     Raises:
         InputError: the device cannot be used.

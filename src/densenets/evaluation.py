@@ -39,8 +39,7 @@ class Evaluation:
         top5_error: percent of images whose class was not among the first five guesses.
         confusion: confusion[i][j] images of class i were taken for class j.
         seconds: wall-clock time, decoding included.
-        split: the role that the images play: training, validation or test; "all" of a folder that plays none,
-            empty if it was not said.
+        split: training, validation or test; "all" for a folder that is no split, "" if it is not known.
     """
 
     images: int
@@ -57,7 +56,7 @@ class Evaluation:
         return self.images / self.seconds
 
     def per_class(self, classes: tuple[str, ...]) -> list[dict[str, Any]]:
-        """For every class: its name, images, top-1 error in percent, and what it was most often taken for."""
+        """Rows of every class: name, images, top-1 error in percent, most frequent wrong guess."""
         rows = []
         for label, (name, counts) in enumerate(zip(classes, self.confusion, strict=True)):
             total, wrong = sum(counts), sum(counts) - counts[label]
@@ -73,7 +72,7 @@ class Evaluation:
         return rows
 
     def to_dict(self, classes: tuple[str, ...]) -> dict[str, Any]:
-        """Everything, as JSON can hold it."""
+        """All fields, and the per-class rows, as JSON."""
         return {
             "split": self.split,
             "top1_error": self.top1_error,
@@ -97,7 +96,7 @@ def evaluate_checkpoint(checkpoint: Checkpoint, options: EvaluationOptions, rank
 
 
 def images_of(checkpoint: Checkpoint, options: EvaluationOptions) -> EvaluationImages:
-    """The images that a checkpoint is evaluated on.
+    """Load the images that a checkpoint is evaluated on.
 
     Raises:
         InputError: the data is missing, its classes are not the checkpoint's, or its own images are not those
@@ -127,7 +126,7 @@ def evaluate_on(
     ranks: Ranks,
     observe: Observer | None = None,
 ) -> Evaluation:
-    """Evaluate a checkpoint on images that were loaded for it.
+    """Evaluate a checkpoint on images that `images_of` loaded for it.
 
     Raises:
         InputError: an image is broken.
@@ -178,15 +177,15 @@ def evaluate(
     channels_last: bool = False,
     observe: Observer | None = None,
 ) -> Evaluation:
-    """Evaluate a network on this rank's batches, and add up what all ranks found.
+    """Evaluate a network on this rank's batches, and sum the counts of all ranks.
 
     Args:
-        model: images -> logits; left in the mode it was in.
+        model: images -> logits; its training mode is restored.
         batches: this rank's; images B x C x H x W, or B x crops x C x H x W, whose logits are averaged.
         num_classes: width of the logits.
         ranks: this process's place.
         precision: bfloat16 evaluates under autocast.
-        channels_last: memory format that the images are brought to.
+        channels_last: convert the images to the channels-last memory format.
         observe: called with the labels, N, and logits, N x classes, of every batch in turn.
 
     Raises:
@@ -215,7 +214,7 @@ def evaluate(
     images = int(confusion.sum())
     loss, in_top5, not_finite = sums.tolist()
     if not_finite:
-        # Only here, so that all ranks stop alike and none waits for another.
+        # Raised after the sum, so that all ranks stop and none waits for another.
         raise no_finite_logits(f"{not_finite:.0f} of {images} images")
     return Evaluation(
         images=images,

@@ -1,4 +1,4 @@
-"""What a checkpoint is evaluated on, and how. Needs no PyTorch."""
+"""Options of an evaluation: the images, the crops, the precision. Needs no PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are never half written, and a run folder that one process has for itself."""
+"""Reading and atomic writing of files, and a lock on a run's folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import IO, Any
 from densenets.errors import InputError
 from densenets.schema import parse_json
 
-MOST_TEXT = 256 * 2**20  # bytes; the largest of ours is a confusion matrix, 9 bytes a pair of classes
+MOST_TEXT = 256 * 2**20  # bytes of a text file; the largest is a confusion matrix, 9 bytes a pair of classes
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {
@@ -32,31 +32,31 @@ _NOT_ALLOWED = {
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file aside, sync it to the disk, and rename it into place.
+    """Write a temporary file beside the path, sync it to the disk, and rename it into place.
 
-    A reader sees the old file or the new one, whole; so does the next start after a power cut.
+    A reader sees the whole old file or the whole new one; so does the next start after a power cut.
 
     Raises:
         InputError: the disk is full, or the folder cannot be written; the old file is untouched.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with aside.open("wb") as file:
+            with partial.open("wb") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
-            aside.replace(path)
+            partial.replace(path)
         except BaseException:
-            aside.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
 
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn what a disk refuses (full, read-only, not allowed) into one line that names the file."""
+    """Turn errors of the disk (full, read-only, not allowed) into an `InputError` that names the file."""
     try:
         yield
     except OSError as error:
@@ -91,9 +91,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
-    """A value as JSON that every reader takes, in ASCII: numbers that are not finite are null.
+    """A value as standard JSON in ASCII: numbers that are not finite are null.
 
-    A name's bytes that are no UTF-8 stand as lone surrogates, of which Python gets the bytes back.
+    A name's bytes that are no UTF-8 become lone surrogates, from which Python gets the bytes back.
     """
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
@@ -101,7 +101,7 @@ def json_text(value: object, *, indent: int | None = None) -> str:
 def write_json(path: Path, value: object) -> None:
     """Write a value as indented JSON, atomically; numbers that are not finite are null."""
     text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-    # What UTF-8 cannot hold are lone surrogates, and their backslash form is JSON's own.
+    # UTF-8 cannot hold lone surrogates; their backslash form is JSON's own.
     write_bytes(path, f"{text}\n".encode(errors="backslashreplace"))
 
 
@@ -139,7 +139,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file of JSON objects; a last line that a power cut left half written is left out.
+    """Read a file of one JSON object a line; a half-written last line, as after a power cut, is left out.
 
     Raises:
         InputError: another line is broken or no object.
@@ -148,15 +148,15 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     texts = read_text(path).rstrip("\0\n").split("\n") if path.exists() else []
     lines: list[dict[str, Any]] = []
     for number, text in enumerate(texts, start=1):
-        what = f"line {number} of {path} is not readable as JSON; it is broken or not ours"
+        error_start = f"line {number} of {path} is not readable as JSON; it is broken or not ours"
         try:
-            line = parse_json(text, what, non_finite=True)
+            line = parse_json(text, error_start, non_finite=True)
         except InputError:
             if number == len(texts):
                 break
             raise
         if not isinstance(line, dict):
-            raise InputError(what)
+            raise InputError(error_start)
         lines.append(line)
     return lines
 
@@ -179,10 +179,10 @@ def _read_bytes(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process alone; the system lets go of it however the process ends.
+    """Lock a folder for this process; the system releases the lock however the process ends.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process has locked it.
     """
     path = folder / ".lock"
     with disk_errors(path):
@@ -199,7 +199,7 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def _finite(value: object) -> object:
-    """The same value with None for every number that JSON has no word for."""
+    """The same value with None for every number that is not finite, which JSON cannot hold."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Networks whose weights or logits are no numbers: a softmax of NaN has a likeliest class too."""
+"""Checks of weights and logits for NaN and infinity: a softmax of NaN has a likeliest class too."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _WHY = "broken, or so large that they overflow"
 
 
 def check_weights(model: nn.Module) -> None:
-    """See that every weight and statistic of a network is a finite number.
+    """Check that every weight and running statistic of a network is finite.
 
     Raises:
         NotFinite: one is not.
     """
-    if (found := first_not_finite(model)) is not None:
-        name, value = found
+    if (not_finite := first_not_finite(model)) is not None:
+        name, value = not_finite
         count = int((~value.isfinite()).sum())
         raise NotFinite(
             f"the network's weights are broken: {count} of {value.numel()} numbers of {name} are NaN or "
@@ -25,7 +25,7 @@ def check_weights(model: nn.Module) -> None:
 
 
 def first_not_finite(model: nn.Module) -> tuple[str, Tensor] | None:
-    """Name and values of the first weight or statistic that is not all finite numbers; None if all are."""
+    """Name and tensor of the first weight or running statistic with NaN or infinity; None if none has."""
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not value.isfinite().all():
             return name, value
@@ -33,7 +33,7 @@ def first_not_finite(model: nn.Module) -> tuple[str, Tensor] | None:
 
 
 def finite_rows(logits: Tensor) -> Tensor:
-    """Mask, bool of size N, of the rows of logits (N x classes) that are finite throughout."""
+    """Mask, bool of size N, of the rows of logits (N x classes) whose values are all finite."""
     return logits.isfinite().all(dim=1)
 
 

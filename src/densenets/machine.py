@@ -1,4 +1,4 @@
-"""The machine that a run is on: its device, its versions, its memory."""
+"""The machine of a run: choice of the device, versions and names for records, memory settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # parameters of glibc's mallopt
 
 
 def choose_device(requested: str, local_rank: int = 0) -> torch.device:
-    """The device of this process: "auto" is this rank's GPU where there is one, else the CPU.
+    """The device of this process; "auto" is this rank's GPU where there is one, else the CPU.
 
     Raises:
         InputError: the device is unknown to PyTorch, or not on this machine.
@@ -38,14 +38,14 @@ def choose_device(requested: str, local_rank: int = 0) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """What the device calls itself, with the threads that a CPU computes with."""
+    """The device's own name; for a CPU with the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_cpu_name()}, {torch.get_num_threads()} threads"
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, device, date and command: what a figure must carry to be believed."""
+    """Versions, device, date and command, to be recorded beside results."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [os.fspath(a) for a in sys.argv],
@@ -58,10 +58,10 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def keep_freed_memory() -> bool:
-    """Let a CPU process keep the memory that it frees, for its next allocation.
+    """Make glibc keep freed memory for the process' next allocations.
 
-    glibc gives each large activation back to the system at once, and the system clears its pages at the
-    next allocation, which is up to a third of a training step. Returns whether there was a glibc to tell.
+    By default it returns each large activation to the system at once, and the system clears its pages at the
+    next allocation, which is up to a third of a training step. Returns whether the settings took effect.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -1,7 +1,7 @@
-"""Names of files and classes as people read them: one line that every terminal, figure and page can hold.
+"""Names of files and classes as one printable line for terminals, figures and pages.
 
-A file's name is any bytes. Those that are no UTF-8 stand in Python's text as lone surrogates, which no
-encoding takes; line breaks and escape sequences would leave their line, or speak to the terminal.
+A file's name is any bytes. Those that are no UTF-8 are lone surrogates in Python's text, which no encoding
+takes; line breaks and escape sequences would break the line, or control the terminal.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import sys
 import unicodedata
 
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}  # control characters, surrogates, separators of lines and paragraphs
-_NOT_IN_XML = "\ufffe\uffff"  # beside those, so no SVG could hold them
+_NOT_IN_XML = "\ufffe\uffff"  # neither can an SVG hold these
 
 
 def printable(text: str) -> str:
-    r"""Text on one line, with what cannot be shown as in a Python string: `\n`, `\x1b`, `\udcff`."""
+    r"""Text with unprintable characters escaped as in a Python string: `\n`, `\x1b`, `\udcff`."""
     if text.isprintable():
         return text
     return "".join(
@@ -27,11 +27,11 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """What is told of an error, on one line: its lines joined, the rest printable."""
+    """Text of several lines, such as an error's, joined to one printable line."""
     return printable(" ".join(line.strip() for line in text.splitlines() if line.strip()))
 
 
 def tell(text: str) -> None:
-    """Print a line to standard error; of several processes that run together the first one does."""
+    """Print a line to standard error, on the first rank only."""
     if os.environ.get("RANK", "0") == "0":
         sys.stderr.write(f"{printable(text)}\n")

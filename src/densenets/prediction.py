@@ -1,4 +1,4 @@
-"""Classes of picture files, from a checkpoint alone."""
+"""Prediction of the classes of picture files by a checkpoint."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from densenets.names import printable
 
 @dataclass(frozen=True)
 class Prediction:
-    """Likeliest classes of a picture, with their probabilities.
+    """Most probable classes of a picture, with their probabilities.
 
     Attributes:
         path: the file.
-        classes: the likeliest classes, likeliest first.
+        classes: the most probable classes, in descending order.
         probabilities: of those classes, by the softmax.
     """
 
@@ -34,24 +34,26 @@ class Prediction:
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The files themselves, and every image below the folders, in order; what is left out there is told.
+    """The given files, and every picture below the given folders, in order.
+
+    The number of other files in a folder is printed on standard error.
 
     Raises:
-        InputError: a path is not there, or a folder holds no image.
+        InputError: a path does not exist, or a folder holds no picture.
     """
-    found: list[Path] = []
+    pictures: list[Path] = []
     for path in paths:
         if not path.exists():
             raise InputError(f"there is no file or folder {printable(str(path))}")
         if not path.is_dir():
-            found.append(path)
+            pictures.append(path)
             continue
-        below = find_pictures(path)
-        print_left_out(path, below.left_out)
-        if not below.pictures:
+        files = find_pictures(path)
+        print_left_out(path, files.left_out)
+        if not files.pictures:
             raise InputError(f"{printable(str(path))} holds no images")
-        found += below.pictures
-    return found
+        pictures += files.pictures
+    return pictures
 
 
 @torch.no_grad()
@@ -70,9 +72,9 @@ def predict(
         checkpoint: network, classes and preprocessing.
         paths: picture files.
         device: where the network computes.
-        top: how many classes a prediction names.
-        batch_size: pictures that are computed together.
-        on_broken: told of a picture that cannot be read, which is then left out.
+        top: number of classes of a prediction.
+        batch_size: pictures of a forward pass.
+        on_broken: called with the error of a picture that cannot be read, which is then left out.
 
     Raises:
         InputError: a picture is missing or broken, and `on_broken` is not given; or all are; or the network
@@ -85,7 +87,7 @@ def predict(
     check_weights(checkpoint.model)
     model, readable = checkpoint.model.to(device), 0
     for start in range(0, len(paths), batch_size):
-        read: list[tuple[Path, Tensor]] = []
+        decoded: list[tuple[Path, Tensor]] = []
         for path in paths[start : start + batch_size]:
             try:
                 image = read_image(path, checkpoint.preprocessing.channels)
@@ -94,17 +96,17 @@ def predict(
                     raise
                 on_broken(str(error))
                 continue
-            read.append((path, central_crop(image, checkpoint.preprocessing)))
-        if not read:
+            decoded.append((path, central_crop(image, checkpoint.preprocessing)))
+        if not decoded:
             continue
-        readable += len(read)
-        images = torch.stack([pixels for _, pixels in read]).to(device)
+        readable += len(decoded)
+        images = torch.stack([pixels for _, pixels in decoded]).to(device)
         logits = model(normalize(images, checkpoint.preprocessing))
-        for (path, _), is_finite in zip(read, finite_rows(logits).tolist(), strict=True):
+        for (path, _), is_finite in zip(decoded, finite_rows(logits).tolist(), strict=True):
             if not is_finite:
                 raise no_finite_logits(printable(str(path)))
         best = logits.softmax(dim=1).cpu().topk(min(top, len(checkpoint.classes)), dim=1)
-        for (path, _), values, indices in zip(read, best.values, best.indices, strict=True):
+        for (path, _), values, indices in zip(decoded, best.values, best.indices, strict=True):
             names = tuple(checkpoint.classes[i] for i in indices.tolist())
             yield Prediction(path, names, tuple(values.tolist()))
     if paths and not readable:

@@ -1,4 +1,4 @@
-"""The progress bar of long work: what is done, how long it took, and how long it takes yet."""
+"""Progress bars of long work, with elapsed and remaining time."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _DAY = 86_400  # seconds
 
 
 def progress_bar(*, counts: bool = True, estimate_over: float = _DAY) -> Progress:
-    """A bar on standard error, where that is a terminal; gone when it is done.
+    """A progress bar on standard error, shown only on a terminal and removed at its end.
 
     Args:
-        counts: show how many of how many are done.
-        estimate_over: seconds of the past from which the time left is estimated; long where a thing can take
-            hours, short where a run begins in its middle.
+        counts: show the numbers of finished and of all tasks.
+        estimate_over: seconds of the past from which the remaining time is estimated; long where one task can
+            take hours, short where a run is resumed in its middle.
     """
     console = Console(stderr=True)
     return Progress(
@@ -47,14 +47,14 @@ def progress_bar(*, counts: bool = True, estimate_over: float = _DAY) -> Progres
 
 @contextlib.contextmanager
 def announcements(count: int) -> Iterator[Callable[[str], None]]:
-    """A bar for at most `count` pieces of work; what is yielded is called with each before it begins."""
+    """A progress bar for at most `count` tasks; yields a function to call with a task's name as it begins."""
     with progress_bar() as bar:
         task = bar.add_task("", total=count)
         begun = 0
 
-        def announce(what: str) -> None:
+        def announce(name: str) -> None:
             nonlocal begun
-            bar.update(task, description=printable(what), completed=begun)
+            bar.update(task, description=printable(name), completed=begun)
             begun += 1
 
         yield announce

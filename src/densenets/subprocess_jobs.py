@@ -1,4 +1,4 @@
-"""Jobs in processes of their own: the result, or why the process failed. Needs no PyTorch."""
+"""Running of jobs in subprocesses, which return a result or the reason of their failure. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import subprocess
 import sys
 from typing import Any
 
-STDERR_LINES = 40  # of what a process printed last, kept beside the reason
+STDERR_LINES = 40  # last lines of a process' standard error, returned beside the reason
 
-_OURS = "densenets: "  # how the command line begins the line that it ends with
-_ERROR = re.compile(r"[\w.]*(Error|Exception)\b")  # as the end of a stack trace names it
+_ERROR_PREFIX = "densenets: "  # of the command line's errors
+_ERROR = re.compile(r"[\w.]*(Error|Exception)\b")  # an exception's name in the last line of a stack trace
 
 
 def run_job(module: str, job: dict[str, Any]) -> dict[str, Any]:
@@ -47,8 +47,8 @@ def failure(returncode: int, errors: list[str]) -> str:
         hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
         return f"killed by {name}{hint}"
     lines = [line.strip() for line in errors if line.strip()]
-    ours = [line.removeprefix(_OURS) for line in lines if line.startswith(_OURS)]
-    named = [line for line in lines if _ERROR.match(line)]
-    # What our command line says of wrong input, before what torchrun says of it; of a stack trace the line
-    # that names the error; without one the last line that says anything.
-    return (ours or named or lines or [f"exit code {returncode}"])[-1]
+    cli_errors = [line.removeprefix(_ERROR_PREFIX) for line in lines if line.startswith(_ERROR_PREFIX)]
+    exceptions = [line for line in lines if _ERROR.match(line)]
+    # The command line's own error comes before torchrun's report of it; then the exception at the end of a
+    # stack trace; else the last line that is not empty.
+    return (cli_errors or exceptions or lines or [f"exit code {returncode}"])[-1]

@@ -1,6 +1,6 @@
-"""Files of `torch.save`, read without running code and without more memory than the file itself is large.
+"""Safe reading of `torch.save` files: no code is run, and no more memory is taken than the file is large.
 
-`weights_only` keeps code out, but not files that say they are larger than they are.
+`weights_only` prevents code, but not files that claim to be larger than they are.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from torch import Tensor
 from densenets.errors import InputError
 
 _MOST_COPIES = 4  # of each byte of a file: tensors may share their memory, as tied weights do
-_SPARE = 2**20  # bytes that are nobody's harm
-_PICKLES = 4  # a mark, the version, the machine, and what was saved
+_ALLOWANCE = 2**20  # bytes that any file may have beyond that
+_PICKLES = 4  # magic number, version, system information, and the saved object
 _ZIP = b"PK\x03\x04"  # how a zip file begins
 
 
 def read_torch_file(path: Path) -> Any:
-    """What a file of `torch.save` holds: tensors on the CPU, numbers, texts and containers of them.
+    """Load a file of `torch.save`: tensors on the CPU, numbers, texts and containers of them.
 
     Raises:
-        InputError: there is no such file, it is broken, is packed, or would need code to be run.
+        InputError: there is no such file, it is broken, is compressed, or would need code to be run.
     """
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise InputError(f"{path} is not a file; name one")
     try:
-        _check_parts(path)
+        _check_content(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of kinds of tensors that are judged by whoever asks
+            warnings.simplefilter("ignore")  # of unusual tensors, which `check_tensors` judges
             return torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
         raise
@@ -46,39 +46,39 @@ def read_torch_file(path: Path) -> Any:
         raise InputError(
             f"{path} is broken, or holds more than weights; it was not loaded, since that could run code"
         ) from error
-    except Exception as error:  # whatever the reader stumbles over; it tells no faults of ours
+    except Exception as error:  # readers raise anything over damaged files; only the file can be at fault
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"{path} is not a whole PyTorch file ({reason:.200})") from error
 
 
 def check_tensors(tensors: Iterable[tuple[str, Tensor]], path: Path) -> None:
-    """Check that tensors of a file can be copied: that they are plain ones with numbers behind them.
+    """Check that tensors of a file can be copied: they are dense, and in total not much larger than the file.
 
     Args:
-        tensors: with what each is called.
+        tensors: name and tensor of each.
         path: the file.
 
     Raises:
         InputError: one is sparse, quantised or without memory, or all together are much larger than the file.
     """
-    most = _MOST_COPIES * path.stat().st_size + _SPARE
+    bytes_left = _MOST_COPIES * path.stat().st_size + _ALLOWANCE
     for name, value in tensors:
         if value.layout != torch.strided or value.is_quantized or value.is_nested or value.is_meta:
             raise InputError(
                 f"{path}: {name:.200} is sparse, quantised or without values; save it as a plain tensor"
             )
-        most -= value.numel() * value.element_size()
-        if most < 0:
+        bytes_left -= value.numel() * value.element_size()
+        if bytes_left < 0:
             raise InputError(
                 f"{path}: the tensors up to {name:.200} are much larger than the file, which repeats its "
                 "values; save clones of them"
             )
 
 
-def _check_parts(path: Path) -> None:
-    """Check, before anything is loaded, that a file says no more than it holds, and makes plain tensors."""
+def _check_content(path: Path) -> None:
+    """Check, before loading, that a file claims no more than it holds, and has dense tensors only."""
     with path.open("rb") as content:
-        if content.read(len(_ZIP)) != _ZIP:  # the older form: a few pickles, then the numbers
+        if content.read(len(_ZIP)) != _ZIP:  # the older format: a few pickles, then the numbers
             # Reading takes memory for as many bytes as are asked for; a mapping has no more than the file.
             with mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 for _ in range(_PICKLES):
@@ -96,38 +96,38 @@ def _check_parts(path: Path) -> None:
 
 
 class _Inert:
-    """Stands for whatever a pickle makes: it can be made and filled, and does and holds nothing."""
+    """A stand-in for any object of a pickle: it can be constructed and filled, and does and holds nothing."""
 
     def __new__(cls, *_: object, **__: object) -> _Inert:
         return object.__new__(cls)
 
     def __setstate__(self, state: object) -> None:
-        """Take what a pickle sets."""
+        """Ignore the state."""
 
     def __setitem__(self, key: object, value: object) -> None:
-        """Take what a pickle fills in."""
+        """Ignore the item."""
 
     def __call__(self, *_: object) -> _Inert:
         return self
 
     def append(self, value: object) -> None:
-        """Take what a pickle adds."""
+        """Ignore the value."""
 
 
-def _from_listed(*parts: object) -> _Inert:
-    """Stands for a container, of what the pickle itself lists alone.
+def _inert_container(*arguments: object) -> _Inert:
+    """A stand-in for a container, which may only be made of values that the pickle itself lists.
 
-    Of a number, or of a tensor that repeats one value, PyTorch would make as large a one as it says.
+    From a number, or a tensor that repeats one value, PyTorch would make one as large as the file claims.
     """
-    if not all(type(part) in (list, tuple, dict, set, str, bytes) for part in parts):
+    if not all(type(argument) in (list, tuple, dict, set, str, bytes) for argument in arguments):
         raise pickle.UnpicklingError("a container is made of something else than what is listed")
     return _Inert()
 
 
 # The containers that PyTorch's Unpickler makes.
 _CONTAINERS = {"OrderedDict", "Counter", "set", "bytearray", "Size"}
-# Of all tensors those that are described by their size and a part of what is stored.
-_PLAIN = {
+# PyTorch's functions that make a dense tensor from its size and a part of the stored bytes.
+_DENSE = {
     "_rebuild_tensor",
     "_rebuild_tensor_v2",
     "_rebuild_tensor_v3",
@@ -136,18 +136,18 @@ _PLAIN = {
 }
 
 
-# Not the one in C, which takes as much memory as a number in the file says.
+# Not the unpickler in C, which allocates as much memory as a number in the file says.
 class _DryRun(pickle._Unpickler):
-    """Goes through a pickle without making anything of it."""
+    """An unpickler that goes through a pickle without constructing its objects."""
 
     def find_class(self, module: str, name: str) -> object:
-        """What stands for a class or function."""
+        """The stand-in for a class or function."""
         if name in _CONTAINERS:
-            return _from_listed
-        if module == "torch._utils" and name not in _PLAIN:
+            return _inert_container
+        if module == "torch._utils" and name not in _DENSE:
             raise pickle.UnpicklingError(f"{name} makes a tensor that is sparse, quantised or without values")
         return _Inert
 
     def persistent_load(self, pid: object) -> object:  # noqa: ARG002 - as pickle calls it
-        """What stands for the numbers of a tensor."""
+        """The stand-in for a tensor's storage."""
         return _Inert()

@@ -137,7 +137,7 @@ def test_a_fractalnet_gets_them_joined_and_for_each_column_alone() -> None:
     (batch,) = digits(256)
     for column in (None, 0, 1, 2):
         model.column = column
-        model.run_as_tested(batch.images)  # in training mode, which leaves the chosen column
+        model.run_evaluated_paths(batch.images)  # in training mode, which leaves the chosen column
         assert model.column == column
     model.column = None
     recompute_statistics(model, [batch])

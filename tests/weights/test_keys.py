@@ -8,7 +8,7 @@ from small_networks import small_config
 
 from densenets.errors import InputError
 from densenets.models.densenet import DenseNet
-from densenets.weights.keys import FORMS, KeyForm, Renaming, rename
+from densenets.weights.keys import FORMS, KeyForm, Renaming, rename_keys
 
 # The modules of a network of 2 and 1 layers, written out by hand from the port's own source.
 OURS_TO_DICE = {
@@ -50,41 +50,47 @@ def form_of(renaming: Renaming) -> str:
 @pytest.mark.parametrize("bottleneck", [True, False])
 def test_the_dice_ports_keys_become_ours_one_for_one(bottleneck: bool):
     ours = keys_of(bottleneck=bottleneck)
-    renaming = rename(dice_key(key) for key in ours)
+    renaming = rename_keys(dice_key(key) for key in ours)
     assert form_of(renaming) == "dice"
     assert renaming.keys == {dice_key(key): key for key in ours}
 
 
 def test_the_first_layer_is_0_there_and_1_here():
     (dice,) = (form for form in FORMS if form.name == "dice")
-    assert dice.ours("block3.layer.0.bn2.running_var") == "features.denseblock3.denselayer1.norm2.running_var"
-    assert dice.ours("block3.layer.15.conv1.weight") == "features.denseblock3.denselayer16.conv1.weight"
+    assert (
+        dice.to_torchvision("block3.layer.0.bn2.running_var")
+        == "features.denseblock3.denselayer1.norm2.running_var"
+    )
+    assert (
+        dice.to_torchvision("block3.layer.15.conv1.weight")
+        == "features.denseblock3.denselayer16.conv1.weight"
+    )
 
 
 def test_a_prefix_that_stands_many_times_goes_at_once():
     key = "module.model." * 10**6 + "conv1.weight"
-    assert rename([key]).keys[key] == "conv1.weight"
+    assert rename_keys([key]).keys[key] == "conv1.weight"
 
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.module."])
 def test_prefixes_of_wrappers_go_and_are_remembered(prefix: str):
-    renaming = rename(prefix + dice_key(key) for key in keys_of())
+    renaming = rename_keys(prefix + dice_key(key) for key in keys_of())
     assert form_of(renaming) == "dice"
     assert renaming.keys[f"{prefix}trans1.conv1.weight"] == "features.transition1.conv.weight"
-    assert renaming.theirs("features.transition1.conv.weight") == f"{prefix}trans1.conv1.weight"
+    assert renaming.file_key("features.transition1.conv.weight") == f"{prefix}trans1.conv1.weight"
 
 
 def test_torchvisions_keys_are_ours():
     with torch.device("meta"):
         keys = list(torchvision.models.densenet121().state_dict())
-    renaming = rename(keys)
+    renaming = rename_keys(keys)
     assert form_of(renaming) == "torchvision"
     assert renaming.keys == {key: key for key in keys}
 
 
 def test_torchvisions_published_files_are_known_by_the_dot_before_the_number():
     layer = "features.denseblock4.denselayer16."
-    renaming = rename(
+    renaming = rename_keys(
         ["features.conv0.weight", f"{layer}norm.1.weight", f"{layer}conv.2.weight", "features.norm5.bias"]
     )
     assert form_of(renaming) == "torchvision-old"
@@ -99,16 +105,16 @@ def test_torchvisions_published_files_are_known_by_the_dot_before_the_number():
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
 def test_every_form_has_a_name_for_each_of_our_keys_and_knows_it_again(form: KeyForm):
     ours = keys_of()
-    theirs = [form.theirs(key) for key in ours]
+    theirs = [form.from_torchvision(key) for key in ours]
     assert len(set(theirs)) == len(ours)
-    renaming = rename(theirs)
+    renaming = rename_keys(theirs)
     assert renaming.form == form
     assert list(renaming.keys.values()) == ours
 
 
 def test_a_key_that_is_lost_has_the_name_that_the_file_should_give_it():
-    renaming = rename(dice_key(key) for key in keys_of() if "transition1.conv" not in key)
-    assert renaming.theirs("features.transition1.conv.weight") == "trans1.conv1.weight"
+    renaming = rename_keys(dice_key(key) for key in keys_of() if "transition1.conv" not in key)
+    assert renaming.file_key("features.transition1.conv.weight") == "trans1.conv1.weight"
 
 
 def test_an_unknown_key_keeps_its_name():
@@ -118,19 +124,20 @@ def test_an_unknown_key_keeps_its_name():
         "block1.layer.0.extra.bias",
         "trans1.bn2.bias",
     ]
-    assert rename(keys).keys.items() >= {(key, key) for key in keys[-3:]}
+    assert rename_keys(keys).keys.items() >= {(key, key) for key in keys[-3:]}
 
 
 @pytest.mark.parametrize(
     "key", ["n_averaged", "total_ops", "features.conv0.total_ops", "module.features.norm5.total_params"]
 )
 def test_what_tools_leave_behind_goes_nowhere(key: str):
-    assert rename([*keys_of(), key]).keys[key] is None
+    assert rename_keys([*keys_of(), key]).keys[key] is None
 
 
 def test_a_counter_of_steps_is_a_key_like_any_other():
     assert (
-        rename(keys_of()).keys["features.norm5.num_batches_tracked"] == "features.norm5.num_batches_tracked"
+        rename_keys(keys_of()).keys["features.norm5.num_batches_tracked"]
+        == "features.norm5.num_batches_tracked"
     )
 
 
@@ -138,7 +145,7 @@ def test_two_keys_for_one_weight_are_refused():
     with pytest.raises(
         InputError, match=r"fc\.bias and module\.fc\.bias are the same weight, classifier\.bias"
     ):
-        rename([*(dice_key(key) for key in keys_of()), "module.fc.bias"])
+        rename_keys([*(dice_key(key) for key in keys_of()), "module.fc.bias"])
 
 
 @pytest.mark.parametrize(
@@ -159,10 +166,10 @@ def test_two_keys_for_one_weight_are_refused():
     ids=["nothing", "ResNet", "Wide ResNet", "convolutions"],
 )
 def test_other_networks_have_no_form_and_keep_their_keys(keys: list[str]):
-    renaming = rename(keys)
+    renaming = rename_keys(keys)
     assert renaming.form is None
     assert renaming.keys == {key: key for key in keys}
-    assert renaming.theirs("features.conv0.weight") == "features.conv0.weight"
+    assert renaming.file_key("features.conv0.weight") == "features.conv0.weight"
 
 
 def test_a_form_is_a_table_of_names():
@@ -184,8 +191,8 @@ def test_a_form_is_a_table_of_names():
     }
     assert form.recognizes(pairs)
     assert not form.recognizes(["head.bias", "xstages.0.1.n1.weight", "stages.0.x.n1.weight"])
-    assert {key: form.ours(key) for key in pairs} == pairs
-    assert all(form.theirs(ours) == key for key, ours in pairs.items())
+    assert {key: form.to_torchvision(key) for key in pairs} == pairs
+    assert all(form.from_torchvision(ours) == key for key, ours in pairs.items())
 
 
 def test_names_need_no_pytorch():

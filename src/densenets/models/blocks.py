@@ -1,7 +1,7 @@
-"""The modules that a DenseNet is built of: layer, block, transition, and all before the classifier.
+"""The modules of a DenseNet: dense layer, dense block, transition, and all before the classifier.
 
-Each says what it computes in PyTorch's own operations, which is what tools that look at a network are given;
-how it is run is an execution's (`densenets.ops.dense_block`).
+Each is written in PyTorch's own modules, which is what hooks and tracing see; how it is run is up to the
+execution (`densenets.ops.dense_block`).
 
 Shapes: N batch, C channels, *sides the spatial sides, k growth rate, L layers of a block.
 """
@@ -31,7 +31,7 @@ _MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
 class Features(nn.Sequential):
-    """All modules from the stem to the last BN, some of which may run as one.
+    """All modules from the stem to the last BN, some of which may run fused.
 
     These are the modules of an ImageNet stem, and a dense block with the transition behind it.
     """
@@ -57,13 +57,13 @@ class Features(nn.Sequential):
 
 
 class DenseBlock(nn.ModuleDict):
-    """L dense layers, each of which reads all maps before it: N x C0 -> N x (C0 + L k)."""
+    """L dense layers, each of which reads the outputs of all layers before it: N x C0 -> N x (C0 + L k)."""
 
-    def __init__(self, config: DenseNetConfig, reads: list[int]) -> None:
+    def __init__(self, config: DenseNetConfig, layer_in_channels: list[int]) -> None:
         super().__init__(
             {
-                f"denselayer{number}": DenseLayer(config, channels)
-                for number, channels in enumerate(reads, start=1)
+                f"denselayer{number}": DenseLayer(config, in_channels)
+                for number, in_channels in enumerate(layer_in_channels, start=1)
             }
         )
         self.execution: Execution = "auto"
@@ -87,21 +87,21 @@ class DenseLayer(nn.Module):
         conv1: _ConvNd
     __constants__ = ("bottleneck",)
 
-    def __init__(self, config: DenseNetConfig, channels: int) -> None:
+    def __init__(self, config: DenseNetConfig, in_channels: int) -> None:
         super().__init__()
         dims, k = config.spatial_dims, config.growth_rate
-        self.norm1 = _batch_norm(dims, channels)
+        self.norm1 = _batch_norm(dims, in_channels)
         self.relu1 = nn.ReLU()
         if config.bottleneck:
             width = config.bottleneck_channels
-            self.conv1 = _convolution(dims, channels, width, kernel_size=1)
+            self.conv1 = _convolution(dims, in_channels, width, kernel_size=1)
             self.dropout1 = nn.Dropout(config.dropout)
             self.norm2 = _batch_norm(dims, width)
             self.relu2 = nn.ReLU()
             self.conv2 = _convolution(dims, width, k, kernel_size=3)
             self.dropout2 = nn.Dropout(config.dropout)
         else:
-            self.conv1 = _convolution(dims, channels, k, kernel_size=3)
+            self.conv1 = _convolution(dims, in_channels, k, kernel_size=3)
             self.dropout1 = nn.Dropout(config.dropout)
         self.bottleneck = config.bottleneck
 
@@ -142,7 +142,7 @@ detect_replaced_code(*BLOCK_CLASSES)
 
 
 def make_features(config: DenseNetConfig) -> Features:
-    """All modules of a network from the stem to the last BN, by torchvision's names."""
+    """Build all modules of a DenseNet from the stem to the last BN, with torchvision's names."""
     return Features(OrderedDict(_feature_modules(config)))
 
 
@@ -169,14 +169,14 @@ def _feature_modules(config: DenseNetConfig) -> Iterator[tuple[str, nn.Module]]:
 def _convolution(
     dims: int, in_channels: int, out_channels: int, *, kernel_size: int, stride: int = 1
 ) -> _ConvNd:
-    """A convolution of so many spatial dimensions that keeps the sides, or divides them by its stride."""
-    made: _ConvNd = _CONVOLUTION[dims](
+    """A convolution in `dims` dimensions, without bias, padded so that only its stride changes the sides."""
+    conv: _ConvNd = _CONVOLUTION[dims](
         in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
     )
-    return made
+    return conv
 
 
 def _batch_norm(dims: int, channels: int) -> _BatchNorm:
-    """Batch normalisation of maps of so many spatial dimensions."""
+    """Batch normalisation of maps in `dims` dimensions."""
     norm: _BatchNorm = _BATCH_NORM[dims](channels)
     return norm

@@ -3,8 +3,8 @@
 - one module for every variant: a variant is a config (`DenseNetConfig`)
 - torchvision's key names, so published weights load strictly, and its `features`, up to the last BN
 - dropout, initialisation and stem at the places of the official code
-- one, two or three spatial dimensions; any image that leaves the last block a pixel
-- how a block is run (stored or checkpoint_modules) is an execution, which the weights never show
+- one, two or three spatial dimensions; any image that is large enough for a pixel in the last block
+- how a block is run (stored, recomputed or fused) is an execution, which the weights never show
 
 Shapes: N batch, C channels, *sides the spatial sides.
 """
@@ -37,11 +37,11 @@ class DenseNet(Network):
     """A densely connected network: N x C x *sides -> N x classes logits.
 
     Args:
-        config: what the network is.
-        execution: how its dense blocks run: "reference" stores what autograd stores, "recompute" makes
-            concatenations and BN-ReLU again in the backward pass, "fused" needs neither, "fused-lean" makes
-            the bottlenecks again too, "auto" takes the fastest that can run.
-        generator: where the initial weights are drawn from; PyTorch's own without one.
+        config: of its layers.
+        execution: how its dense blocks run: "reference" stores what autograd stores, "recompute" recomputes
+            concatenations and BN-ReLU in the backward pass, "fused" needs neither, "fused-lean" recomputes
+            the bottlenecks too, "auto" takes the fastest that can run.
+        generator: of the initial weights; PyTorch's own without one.
 
     Attributes:
         features: stem, blocks, transitions, and the last BN, as torchvision's network has them.
@@ -54,7 +54,7 @@ class DenseNet(Network):
 
     if TYPE_CHECKING:  # TorchScript reads annotations, and does not know this one
         config: DenseNetConfig
-    # What torch.jit.script leaves out: properties that are not PyTorch's to compile.
+    # Properties that torch.jit.script must not compile.
     __jit_unused_properties__ = ("execution", "feature_channels", "num_features")
 
     def __init__(
@@ -68,7 +68,7 @@ class DenseNet(Network):
         self.relu5 = nn.ReLU()
         self.classifier: nn.Module = make_head(config.num_features, config.num_classes)
         self.execution = execution
-        self.note_structure()
+        self.record_structure()
         self.initialize(generator)
 
     @property
@@ -86,7 +86,7 @@ class DenseNet(Network):
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator | None = None) -> None:
-        """Draw the weights anew, as the official code does.
+        """Draw all weights again, as the official code does.
 
         Convolutions from a normal distribution with variance 2 / (kernel pixels * out_channels), which
         is He's with fan_out; BN starts at 1 and 0; the classifier's bias at 0.
@@ -108,41 +108,41 @@ class DenseNet(Network):
         """The last maps, after the last BN and ReLU: N x C x *sides -> N x num_features x *sides / stride.
 
         Raises:
-            InputError: the modules cannot read the image's channels, or it leaves the last block no pixel.
+            InputError: the modules cannot read the image's channels, or it is too small.
         """
         if is_scripting():
-            return self._last_maps(x)
+            return self._features_and_relu(x)
         else:
             if torch.compiler.is_compiling():
-                return self._last_maps(x)
-            # Not `explained`: every function between a network and its kernels is one more to read.
-            with self.explaining_errors(x):
+                return self._features_and_relu(x)
+            # Not `checked_call`: every function between a network and its kernels is one more to read.
+            with self.checking_input(x):
                 maps: Tensor = self.relu5(self.features(x))
             return maps
 
-    def _last_maps(self, x: Tensor) -> Tensor:
+    def _features_and_relu(self, x: Tensor) -> Tensor:
         maps: Tensor = self.relu5(self.features(x))
         return maps
 
     def forward_intermediates(self, x: Tensor) -> dict[int, Tensor]:
-        """The richest map at every stride, after its BN and ReLU, as segmentation and detection use them.
+        """The last feature maps at every stride, after BN and ReLU, as segmentation and detection use them.
 
         Returns:
             stride -> N x channels x *sides / stride; the last is `forward_features`.
 
         Raises:
-            InputError: as `forward_features`; or a transition has been replaced, and such a map is not known.
+            InputError: as `forward_features`; or a transition has been replaced, whose ReLU is not known.
         """
-        return self.explained(self._intermediates, x)
+        return self.checked_call(self._intermediates, x)
 
     def _intermediates(self, x: Tensor) -> dict[int, Tensor]:
         maps: dict[int, Tensor] = {}
         stride = 1
         for name, module in self.features.named_children():
             if name.startswith("transition"):
-                with _noted_output(name, module) as noted:
+                with _recorded_relu_output(name, module) as outputs:
                     x = module(x)
-                maps[stride] = noted[0]
+                maps[stride] = outputs[0]
                 stride *= 2
                 continue
             x = module(x)
@@ -164,9 +164,9 @@ class DenseNet(Network):
         return {2: self.config.stem_channels, **channels} if imagenet else channels
 
     def explain_execution(self, images: Tensor) -> list[PartExecution]:
-        """How the stem, each block and each transition of this network, as it stands, run on such images.
+        """The executions of the stem, each block and each transition of this network on such images, and why.
 
-        The network runs once to see what each part reads; its buffers and random numbers stay as they are.
+        The network runs once to record each part's input; its buffers and random numbers are restored.
 
         Args:
             images: N x C x *sides.
@@ -174,7 +174,7 @@ class DenseNet(Network):
         Raises:
             InputError: the network cannot read them.
         """
-        parts = self._explained_parts()
+        parts = self._parts()
         inputs: dict[str, Tensor] = {}
         execution = self.execution
         holders = modules_with_buffers([self])
@@ -184,23 +184,23 @@ class DenseNet(Network):
             stack.callback(setattr, self, "execution", execution)
             self.execution = "reference"
             for name, modules in parts.items():
-                hook = modules[0].register_forward_pre_hook(_noting_input(inputs, name))
+                hook = modules[0].register_forward_pre_hook(_input_recorder(inputs, name))
                 stack.callback(hook.remove)
             self(images)
         return [
             PartExecution(name, self._choice(inputs.get(name), modules)) for name, modules in parts.items()
         ]
 
-    def _explained_parts(self) -> dict[str, list[nn.Module]]:
-        """Name -> the modules of a part; of a stem those behind its convolution."""
+    def _parts(self) -> dict[str, list[nn.Module]]:
+        """Name -> modules of the stem (BN, ReLU and pooling), of each block and of each transition."""
         children = dict(self.features.named_children())
         parts = {
             name: [module]
             for name, module in children.items()
             if isinstance(module, DenseBlock | Transition) or name.startswith(("denseblock", "transition"))
         }
-        behind = [children[name] for name in ("norm0", "relu0", "pool0") if name in children]
-        return {"stem": behind, **parts} if len(behind) == 3 else parts
+        stem = [children[name] for name in ("norm0", "relu0", "pool0") if name in children]
+        return {"stem": stem, **parts} if len(stem) == 3 else parts
 
     def _choice(self, x: Tensor | None, modules: list[nn.Module]) -> Choice:
         if x is None:
@@ -211,27 +211,29 @@ class DenseNet(Network):
         return explain_modules(x, modules, BLOCK_CLASSES, execution)
 
 
-def _noting_input(inputs: dict[str, Tensor], name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    def note(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+def _input_recorder(inputs: dict[str, Tensor], name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    """A forward pre-hook that records a module's input in `inputs`."""
+
+    def record(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         inputs[name] = arguments[0]
 
-    return note
+    return record
 
 
 @contextlib.contextmanager
-def _noted_output(name: str, transition: nn.Module) -> Iterator[list[Tensor]]:
-    """What the ReLU of a transition makes while it runs once, by its modules."""
-    noted: list[Tensor] = []
+def _recorded_relu_output(name: str, transition: nn.Module) -> Iterator[list[Tensor]]:
+    """A context that records the output of a transition's ReLU in one forward pass, which is not fused."""
+    outputs: list[Tensor] = []
     with contextlib.ExitStack() as stack:
         for part, module in transition.named_modules():
             if isinstance(module, Transition):
                 stack.callback(setattr, module, "execution", module.execution)
                 module.execution = "reference"
             if part.split(".")[-1] == "relu":
-                hook = module.register_forward_hook(lambda *arguments: noted.append(arguments[-1]))
+                hook = module.register_forward_hook(lambda *arguments: outputs.append(arguments[-1]))
                 stack.callback(hook.remove)
-        yield noted
-    if len(noted) != 1:
+        yield outputs
+    if len(outputs) != 1:
         raise InputError(
             f"forward_intermediates gives what the ReLU of a transition makes, and {name} has become a "
             f"{type(transition).__name__}; torchvision's create_feature_extractor takes any module"

@@ -1,6 +1,6 @@
-"""A DenseNet layer by layer: channels, parameters, multiply-adds, memory, connections.
+"""Layer rows of a DenseNet, computed from its config.
 
-Arithmetic on the config alone, in the paper's order of counting (a transition convolves, then pools).
+They count in the paper's order: a transition convolves, then pools.
 Needs no PyTorch.
 
 Shapes: C channels of a map, pixels the product of its sides.
@@ -31,7 +31,7 @@ def densenet_rows(config: DenseNetConfig, sides: tuple[int, ...]) -> list[LayerR
 def block_table(
     in_channels: int, layers: int, growth_rate: int, sides: tuple[int, ...], *, bottleneck: bool
 ) -> LayerTable:
-    """The layer table of one dense block alone, and of a transition without compression behind it.
+    """The layer table of one dense block with a transition without compression, apart from any network.
 
     Raises:
         InputError: a number is out of its range.
@@ -58,7 +58,7 @@ def _stem(config: DenseNetConfig, sides: tuple[int, ...]) -> LayerRow:
     channels = config.stem_channels
     weights = kernel * config.in_channels * channels
     image = _FLOAT_BYTES * config.in_channels * math.prod(sides)
-    # BN's input, ReLU's result, and where the maxima were.
+    # BN's input, ReLU's result, and the places of the maxima.
     stored = _FLOAT_BYTES * 2 * channels * math.prod(convolved) if large else 0
     stored += _INDEX_BYTES * channels * math.prod(size) if large else 0
     # The block's input: the reference stores the concatenations that it is copied into instead.
@@ -92,7 +92,7 @@ def _block(config: DenseNetConfig, block: BlockChannels, size: tuple[int, ...]) 
             norms = 2 * in_channels + 2 * width
         else:
             weights, norms = kernel * in_channels * k, 2 * in_channels
-        # Of each BN its input, of each ReLU its result; recomputed, the first pair is the maps themselves.
+        # Each BN stores its input, each ReLU its result; recomputed, the first pair is the maps themselves.
         second = 2 * width if config.bottleneck else 0
         rows.append(
             LayerRow(
@@ -130,7 +130,7 @@ def _transition(block: BlockChannels, size: tuple[int, ...]) -> LayerRow:
         multiply_adds=in_channels * out_channels * pixels,
         stored_reference=_FLOAT_BYTES * pixels * (2 * in_channels + out_channels),
         stored_recompute=_FLOAT_BYTES * pixels * (in_channels + out_channels) + feature,
-        # It in_channels the block's buffer, which is kept anyway.
+        # Its input is the block's buffer, which is stored anyway.
         stored_fused=feature,
         stored_fused_lean=feature,
     )

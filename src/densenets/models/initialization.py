@@ -1,4 +1,4 @@
-"""Distributions of initial weights."""
+"""Initialisation of weights, in place, by the distributions of the papers."""
 
 from __future__ import annotations
 

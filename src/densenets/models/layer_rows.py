@@ -1,4 +1,4 @@
-"""A network layer by layer as plain data: the rows of its layer table. Needs no PyTorch."""
+"""The rows of a layer table: channels, parameters, multiply-adds and memory by layer. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-TRAINING_COST = 3  # a training step in forward passes: the backward pass takes two of them
+TRAINING_COST = 3  # multiply-adds of a training step in forward passes: the backward pass takes two
 
 _STORED = ("stored_reference", "stored_recompute", "stored_fused", "stored_fused_lean")
-# Columns of the command line's tables and JSON, where they have other names than the fields.
+# Keys of the command line's tables and JSON that differ from the fields' names.
 _COLUMNS = {"in_channels": "reads", "new_channels": "adds", "out_channels": "hands_on"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerRow:
-    """A layer: its channels, parameters, multiply-adds and stored activations.
+    """A layer's channels, parameters, multiply-adds and stored activations.
 
     Attributes:
         name: as in the state dict.
-        size: sides of the maps that it computes, in pixels.
+        size: sides of its output, in pixels.
         in_channels: channels that it reads.
         new_channels: channels that it computes, k in a dense layer.
         out_channels: channels that the next layer reads; in a dense layer in_channels + new_channels.
-        connections: direct ones that end here, from the block's input and every layer before this one; the
-            paper's L (L + 1) / 2 of a block are those of its layers (its transition reads the same maps).
+        connections: direct connections into this layer, from the block's input and every earlier layer; over
+            a block's layers the paper's L (L + 1) / 2 (the transition reads the same maps).
         parameters: weights, biases, scales and shifts.
         multiply_adds: of its convolutions or its linear layer, for one image.
         stored_reference: bytes of activations that training stores for the backward pass, for one image
@@ -51,7 +51,7 @@ class LayerRow:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerTable:
-    """The rows of a network, in the order in which data pass its layers.
+    """The rows of a network, in the order in which its layers run.
 
     Attributes:
         name: of the network.
@@ -70,7 +70,7 @@ class LayerTable:
 
     @property
     def quantities(self) -> list[str]:
-        """The numbers of a row that have a total."""
+        """Names of the fields of a row that have a total."""
         return ["connections", "parameters", "multiply_adds", *(_STORED if self.has_stored_bytes else ())]
 
     def total(self, quantity: str) -> int:
@@ -78,7 +78,7 @@ class LayerTable:
         return sum(getattr(layer, quantity) for layer in self.layers)
 
     def to_dict(self) -> dict[str, Any]:
-        """Rows and totals as JSON holds them."""
+        """Rows and totals as JSON."""
         unknown = set(_STORED) - set(self.quantities)
         return {
             "name": self.name,
@@ -103,7 +103,7 @@ def layer_row(
     parameters: int,
     multiply_adds: int,
 ) -> LayerRow:
-    """A layer whose output is its new channels alone, without the count of stored activations."""
+    """The row of a layer that passes on only what it computes, without a count of stored activations."""
     return LayerRow(
         name=name,
         size=size,
@@ -123,7 +123,7 @@ def convolution_row(
     kernel: int,
     convolved: tuple[int, ...],
 ) -> LayerRow:
-    """A convolution with bias whose maps have the sides `convolved`, pooled to `size`."""
+    """The row of a convolution with bias whose maps have the sides `convolved`, pooled to `size`."""
     weights = kernel**2 * in_channels * out_channels
     return layer_row(
         name, size, in_channels, out_channels, weights + out_channels, weights * math.prod(convolved)
@@ -131,6 +131,6 @@ def convolution_row(
 
 
 def linear_row(name: str, in_features: int, classes: int) -> LayerRow:
-    """A linear layer with bias, behind the mean over the image."""
+    """The row of a linear layer with bias, after global average pooling."""
     weights = in_features * classes
     return layer_row(name, (1, 1), in_features, classes, weights + classes, weights)

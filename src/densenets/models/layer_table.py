@@ -1,4 +1,4 @@
-"""The layer table of any network, by arithmetic on its config: none is built. Needs no PyTorch."""
+"""The layer table of any network, computed from its config without building it. Needs no PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Base class of all networks: an image classifier with a config, and checks of its input and modules.
+"""Base class of all networks: an image classifier with a config, which checks its input and its modules.
 
 Shapes: N batch, C channels, *sides the spatial sides.
 """
@@ -38,7 +38,7 @@ class CompanionLogits(NamedTuple):
 
 
 def all_logits(output: Tensor | CompanionLogits) -> tuple[Tensor, ...]:
-    """All logits of an output, N x classes each: the network's own, then its companions'."""
+    """All logits of an output, N x classes each: the network's, then its companion classifiers'."""
     return (output.logits, *output.companions) if isinstance(output, CompanionLogits) else (output,)
 
 
@@ -57,7 +57,7 @@ class PathDraws:
         self._random = random.Random(seed)
 
     def draw(self) -> float:
-        """A number in [0, 1)."""
+        """A random number in [0, 1)."""
         return self._random.random() if self._random else float(torch.rand(()))
 
 
@@ -102,37 +102,37 @@ class Network(nn.Module, ABC):
         """The module that computes the logits."""
         return self.get_submodule(self.config.head)
 
-    def run_as_tested(self, x: Tensor) -> None:
-        """Run every forward pass that a test may use, for its running statistics: N x C x *sides."""
+    def run_evaluated_paths(self, x: Tensor) -> None:
+        """Run every path that evaluation may use on N x C x *sides, to update all running statistics."""
         self(x)
 
     def reset_classifier(self, num_classes: int, generator: torch.Generator | None = None) -> None:
-        """Put a fresh linear layer of `num_classes` in the classifier's place; 0 gives pooled features."""
+        """Replace the classifier by a fresh linear layer of `num_classes`; 0 gives pooled features."""
         weight = next(self.parameters())
         head = make_head(self.config.num_features, num_classes).to(weight.device, weight.dtype)
         if isinstance(head, nn.Linear):
             linear_uniform_(head, generator)
         self.set_submodule(self.config.head, head)
         self.config = dataclasses.replace(self.config, num_classes=num_classes)
-        self.note_structure(self.config.head)
+        self.record_structure(self.config.head)
 
-    def explained(self, run: Callable[[Tensor], Result], x: Tensor) -> Result:
-        """run(x), where an image of the wrong shape raises an `InputError` instead of PyTorch's error.
+    def checked_call(self, run: Callable[[Tensor], Result], x: Tensor) -> Result:
+        """run(x), where images of a wrong shape raise an `InputError` instead of PyTorch's error.
 
         Raises:
-            InputError: they have other channels than the first convolution reads, or are too small.
+            InputError: the images have other channels than the first convolution reads, or are too small.
         """
         if torch.compiler.is_compiling():
             return run(x)
-        with self.explaining_errors(x):
+        with self.checking_input(x):
             return run(x)
 
     @contextlib.contextmanager
-    def explaining_errors(self, x: Tensor) -> Iterator[None]:
-        """A context in which images that the modules cannot read are refused in one line.
+    def checking_input(self, x: Tensor) -> Iterator[None]:
+        """A context that replaces PyTorch's error over images of a wrong shape by an `InputError`.
 
         Raises:
-            InputError: they have other channels than the first convolution reads, or are too small.
+            InputError: the images have other channels than the first convolution reads, or are too small.
         """
         try:
             yield
@@ -142,7 +142,7 @@ class Network(nn.Module, ABC):
             raise
 
     def input_error(self, x: Tensor) -> InputError | None:
-        """Why the modules cannot read images, N x C x *sides; None where nothing is against them."""
+        """The error for images, N x C x *sides, that the modules cannot read; None if they can."""
         first = next((m for m in self.modules() if isinstance(m, _ConvNd)), None)
         if first is None or not isinstance(x, Tensor) or x.dim() != self.config.spatial_dims + 2:
             return None
@@ -152,16 +152,16 @@ class Network(nn.Module, ABC):
             return error
         return None
 
-    def note_structure(self, part: str = "") -> None:
-        """Record the modules, or those of the submodule `part`, as what the config describes."""
+    def record_structure(self, part: str = "") -> None:
+        """Record the modules, or those of the submodule `part`, as those that the config describes."""
         others = {name: v for name, v in self._structure.items() if part and not _is_in(name, part)}
         self._structure = others | {n: v for n, v in _structure(self).items() if not part or _is_in(n, part)}
 
     def changed_module(self) -> str | None:
-        """The first name of a module that was replaced, added or removed since the record; None for none."""
-        now = _structure(self)
-        names = self._structure.keys() | now.keys()
-        return min((name for name in names if self._structure.get(name) != now.get(name)), default=None)
+        """The first name of a module replaced, added or removed since `record_structure`; None for none."""
+        current = _structure(self)
+        names = self._structure.keys() | current.keys()
+        return min((name for name in names if self._structure.get(name) != current.get(name)), default=None)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -183,7 +183,7 @@ def _is_in(name: str, part: str) -> bool:
 
 
 def _structure(network: nn.Module) -> dict[str, tuple[str, str]]:
-    """Name -> type and settings of every module, as far as they decide what the network computes."""
+    """Name -> type and settings of every module, as far as the network's output depends on them."""
     return {name: _type_and_settings(module) for name, module in network.named_modules() if name}
 
 

@@ -1,4 +1,4 @@
-"""Base class of the networks' configs: shared fields, and checks of any. Needs no PyTorch."""
+"""Base class of the networks' configs: shared fields and checks. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from densenets.schema import read
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig(ABC):
-    """All that decides a network's layers, checked once.
+    """The hyperparameters that define a network's layers, checked once.
 
     Attributes:
         num_classes: width of the classifier; 0 for none, which gives the pooled features.
@@ -64,7 +64,7 @@ class NetworkConfig(ABC):
 
     @property
     def default_size(self) -> int:
-        """The image side, in pixels, of the data that the paper trains it on."""
+        """The image side, in pixels, of the paper's data."""
         return 32
 
     @property
@@ -73,7 +73,7 @@ class NetworkConfig(ABC):
         return False
 
     def with_dropout(self, probability: float) -> Self:
-        """The config with another dropout probability.
+        """A copy with another dropout probability.
 
         Raises:
             InputError: the network has no dropout, or not one probability for all of it.
@@ -83,7 +83,7 @@ class NetworkConfig(ABC):
         return dataclasses.replace(self, dropout=probability)  # type: ignore[call-arg]
 
     def for_images(self, num_classes: int, in_channels: int, size: int) -> Self:
-        """The config for images of `size` pixels a side, with the given classes and channels.
+        """A copy for images of `size` pixels a side, with the given classes and channels.
 
         Raises:
             InputError: the images are too small for the network.
@@ -108,7 +108,7 @@ class NetworkConfig(ABC):
         raise InputError(f"input {got} is too small for this network; at least {smallest} pixels are needed")
 
     def to_dict(self) -> dict[str, Any]:
-        """The family and the fields as JSON holds them."""
+        """The family and the fields as JSON."""
         fields = {key: _as_json(value) for key, value in dataclasses.asdict(self).items()}
         return {"family": self.family, **fields}
 
@@ -136,7 +136,7 @@ class NetworkConfig(ABC):
                 raise InputError(f"{field} must be at most {most}, got {value}")
 
     def _check_stages(self, field: str) -> None:
-        """Check that a field with one number a stage has at most `MOST_STAGES`."""
+        """Check that a field with one number a stage has at most `MOST_STAGES` numbers."""
         stages = len(getattr(self, field))
         if stages > MOST_STAGES:
             raise InputError(f"{field} must have at most {MOST_STAGES} numbers, got {stages}")

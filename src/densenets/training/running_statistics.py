@@ -38,7 +38,7 @@ def recompute_statistics(model: Network, batches: Iterable[Batch]) -> None:
             images += batch.global_count
             for norm in norms:
                 norm.momentum = batch.global_count / images  # which makes it the mean of all so far
-            model.run_as_tested(batch.images)
+            model.run_evaluated_paths(batch.images)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

@@ -124,7 +124,7 @@ class TrainStep:
         companion_weight = self.companion_weight(epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        share = self._mixup_share(epoch, step)
+        share = self._mixup_lambda(epoch, step)
         # As many on every rank, or they would wait for each other's statistics for ever.
         smallest_share = batch.global_count // self.ranks.shard.world_size
         parts = max(1, min(self.recipe.training.accumulation, smallest_share // 2))
@@ -135,7 +135,7 @@ class TrainStep:
             for part, (x, y) in enumerate(zip(images, labels, strict=True), start=1)
         ]
         if self.model.config.skips_layers:
-            self._give_skipped_weights_no_gradient()
+            self._zero_missing_grads()
         if self.recipe.optimizer.gradient_clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.gradient_clip)
         self.optimizer.step()
@@ -214,13 +214,13 @@ class TrainStep:
         smoothing = self.recipe.training.label_smoothing
         return cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
 
-    def _give_skipped_weights_no_gradient(self) -> None:
+    def _zero_missing_grads(self) -> None:
         """A gradient of 0 instead of none, so that momentum and weight decay act on all, as in the papers."""
         for parameter in self.model.parameters():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
 
-    def _mixup_share(self, epoch: int, step: int) -> float:
+    def _mixup_lambda(self, epoch: int, step: int) -> float:
         """The share of each image in its mixture (Zhang et al. 2018); at least half, 1 without mixup."""
         alpha = self.recipe.training.mixup
         if not alpha:

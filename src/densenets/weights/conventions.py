@@ -1,7 +1,7 @@
-"""What weights of other programs do not say: names of the classes, and how pixels were normalised.
+"""Class names and pixel normalisation of other programs' weights, which their files do not hold.
 
-Keys cannot tell either: one module was trained with different constants by different people. What a user
-gives is taken, what is known of a named set is taken from it, and a note says what was taken.
+One module was trained with different constants by different people, so keys do not tell them either. The
+user's values come first, then those of the named data set, and a note says which were taken.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _NORMALIZATIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Normalization:
-    """How the network's input is made of pixels, as far as a user says it.
+    """The user's normalisation and size of a network's input, as far as given.
 
     Attributes:
-        mean: per channel, of pixels in 0 ... 1; () if that is not said.
-        std: per channel, of pixels in 0 ... 1; () if that is not said.
-        image_size: side of the input in pixels; 0 if that is not said.
+        mean: per channel, of pixels in 0 ... 1; () if not given.
+        std: per channel, of pixels in 0 ... 1; () if not given.
+        image_size: side of the input in pixels; 0 if not given.
     """
 
     mean: tuple[float, ...] = ()
@@ -60,7 +60,7 @@ class Normalization:
     def __post_init__(self) -> None:
         if bool(self.mean) != bool(self.std):
             raise InputError("mean and std go together; give both, or neither")
-        # Written so that what is no number is refused too.
+        # Written so that NaN is refused too.
         if not all(0 <= value <= 1 for value in self.mean) or not all(0 < value <= 1 for value in self.std):
             raise InputError(
                 f"mean and std must be of pixels in 0 ... 1, got {self.mean} and {self.std}; "
@@ -71,7 +71,7 @@ class Normalization:
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """The names of classes, in the order of the logits.
+    """Read the names of classes, in the order of the logits.
 
     Args:
         path: a text file of one name a line, or the folder of class folders that was trained on.
@@ -84,12 +84,12 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     if not path.exists():
         raise InputError(f"there is no file or folder {path}")
     names = tuple(line.strip() for line in read_text(path).rstrip().splitlines())
-    known: set[str] = set()
+    earlier: set[str] = set()
     for number, name in enumerate(names, start=1):
-        if not name or name in known:
+        if not name or name in earlier:
             fault = f"names {name:.100} again" if name else "is empty"
             raise InputError(f"line {number} of {path} {fault}; one class name a line is needed")
-        known.add(name)
+        earlier.add(name)
     return names
 
 
@@ -98,8 +98,8 @@ def choose_classes(config: DenseNetConfig, data: str, given: tuple[str, ...]) ->
 
     Args:
         config: the network.
-        data: the named set that it was trained on; "" if that is not said.
-        given: the names that the user gave; they go before those of the set.
+        data: the named set that it was trained on; "" if not given.
+        given: the user's names, which take precedence over the set's.
 
     Raises:
         InputError: the network has another number of classes, or no set has this name.
@@ -121,7 +121,7 @@ def choose_classes(config: DenseNetConfig, data: str, given: tuple[str, ...]) ->
 def choose_preprocessing(
     config: DenseNetConfig, data: str, normalization: Normalization
 ) -> tuple[Preprocessing, str]:
-    """From a picture to a network's input, and a note of where the constants come from.
+    """A network's preprocessing, and a note of where its constants come from.
 
     With neither constants nor a named set, a network for ImageNet's large images gets ImageNet's constants,
     which nearly all programs share. For CIFAR's there are several in use, and to take one for another costs
@@ -129,8 +129,8 @@ def choose_preprocessing(
 
     Args:
         config: the network.
-        data: the named set that it was trained on; "" if that is not said.
-        normalization: what the user says of the constants and the size; it goes before what the set has.
+        data: the named set that it was trained on; "" if not given.
+        normalization: the user's constants and size, which take precedence over the set's.
 
     Raises:
         InputError: the constants are not known, or do not fit the network.

@@ -1,7 +1,8 @@
-"""From another program's DenseNet to a checkpoint of ours, with every key accounted for.
+"""Conversion of another program's DenseNet weights to a checkpoint, with every key accounted for.
 
-Each key of the file becomes one of ours or is known to carry nothing; each of ours comes from one of the
-file. Only files older than PyTorch 0.4.1 lack the norms' counters of steps, which then begin at 0.
+Each key of the file becomes one of the checkpoint or is known to hold no weight; each of the checkpoint
+comes from one of the file. Only files older than PyTorch 0.4.1 lack BN's `num_batches_tracked`, which then
+begins at 0.
 """
 
 from __future__ import annotations
@@ -15,28 +16,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from densenets.checkpoint import EXACT, save_checkpoint, shape_text
+from densenets.checkpoint import EXACT_DTYPES, save_checkpoint, shape_text
 from densenets.data.preprocessing import Preprocessing
 from densenets.errors import InputError
 from densenets.models.create import build_network
 from densenets.models.densenet_config import DenseNetConfig
 from densenets.weights.conventions import Normalization, choose_classes, choose_preprocessing
-from densenets.weights.keys import COUNTER
+from densenets.weights.keys import BATCH_COUNTER
 from densenets.weights.reading import WeightsFile, read_file
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """What became of a file of another program.
+    """The result of a conversion: the new checkpoint, and how the file's keys became its keys.
 
     Attributes:
-        form: how the file named its weights.
-        keys: each of its keys -> ours; None for one that is known to carry nothing.
-        counters_added: our keys that it lacked, of counters that begin at 0.
+        form: name of the form of the file's keys.
+        keys: each of its keys -> the checkpoint's; None for one that is known to hold no weight.
+        counters_added: keys of `num_batches_tracked` that the file lacked, which begin at 0.
         config: the network.
-        classes: their names.
+        classes: names of the classes.
         preprocessing: from a picture to the network's input.
-        notes: where names and preprocessing come from, for people to read.
+        notes: where names and preprocessing come from, for people.
         checkpoint: the file that was written.
     """
 
@@ -51,8 +52,8 @@ class Conversion:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What there is to tell people."""
-        unused = [key for key, ours in self.keys.items() if ours is None]
+        """A summary of the conversion, for people."""
+        unused = [key for key, renamed in self.keys.items() if renamed is None]
         config = self.config
         first = f"{self.checkpoint}: {len(self.keys)} keys of the form {self.form}"
         if unused:
@@ -80,8 +81,8 @@ def convert(
         source: a PyTorch or safetensors file; no code in it is run.
         out: the checkpoint, *.safetensors.
         data: the named set that the network was trained on; "" if it is none.
-        normalization: how they were normalised, where that is not what the set has.
-        classes: their names, in the order of the logits, where they are not those of the set.
+        normalization: of the network's input, where it is not the set's.
+        classes: names of the classes, in the order of the logits, where they are not the set's.
 
     Raises:
         InputError: the file cannot be read, holds no DenseNet, has a key too many or too few or of another
@@ -96,7 +97,7 @@ def convert(
     if file.is_ours:
         raise InputError(f"{source} is a checkpoint of densenets already; use it as it is")
     config = file.densenet_config()
-    weights, added = _accounted_for(file, config)
+    weights, added = _checked_weights(file, config)
     names, class_note = choose_classes(config, data, classes)
     preprocessing, pixel_note = choose_preprocessing(config, data, normalization or Normalization())
     assert file.renaming.form is not None
@@ -123,23 +124,23 @@ def _details(source: Path, conversion: Conversion) -> dict[str, Any]:
             "sha256": digest,
             "form": conversion.form,
             "keys": len(conversion.keys),
-            "without_content": [key for key, ours in conversion.keys.items() if ours is None],
+            "without_content": [key for key, renamed in conversion.keys.items() if renamed is None],
             "counters_added": len(conversion.counters_added),
         },
         "notes": list(conversion.notes),
     }
 
 
-def _accounted_for(file: WeightsFile, config: DenseNetConfig) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The state dict of the network, and which of its keys the file lacked without harm.
+def _checked_weights(file: WeightsFile, config: DenseNetConfig) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The state dict of the network, and the keys of BN's counters that the file lacked.
 
     Raises:
-        InputError: a key is left over or missing, or has another shape or other numbers.
+        InputError: a key is left over or missing, or its tensor has another shape or data type.
     """
     with torch.device("meta"):
         expected = build_network(config).state_dict()
-    counters = tuple(key for key in expected if key.endswith(f".{COUNTER}"))
-    # Old files have none at all; where some are there, one that is not was lost.
+    counters = tuple(key for key in expected if key.endswith(f".{BATCH_COUNTER}"))
+    # Old files have no counters at all; where some exist, an absent one was lost.
     added = () if any(key in file.weights for key in counters) else counters
     if left_over := [key for key in file.weights if key not in expected]:
         raise InputError(
@@ -148,17 +149,17 @@ def _accounted_for(file: WeightsFile, config: DenseNetConfig) -> tuple[dict[str,
         )
     if missing := [key for key in expected if key not in file.weights and key not in added]:
         raise InputError(f"{_first(file, missing)} is missing; save the network's whole state_dict()")
-    if others := [key for key, value in file.weights.items() if value.shape != expected[key].shape]:
-        found, fitting = (shape_text(tensors[others[0]].shape) for tensors in (file.weights, expected))
-        raise InputError(f"{_first(file, others)} is {found}, where {fitting} would fit the other weights")
+    if misshaped := [key for key, value in file.weights.items() if value.shape != expected[key].shape]:
+        shape, fitting = (shape_text(tensors[misshaped[0]].shape) for tensors in (file.weights, expected))
+        raise InputError(f"{_first(file, misshaped)} is {shape}, where {fitting} would fit the other weights")
     if inexact := [
-        key for key, value in file.weights.items() if value.dtype not in EXACT[expected[key].dtype]
+        key for key, value in file.weights.items() if value.dtype not in EXACT_DTYPES[expected[key].dtype]
     ]:
-        found, fitting = (
+        dtype, fitting = (
             str(tensors[inexact[0]].dtype).removeprefix("torch.") for tensors in (file.weights, expected)
         )
         raise InputError(
-            f"{_first(file, inexact)} is {found}, which {fitting} does not hold exactly; save it as {fitting}"
+            f"{_first(file, inexact)} is {dtype}, which {fitting} does not hold exactly; save it as {fitting}"
         )
     # Copied, since a file of weights may have tensors that share their memory.
     weights = {
@@ -168,9 +169,9 @@ def _accounted_for(file: WeightsFile, config: DenseNetConfig) -> tuple[dict[str,
 
 
 def _first(file: WeightsFile, keys: Sequence[str]) -> str:
-    """The file, the first of some keys of ours by the file's name, and how many more there are."""
+    """The file, the first of some keys under the file's name, and the number of others, for errors."""
     more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
-    return f"{file.path}: {file.renaming.theirs(keys[0]):.200}{more}"
+    return f"{file.path}: {file.renaming.file_key(keys[0]):.200}{more}"
 
 
 def _blocks(config: DenseNetConfig) -> str:

@@ -1,7 +1,7 @@
-"""How programs name a DenseNet's weights: their keys -> ours, which are torchvision's of today. No PyTorch.
+"""Conversion of the state-dict keys of other DenseNet programs to torchvision's, which are ours. No PyTorch.
 
 A new form of keys is one more entry of `FORMS`: a table of names, and which of them only that form has.
-Names are all that a form may differ in: a program that puts a layer's maps in front of the older ones, say,
+Forms may differ in names only: a program that concatenates a layer's maps in front of the older ones, say,
 computes another function with weights of the same shapes, and cannot be such an entry.
 """
 
@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 
 from densenets.errors import InputError
 
-COUNTER = "num_batches_tracked"  # steps that a norm has seen, which its mean over all steps alone would need
+BATCH_COUNTER = "num_batches_tracked"  # of a BN, which needs it only where its momentum is None
 
 _PREFIXES = re.compile(r"(?:module\.|model\.|_orig_mod\.|net\.|backbone\.)*")
-# What tools leave in a state dict: how many models were averaged (torch.optim.swa_utils), what thop counted.
+# Keys that tools leave in a state dict: the number of averaged models (torch.optim.swa_utils), thop's counts.
 _WITHOUT_CONTENT = re.compile(r"n_averaged|(?:.+\.)?total_(?:ops|params)")
 
 _DENSE_LAYER = "features.denseblock{block}.denselayer{layer}"
@@ -27,14 +27,14 @@ _DENSE_LAYER = "features.denseblock{block}.denselayer{layer}"
 class KeyForm:
     """One program's names for the modules of a DenseNet.
 
-    A name is a template: {block}, {layer} and {unit} stand for numbers. What a module calls its tensors
-    (weight, running_mean, ...) is the same everywhere. A module that the table lacks keeps its name.
+    A name is a template: {block}, {layer} and {unit} stand for numbers. The names of a module's tensors
+    (weight, running_mean, ...) are the same everywhere. A module that the table lacks has torchvision's name.
 
     Attributes:
-        name: as it is told to people.
-        modules: (their name, ours) of every module whose names differ.
-        marks: their names that only this form has; a file has this form if it has a module of each.
-        from_zero: the numbers that they count from 0; ours all count from 1.
+        name: of the form, for people.
+        modules: (the program's name, torchvision's) of every module whose names differ.
+        marks: names that only this form has; a file has this form if it has a module of each.
+        from_zero: the numbers that the program counts from 0; torchvision's all count from 1.
     """
 
     name: str
@@ -47,21 +47,21 @@ class KeyForm:
         modules = {_module(key) for key in keys}
         return all(any(_pattern(mark).fullmatch(module) for module in modules) for mark in self.marks)
 
-    def ours(self, key: str) -> str:
-        """Our name for a key of theirs."""
+    def to_torchvision(self, key: str) -> str:
+        """torchvision's name for a key of this form."""
         return self._translated(key, self.modules, shift=1)
 
-    def theirs(self, key: str) -> str:
-        """Their name for a key of ours."""
-        return self._translated(key, [(ours, theirs) for theirs, ours in self.modules], shift=-1)
+    def from_torchvision(self, key: str) -> str:
+        """This form's name for a key of torchvision's."""
+        return self._translated(key, [(standard, own) for own, standard in self.modules], shift=-1)
 
     def _translated(self, key: str, table: Iterable[tuple[str, str]], *, shift: int) -> str:
         module = _module(key)
         for name, other_name in table:
             if match := _pattern(name).fullmatch(module):
                 numbers = {
-                    kind: int(number) + (shift if kind in self.from_zero else 0)
-                    for kind, number in match.groupdict().items()
+                    field: int(number) + (shift if field in self.from_zero else 0)
+                    for field, number in match.groupdict().items()
                 }
                 return other_name.format(**numbers) + key.removeprefix(module)
         return key
@@ -100,28 +100,28 @@ FORMS = (
 
 @dataclass(frozen=True)
 class Renaming:
-    """Where every key of a file goes.
+    """The form of a file's keys, and the new name of each.
 
     Attributes:
-        form: how the file names a DenseNet's weights; None if it holds no DenseNet that we know of.
-        keys: each key of the file -> ours; None for one that is known to carry nothing.
+        form: of a DenseNet's keys; None if the file holds no DenseNet in a known form.
+        keys: each key of the file -> torchvision's; None for one that is known to hold no weight.
     """
 
     form: KeyForm | None
     keys: dict[str, str | None]
 
-    def theirs(self, key: str) -> str:
-        """The file's name for a key of ours; if it lacks that key, the name that it should have."""
-        for source, ours in self.keys.items():
-            if ours == key:
+    def file_key(self, key: str) -> str:
+        """The file's name for a key of torchvision's; if it lacks that key, the name that it should have."""
+        for source, renamed in self.keys.items():
+            if renamed == key:
                 return source
-        return self.form.theirs(key) if self.form else key
+        return self.form.from_torchvision(key) if self.form else key
 
 
-def rename(keys: Iterable[str]) -> Renaming:
-    """Find out what form the keys of a file have, and give each our name.
+def rename_keys(keys: Iterable[str]) -> Renaming:
+    """Recognise the form of a file's keys, and give each torchvision's name.
 
-    Prefixes that wrappers leave (`module.` and such) go. A key that the form does not know keeps its name.
+    Prefixes that wrappers leave (`module.` and such) are removed. A key that the form does not know stays.
 
     Raises:
         InputError: two keys would get the same name.
@@ -134,11 +134,13 @@ def rename(keys: Iterable[str]) -> Renaming:
         if _WITHOUT_CONTENT.fullmatch(name):
             renamed[key] = None
             continue
-        ours = form.ours(name) if form else name
-        if ours in source_of:
-            raise InputError(f"{source_of[ours]} and {key} are the same weight, {ours}; keep one of them")
-        renamed[key] = ours
-        source_of[ours] = key
+        new_name = form.to_torchvision(name) if form else name
+        if new_name in source_of:
+            raise InputError(
+                f"{source_of[new_name]} and {key} are the same weight, {new_name}; keep one of them"
+            )
+        renamed[key] = new_name
+        source_of[new_name] = key
     return Renaming(form, renamed)
 
 
@@ -153,5 +155,5 @@ def _module(key: str) -> str:
 
 @functools.cache
 def _pattern(template: str) -> re.Pattern[str]:
-    """The names that a template stands for, with its numbers as groups."""
+    """A regular expression for the names of a template, with its numbers as groups."""
     return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[0-9]{1,4})", re.escape(template)))

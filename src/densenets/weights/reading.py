@@ -1,8 +1,8 @@
-"""Weights from any file, and the network that they are of.
+"""Reading of weights from any safetensors or PyTorch file, and inference of the network's config.
 
-A DenseNet is read off the weights themselves, our own checkpoints say what they hold, and any other network
-has to be named. Understood are the forms of keys of `densenets.weights.keys` and the prefixes that wrappers
-leave, in safetensors or PyTorch files.
+A DenseNet's config is inferred from the weights themselves, checkpoints of this program describe their
+network, and any other network has to be named. Keys may have any of the forms of `densenets.weights.keys`,
+and prefixes that wrappers leave.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from densenets.errors import InputError
 from densenets.models.densenet_config import BOTTLENECK_WIDTH, DenseNetConfig, Stem
 from densenets.models.network_config import NetworkConfig
 from densenets.torch_files import check_tensors, read_torch_file
-from densenets.weights.keys import FORMS, Renaming, rename
+from densenets.weights.keys import FORMS, Renaming, rename_keys
 
 _LAYER = re.compile(r"features\.denseblock([0-9]{1,4})\.denselayer([0-9]{1,4})\..+")
 _CONVOLUTION_RANKS = (3, 4, 5)  # dimensions of a convolution's weight, of one, two or three spatial ones
@@ -29,10 +29,10 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "weights")
 
 
 class UnfitWeight(InputError):  # noqa: N818 - it is an InputError, and reads as one
-    """A weight is not one that a whole DenseNet has in its place.
+    """A weight is missing, or its shape is none that it can have in a DenseNet.
 
     Attributes:
-        key: our name of it.
+        key: torchvision's name of it.
         reason: what is wrong with it, as the rest of a sentence that begins with the key.
     """
 
@@ -44,13 +44,13 @@ class UnfitWeight(InputError):  # noqa: N818 - it is an InputError, and reads as
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """What a file of weights holds.
+    """The weights of a file, with torchvision's keys.
 
     Attributes:
         path: the file.
-        weights: by our key names.
-        renaming: which of its keys became which of ours.
-        metadata: what a safetensors file says beside them.
+        weights: torchvision's key -> tensor.
+        renaming: from the file's keys to torchvision's.
+        metadata: of a safetensors file; else empty.
     """
 
     path: Path
@@ -60,11 +60,11 @@ class WeightsFile:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is a checkpoint of this program."""
+        """Whether the file is a checkpoint of this program."""
         return self.metadata.get("format") == FORMAT
 
     def densenet_config(self, dropout: float = 0.0) -> DenseNetConfig:
-        """The DenseNet that the weights are of; dropout leaves no trace in them.
+        """The config of the weights' DenseNet, with this dropout, which weights do not show.
 
         Raises:
             InputError: they are of no DenseNet, or not of a whole one.
@@ -74,11 +74,11 @@ class WeightsFile:
         try:
             return infer_config(self.weights, dropout)
         except UnfitWeight as error:
-            key = self.renaming.theirs(error.key)
+            key = self.renaming.file_key(error.key)
             raise InputError(f"{self.path} is not a whole DenseNet: {key} {error.reason}") from error
 
     def no_densenet(self, advice: str = "") -> InputError:
-        """The error for a file that should hold a DenseNet, and what would be right."""
+        """The error for a file that should hold a DenseNet; `advice` is added to it."""
         begin = ", ".join(f"{key:.100}" for key in list(self.renaming.keys)[:3])
         forms = ", ".join(sorted(form.name for form in FORMS))
         return InputError(
@@ -88,7 +88,7 @@ class WeightsFile:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict of a DenseNet in a file, by our key names.
+    """Read the state dict of a DenseNet from a file, with torchvision's keys.
 
     Raises:
         InputError: there is no such file, it is broken, holds no DenseNet, or would need code to be run.
@@ -102,12 +102,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def read_network(
     path: Path, named: NetworkConfig, dropout: float = 0.0
 ) -> tuple[dict[str, Tensor], NetworkConfig]:
-    """The state dict in a file, and the network that it is of.
+    """Read the state dict in a file, and the config of its network.
 
     Args:
         path: the file, or a run's folder.
-        named: what the weights are of if neither they nor the file say so.
-        dropout: leaves no trace in a DenseNet's weights; to train on with.
+        named: the weights' network where neither they nor the file tell it.
+        dropout: of a DenseNet's config, which weights do not show.
 
     Raises:
         InputError: there is no such file, it is broken, or would need code to be run; or the weights are of
@@ -135,20 +135,20 @@ def read_network(
 
 
 def infer_config(weights: Mapping[str, Tensor], dropout: float = 0.0) -> DenseNetConfig:
-    """The network that the weights are of, from the names and shapes alone.
+    """Infer a DenseNet's config from the names and shapes of its weights.
 
     Args:
-        weights: a state dict by our key names.
-        dropout: leaves no trace in weights; to train on with.
+        weights: a state dict with torchvision's keys.
+        dropout: of the config, which weights do not show.
 
     Raises:
-        UnfitWeight: a weight that tells of the network is missing, or none that a DenseNet has.
+        UnfitWeight: a weight that the config follows from is missing, or has a shape of no DenseNet.
     """
     block_layers = _block_layers(weights)
     stem = _sizes(weights, "features.conv0.weight", _CONVOLUTION_RANKS)
     rank = (len(stem),)
     first = "features.denseblock1.denselayer1."
-    # Any weight of a module tells that it is there, so that one which is lost is told to be missing.
+    # Any weight of a module shows that it exists, so that a lost one is reported as missing.
     bottleneck = _has(weights, first + "norm2.") or _has(weights, first + "conv2.")
     growth_rate = _sizes(weights, first + ("conv2.weight" if bottleneck else "conv1.weight"), rank)[0]
     width = _sizes(weights, first + "conv1.weight", rank)[0]
@@ -158,7 +158,7 @@ def infer_config(weights: Mapping[str, Tensor], dropout: float = 0.0) -> DenseNe
             f"makes {width} channels; a bottleneck of {BOTTLENECK_WIDTH}k channels is needed, "
             f"{BOTTLENECK_WIDTH * growth_rate} for k = {growth_rate}",
         )
-    kind: Stem = "imagenet" if _has(weights, "features.norm0.") else "cifar"
+    stem_type: Stem = "imagenet" if _has(weights, "features.norm0.") else "cifar"
     return DenseNetConfig(
         block_layers=block_layers,
         growth_rate=growth_rate,
@@ -169,7 +169,7 @@ def infer_config(weights: Mapping[str, Tensor], dropout: float = 0.0) -> DenseNe
                 for block in range(1, len(block_layers))
             ]
         ),
-        stem=kind,
+        stem=stem_type,
         stem_channels=stem[0],
         dropout=dropout,
         num_classes=_sizes(weights, "classifier.weight", (2,))[0],
@@ -183,7 +183,7 @@ def _has(weights: Mapping[str, Tensor], prefix: str) -> bool:
 
 
 def _sizes(weights: Mapping[str, Tensor], key: str, ranks: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a weight, which has one of these numbers of dimensions."""
+    """The shape of a weight, checked to have one of these numbers of dimensions."""
     if key not in weights:
         raise UnfitWeight(key, "is missing")
     shape = tuple(weights[key].shape)
@@ -194,21 +194,21 @@ def _sizes(weights: Mapping[str, Tensor], key: str, ranks: tuple[int, ...]) -> t
 
 
 def _block_layers(weights: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """How many layers each block has; none of them may be missing."""
-    found: dict[int, set[int]] = {}
+    """Number of layers of each block, checked that none is missing."""
+    layers_of: dict[int, set[int]] = {}
     for key in weights:
         if match := _LAYER.fullmatch(key):
-            found.setdefault(int(match[1]), set()).add(int(match[2]))
-    for block in range(1, max(found, default=1) + 1):
-        for layer in range(1, max(found.get(block, set()), default=1) + 1):
+            layers_of.setdefault(int(match[1]), set()).add(int(match[2]))
+    for block in range(1, max(layers_of, default=1) + 1):
+        for layer in range(1, max(layers_of.get(block, set()), default=1) + 1):
             key = f"features.denseblock{block}.denselayer{layer}.conv1.weight"
             if key not in weights:
                 raise UnfitWeight(key, "is missing")
-    return tuple(max(found[block]) for block in sorted(found))
+    return tuple(max(layers_of[block]) for block in sorted(layers_of))
 
 
 def _compression(transitions: Sequence[tuple[int, ...]]) -> float:
-    """The compression theta of which every transition makes floor(theta * in_channels) channels."""
+    """The compression theta with which every transition has floor(theta * in_channels) output channels."""
     theta: float | None = 1.0
     for block, (out_channels, in_channels) in enumerate(transitions, start=1):
         theta = _theta(transitions[:block])
@@ -235,7 +235,7 @@ def _theta(transitions: Sequence[tuple[int, ...]]) -> float | None:
 
 
 def read_file(path: Path) -> WeightsFile:
-    """The tensors of a file or of a run's folder, by our key names; of another network by its own.
+    """Read the tensors of a file or a run's folder; a DenseNet's keys become torchvision's.
 
     Raises:
         InputError: there is no such file, it is broken, or would need code to be run; or two of its keys
@@ -247,16 +247,16 @@ def read_file(path: Path) -> WeightsFile:
     else:
         weights = _read_pytorch(path)
     try:
-        renaming = rename(weights)
+        renaming = rename_keys(weights)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    ours = {name: weights[key] for key, name in renaming.keys.items() if name is not None}
-    for name, value in ours.items():
+    renamed = {name: weights[key] for key, name in renaming.keys.items() if name is not None}
+    for name, value in renamed.items():
         if value.is_complex():
             raise InputError(
-                f"{path}: {renaming.theirs(name):.200} has complex numbers, which no network here has"
+                f"{path}: {renaming.file_key(name):.200} has complex numbers, which no network here has"
             )
-    return WeightsFile(path, ours, renaming, metadata)
+    return WeightsFile(path, renamed, renaming, metadata)
 
 
 def _read_pytorch(path: Path) -> dict[str, Tensor]:

@@ -1,1 +1,1 @@
-"""The networks that DenseNet is compared with, each beside its config."""
+"""The networks that DenseNet is compared with: each one's config, module and layer rows."""

@@ -1,4 +1,4 @@
-"""Stacks of convolutions: Network in Network, All-CNN, Deeply Supervised Net.
+"""Networks of convolutions and pooling only: Network in Network, All-CNN, Deeply Supervised Net.
 
 Shapes: N batch, C channels, H x W pixels.
 """
@@ -18,7 +18,7 @@ from densenets.models.network import CompanionLogits, Network
 
 
 class ConvNet(Network):
-    """Convolutions to one map a class, averaged over the image: N x C x H x W -> N x classes logits.
+    """Convolutions to one map a class, then global average pooling: N x C x H x W -> N x classes logits.
 
     Args:
         config: of the network.
@@ -39,7 +39,7 @@ class ConvNet(Network):
         self.companions = nn.ModuleDict(
             {f"conv{number}": nn.Linear(inputs, classes) for number, inputs in config.companions() if classes}
         )
-        self.note_structure()
+        self.record_structure()
         self.initialize(generator)
 
     @torch.no_grad()
@@ -64,13 +64,13 @@ class ConvNet(Network):
         Raises:
             InputError: the modules cannot read the image's channels, or it is too small.
         """
-        return self.explained(self.features, x)
+        return self.checked_call(self.features, x)
 
     def forward(self, x: Tensor) -> Tensor | CompanionLogits:
         """N x C x H x W -> N x classes; in training with the logits of the companions, if there are any."""
         if not (self.training and self.companions):
             return self._logits(self.forward_features(x))
-        return self.explained(self._logits_and_companions, x)
+        return self.checked_call(self._logits_and_companions, x)
 
     def _logits_and_companions(self, x: Tensor) -> CompanionLogits:
         companions = []
@@ -87,7 +87,7 @@ class ConvNet(Network):
         fresh = fresh.to(weight.device, weight.dtype)
         self.config, self.classifier, self.companions = fresh.config, fresh.classifier, fresh.companions
         for part in (self.config.head, "companions"):
-            self.note_structure(part)
+            self.record_structure(part)
 
     def _logits(self, features: Tensor) -> Tensor:
         logits: Tensor = self.last_relu(self.classifier(features)).mean(dim=(2, 3))

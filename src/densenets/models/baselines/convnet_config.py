@@ -1,4 +1,4 @@
-"""Config of stacks of convolutions without batch normalisation. Needs no PyTorch."""
+"""Config of networks of convolutions and pooling without batch normalisation. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ POOL_KERNEL, POOL_STRIDE = 3, 2  # overlapping pooling; windows may reach beyond
 
 @dataclass(frozen=True, kw_only=True)
 class ConvLayer:
-    """A convolution with ReLU, and what follows it.
+    """A convolution with ReLU, then optional pooling and dropout.
 
     Attributes:
         channels: output channels.
         kernel: pixels of a side.
         stride: 2 halves the sides.
         padded: whether kernel // 2 zeros are added at each end of a side.
-        pooling: 3x3/2 behind it, in Caffe's form: sides are rounded up.
-        dropout: probability behind the pooling.
+        pooling: 3x3/2 after the ReLU, in Caffe's form: sides are rounded up.
+        dropout: probability after the pooling.
         companion: whether a companion classifier reads the convolution's output, before ReLU.
     """
 
@@ -43,7 +43,7 @@ class ConvLayer:
     companion: bool = False
 
     def convolved(self, side: int) -> int:
-        """Pixels along a side behind the convolution."""
+        """Pixels along a side after the convolution, for `side` pixels before it."""
         padding = 2 * (self.kernel // 2) if self.padded else 0
         return (side + padding - self.kernel) // self.stride + 1
 
@@ -54,13 +54,13 @@ class ConvLayer:
         return max(1, (convolved - 1) * self.stride + self.kernel - padding)
 
     def pooled(self, side: int) -> int:
-        """Pixels along a side behind the pooling, for `side` pixels before it."""
+        """Pixels along a side after the pooling, for `side` pixels before it."""
         return side if self.pooling == "none" else -((POOL_KERNEL - side) // POOL_STRIDE) + 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvNetConfig(NetworkConfig):
-    """Convolutions, the last of which has a map a class, whose means over the image are the logits.
+    """Convolutions to one map a class, whose means over the image are the logits.
 
     Network in Network (Lin et al. 2014, arXiv 1312.4400), All-CNN (Springenberg et al. 2015, arXiv
     1412.6806), Deeply Supervised Net (Lee et al. 2015, arXiv 1409.5185).
@@ -93,11 +93,15 @@ class ConvNetConfig(NetworkConfig):
         self._check_at_most(MOST_CONVOLUTIONS, layers=len(self.layers))
         for number, layer in enumerate(self.layers, start=1):
             if min(layer.channels, layer.kernel, layer.stride) < 1:
-                raise InputError(f"layer {number}: channels, kernel and stride must be at least 1")
+                raise InputError(
+                    f"layer {number}: channels, kernel and stride must be at least 1, got "
+                    f"{layer.channels}, {layer.kernel} and {layer.stride}"
+                )
             if layer.channels > MOST_CHANNELS or max(layer.kernel, layer.stride) > MOST_KERNEL:
                 raise InputError(
                     f"layer {number}: channels must be at most {MOST_CHANNELS}, "
-                    f"kernel and stride at most {MOST_KERNEL}"
+                    f"kernel and stride at most {MOST_KERNEL}, got "
+                    f"{layer.channels}, {layer.kernel} and {layer.stride}"
                 )
             if layer.pooling not in get_args(Pooling):
                 raise InputError(
@@ -112,7 +116,7 @@ class ConvNetConfig(NetworkConfig):
 
     @property
     def depth(self) -> int:
-        """Convolutions, the last one counted."""
+        """Number of convolutions, the last one included."""
         return len(self.layers) + 1
 
     @property
@@ -123,13 +127,13 @@ class ConvNetConfig(NetworkConfig):
     @cached_property  # every forward pass asks
     def smallest_size(self) -> int:
         """The smallest image side, in pixels, for which the last maps have at least one pixel."""
-        needed = 1  # pixels behind a layer, from the last one to the image
+        needed = 1  # pixels after a layer, from the last one back to the image
         for layer in reversed(self.layers):
             needed = layer.smallest(needed)
         return needed
 
     def sides(self, side: int) -> list[tuple[int, int]]:
-        """Pixels along a side behind each layer's convolution and behind its pooling."""
+        """Pixels along a side after each layer's convolution, and after its pooling."""
         sides = []
         for layer in self.layers:
             convolved = layer.convolved(side)
@@ -148,7 +152,7 @@ class ConvNetConfig(NetworkConfig):
         ]
 
     def for_images(self, num_classes: int, in_channels: int, size: int) -> Self:
-        """The config for images of `size` pixels a side, with the given classes and channels.
+        """A copy for images of `size` pixels a side, with the given classes and channels.
 
         Raises:
             InputError: the images are too small for the network.

@@ -1,4 +1,4 @@
-"""A stack of convolutions layer by layer, by arithmetic on its config. Needs no PyTorch.
+"""Layer rows of a network of convolutions, computed from its config. Needs no PyTorch.
 
 Companion classifiers, which only training uses, are not among the rows.
 """

@@ -39,7 +39,7 @@ class FractalNet(Network):
             )
         )
         self.classifier: nn.Module = make_head(config.num_features, config.num_classes)
-        self.note_structure()
+        self.record_structure()
         self.initialize(generator)
 
     @property
@@ -66,7 +66,7 @@ class FractalNet(Network):
             elif isinstance(module, nn.Linear):
                 linear_uniform_(module, generator)
 
-    def run_as_tested(self, x: Tensor) -> None:
+    def run_evaluated_paths(self, x: Tensor) -> None:
         """Run all columns joined, then each alone if that was trained."""
         chosen = self.column
         columns = range(self.config.columns) if self.config.global_drop_path else ()
@@ -85,9 +85,9 @@ class FractalNet(Network):
         Raises:
             InputError: the modules cannot read the image's channels, or it is too small.
         """
-        return self.explained(self._last_maps, x)
+        return self.checked_call(self._features_and_relu, x)
 
-    def _last_maps(self, x: Tensor) -> Tensor:
+    def _features_and_relu(self, x: Tensor) -> Tensor:
         column = self._column
         if column is None and self.training and self.config.global_drop_path:
             is_global = self.paths.draw() < self.config.global_drop_path
@@ -109,7 +109,7 @@ def run_one_column(model: Network, column: int) -> None:
 
 
 class FractalBlock(nn.Module):
-    """C columns of convolutions with joins: where several end, each goes on with their mean.
+    """C columns of convolutions with joins: columns that end a convolution together go on with their mean.
 
     Column c has 2^c convolutions, evenly spread over the block's 2^(C-1) steps. Every column is pooled before
     the last join.
@@ -168,7 +168,7 @@ class FractalBlock(nn.Module):
 
 
 class RunningStatistics(nn.Module):
-    """A second set of a batch normalisation's running statistics, C each: mean and variance."""
+    """A second set of running statistics, mean and variance (C each), for one batch normalisation."""
 
     mean: Tensor
     var: Tensor
@@ -193,7 +193,7 @@ class RunningStatistics(nn.Module):
 
 
 class FractalConvolution(nn.Module):
-    """Convolution 3x3, dropout, BN and ReLU: N x C_in -> N x C.
+    """Conv3x3-dropout-BN-ReLU: N x C_in -> N x C.
 
     With global drop-path a column is trained alone and among the others. It does not read the same maps in
     both: a join is a mean, which varies less than its inputs. So BN has two sets of running

@@ -19,7 +19,7 @@ class FractalNetConfig(NetworkConfig):
     Attributes:
         columns: C; a block's longest path has 2^(C-1) convolutions, its shortest one.
         block_channels: channels of each block; a 2x2 max pool ends it.
-        block_dropout: probability behind each convolution of a block, a number a block.
+        block_dropout: probability after each convolution of a block, a number a block.
         local_drop_path: probability that a join drops an input; never all of them.
         global_drop_path: share of training steps that train one column alone instead.
 
@@ -81,5 +81,5 @@ class FractalNetConfig(NetworkConfig):
         return self.block_channels[-1]
 
     def periods(self) -> list[int]:
-        """Of each column, from the shallowest, the block's steps that one of its convolutions spans."""
+        """For each column, the shallowest first, the number of a block's steps that a convolution spans."""
         return [int(2 ** (self.columns - 1 - column)) for column in range(self.columns)]

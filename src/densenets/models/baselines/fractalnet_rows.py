@@ -1,4 +1,4 @@
-"""A FractalNet layer by layer, by arithmetic on its config. Needs no PyTorch."""
+"""Layer rows of a FractalNet, computed from its config. Needs no PyTorch."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class HighwayNetwork(Network):
         self.features = nn.Sequential(OrderedDict(_feature_modules(config)))
         self.dropout = nn.Dropout(config.dropout)
         self.classifier: nn.Module = make_head(config.num_features, config.num_classes)
-        self.note_structure()
+        self.record_structure()
         self.initialize(generator)
 
     @torch.no_grad()
@@ -52,7 +52,7 @@ class HighwayNetwork(Network):
         Raises:
             InputError: the modules cannot read the image's channels, or it is too small.
         """
-        return self.explained(self.features, x)
+        return self.checked_call(self.features, x)
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x H x W -> N x classes."""

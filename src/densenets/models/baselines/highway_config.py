@@ -24,7 +24,7 @@ class HighwayConfig(NetworkConfig):
         head_channels: output channels of the 1x1 convolution.
         gate_bias: initial bias of the transform gates; negative, so that layers carry their input at first.
         input_dropout: probability on the image.
-        dropout: probability behind each pooling, and in front of the linear layer.
+        dropout: probability after each pooling, and before the linear layer.
 
     Raises:
         InputError: a field is out of its range.

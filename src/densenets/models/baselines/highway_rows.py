@@ -1,4 +1,4 @@
-"""A Highway Network layer by layer, by arithmetic on its config. Needs no PyTorch."""
+"""Layer rows of a Highway Network, computed from its config. Needs no PyTorch."""
 
 from __future__ import annotations
 

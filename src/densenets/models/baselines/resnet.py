@@ -47,7 +47,7 @@ class ResNet(Network):
         last = (nn.BatchNorm2d(config.num_features), nn.ReLU()) if config.pre_activation else ()
         self.last = nn.Sequential(*last)
         self.fc: nn.Module = make_head(config.num_features, config.num_classes)
-        self.note_structure()
+        self.record_structure()
         self.initialize(generator)
 
     @torch.no_grad()
@@ -67,9 +67,9 @@ class ResNet(Network):
         Raises:
             InputError: the modules cannot read the image's channels.
         """
-        return self.explained(self._last_maps, x)
+        return self.checked_call(self._features_and_relu, x)
 
-    def _last_maps(self, x: Tensor) -> Tensor:
+    def _features_and_relu(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for stage in range(1, len(self.config.stage_units) + 1):
             x = self.get_submodule(f"layer{stage}")(x)
@@ -77,7 +77,7 @@ class ResNet(Network):
 
 
 class _Unit(nn.Module):
-    """Base of the residual units: the shortcut, and whether a training step skips the unit."""
+    """Base class of residual units: the shortcut, and Stochastic Depth."""
 
     def __init__(self, config: ResNetConfig, channels: UnitChannels, paths: PathDraws) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class PostActivationUnit(_Unit):
             self.add_module(f"bn{number}", nn.BatchNorm2d(shape[1]))
         self.relu = nn.ReLU()
         self.convolutions = len(shapes)
-        if channels.changes and config.shortcut == "projection":
+        if channels.changes_shape and config.shortcut == "projection":
             self.downsample = nn.Sequential(
                 _convolution(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
             )
@@ -168,7 +168,7 @@ class PreActivationUnit(_Unit):
         self.relu = nn.ReLU()
         self.dropout = nn.Dropout(config.dropout)
         self.convolutions = len(shapes)
-        if channels.changes and config.shortcut == "projection":
+        if channels.changes_shape and config.shortcut == "projection":
             self.downsample = _convolution(in_channels, out_channels, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -156,7 +156,7 @@ class UnitChannels:
     survival: float
 
     @property
-    def changes(self) -> bool:
+    def changes_shape(self) -> bool:
         """Whether its input and its output differ in shape."""
         return self.stride > 1 or self.in_channels != self.out_channels
 

@@ -1,4 +1,4 @@
-"""A residual network layer by layer, by arithmetic on its config. Needs no PyTorch."""
+"""Layer rows of a residual network, computed from its config. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _residual_unit(
         ]
     # One batch normalisation a convolution: of its input with pre-activation, otherwise of its output.
     norms = sum(2 * (inputs if config.pre_activation else outputs) for inputs, outputs, _, _ in convolutions)
-    if unit.changes and config.shortcut == "projection":
+    if unit.changes_shape and config.shortcut == "projection":
         convolutions.append((in_channels, out_channels, in_channels * out_channels, after))
         norms += 0 if config.pre_activation else 2 * out_channels
     return layer_row(
@@ -63,5 +63,5 @@ def _residual_unit(
 
 
 def _halved(size: tuple[int, ...]) -> tuple[int, ...]:
-    """Behind a stride of 2 with padding: rounded up."""
+    """Sides after a stride of 2 with padding: rounded up."""
     return tuple(math.ceil(side / 2) for side in size)

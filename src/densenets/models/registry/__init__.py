@@ -53,7 +53,7 @@ NETWORKS: dict[str, NetworkEntry] = DENSENETS | BASELINES
 
 
 def network_entry(name: str) -> NetworkEntry:
-    """The entry of a name: one of `NETWORKS`, or one of `NAME_FORMS` by the papers' rules.
+    """The entry of a network's name: one of `NETWORKS`, or one of the form of a `NAME_FORMS`.
 
     Raises:
         InputError: no network has this name, or no network of the rule has its depth or width.
@@ -65,7 +65,7 @@ def network_entry(name: str) -> NetworkEntry:
 
 
 def named_config(name: str) -> NetworkConfig:
-    """The config of a name, as `network_entry` finds it.
+    """The config of a network's name; see `network_entry`.
 
     Raises:
         InputError: no network has this name, or no network of the rule has its depth or width.
@@ -74,7 +74,7 @@ def named_config(name: str) -> NetworkConfig:
 
 
 def name_of(config: NetworkConfig) -> str | None:
-    """The name in `NETWORKS` of a network, whatever its classes and channels; None if it has none."""
+    """The name of a config in `NETWORKS`, whatever its classes and channels; None if it has none."""
     plain = {"num_classes": 10, "in_channels": 3, "spatial_dims": 2}
 
     def core(network: NetworkConfig) -> NetworkConfig:
@@ -84,7 +84,7 @@ def name_of(config: NetworkConfig) -> str | None:
 
 
 def family_of(config: NetworkConfig) -> Family[Any]:
-    """The family of a config: how its module is built, and its layer rows."""
+    """The family that a config belongs to."""
     return FAMILIES[config.family]
 
 
@@ -101,7 +101,7 @@ def config_from_dict(fields: dict[str, Any]) -> NetworkConfig:
 
 
 def _entry_by_rule(name: str) -> NetworkEntry | None:
-    """The entry of a name that only the rules know; None for a name of another form."""
+    """The entry of a name by an architecture's name rules; None for a name of another form."""
     for family in FAMILIES.values():
         for architecture in family.architectures:
             for pattern, config_of in architecture.name_rules:

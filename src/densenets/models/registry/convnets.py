@@ -50,9 +50,10 @@ def _mlpconv_layers(second_pooling: Pooling, *, companions: bool) -> tuple[ConvL
 
 
 def _all_cnn() -> ConvNetConfig:
-    """Springenberg et al. 2015, All-CNN-C: strides for pooling. They are silent of the initial weights.
+    """Springenberg et al. 2015, All-CNN-C: strides in the place of pooling.
 
-    Ours are those of Network in Network: with He's larger ones the last ReLU soon lets nothing through.
+    The paper does not give the initial weights; these are Network in Network's. With He's larger ones the
+    last ReLU soon outputs only zeros.
     """
     return ConvNetConfig(
         layers=(

@@ -36,7 +36,7 @@ class Architecture:
     """Networks of one design, which differ in depth and width.
 
     Attributes:
-        label: in a figure's legend.
+        label: its name in figures and tables.
         name_rules: patterns of names, each with the function from the numbers in a name to its config.
         own_recipe: name of the training recipe of its own paper; "" where that is DenseNet's.
     """
@@ -48,7 +48,7 @@ class Architecture:
     def entry(
         self, config: NetworkConfig, published: PublishedErrors | None = None, printed_parameters: float = 0.0
     ) -> NetworkEntry:
-        """The entry of one of its networks."""
+        """The entry of a network of this architecture."""
         return NetworkEntry(
             config=config,
             architecture=self,
@@ -59,10 +59,10 @@ class Architecture:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkEntry:
-    """A network with a name.
+    """A named network: its config, its architecture and the figures published of it.
 
     Attributes:
-        config: its layers, stated whole.
+        config: of its layers.
         architecture: its design, with label and recipe.
         published: the errors that its authors report.
         printed_parameters: as the DenseNet paper prints them, in millions; 0 where it prints none.
@@ -85,7 +85,7 @@ class Family(Generic[Config]):
         has_dense_blocks: whether the execution can be chosen.
         layer_rows: the rows of the layer table of a config, for images of the given sides.
         architectures: with the rules of their names.
-        name_forms: how people are told of the names that the rules take.
+        name_forms: the forms of names that the rules take, for messages.
         networks: those with an entry of their own, by name.
     """
 

@@ -1,4 +1,4 @@
-"""Arithmetic that the rules of names share, and rows of the paper's Table 2. Needs no PyTorch."""
+"""Helpers of the name rules: depth to number of units, and rows of the paper's Table 2. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ DEPTH_AND_WIDTH = r"(\d{1,6})(?:-(\d{1,6}))?"  # of a name: DEPTH[-WIDTH]
 
 
 def units_of_depth(depth: int, per_unit: int, added: int, *, least: int = 1, of: str = "") -> int:
-    """The n of a depth that is per_unit * n + added.
+    """The n with depth = per_unit * n + added.
 
     Args:
         depth: of the whole network.
         per_unit: layers that one more n adds.
         added: layers of every network of the architecture, such as stem and classifier.
         least: the smallest n.
-        of: what the network has, for the error, such as "with bottleneck".
+        of: the network's form in the error, such as "with bottleneck".
 
     Raises:
         InputError: no n gives this depth.
@@ -32,7 +32,7 @@ def units_of_depth(depth: int, per_unit: int, added: int, *, least: int = 1, of:
 
 
 def table2(*errors: float | None, source: str = "paper, Table 2") -> PublishedErrors:
-    """The errors of a row of Table 2, in the order of its columns; None where it has none."""
+    """Published errors from a row of Table 2, in the order of its columns; None for an empty cell."""
     columns = ("cifar10", "cifar10+", "cifar100", "cifar100+", "svhn")
     return PublishedErrors(
         top1={c: e for c, e in zip(columns, errors, strict=True) if e is not None}, source=source
