@@ -1,4 +1,4 @@
-"""The network that a recipe trains: fresh, or from another's weights."""
+"""Building of the network that a recipe trains, freshly initialised or from a file's weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from densenets.weights.reading import read_network
 
 
 def build_model(recipe: Recipe, data: DataSplits, device: torch.device) -> tuple[Network, list[str]]:
-    """The network of a recipe for some data, on a device, and what there is to tell people about it.
+    """Build a recipe's network for some data on a device; returns it, and notes about it for people.
 
     Raises:
         InputError: the name, the weights or the images do not fit.

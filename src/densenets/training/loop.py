@@ -1,4 +1,4 @@
-"""The training loop: from a recipe to a run's folder with its result."""
+"""The training loop: trains a recipe's network; writes checkpoints, metrics and the result to a folder."""
 
 from __future__ import annotations
 
@@ -41,29 +41,29 @@ _EVALUATION_BATCH = 500  # of small images, on each rank; without gradients a ba
 
 
 def train(recipe: Recipe, out: Path, *, resume: bool = False) -> dict[str, Any]:
-    """Run a recipe to its end, and evaluate the result on the test images.
+    """Train a recipe's network to the end, and evaluate the result on the test images.
 
     Args:
-        recipe: what to run.
+        recipe: of the run.
         out: the run's folder.
-        resume: go on with the run in that folder, if one is there.
+        resume: go on with the run in that folder, if there is one.
 
     Returns:
-        What stands in evaluation.json.
+        The content of evaluation.json.
 
     Raises:
         InputError: the recipe, the data or the folder cannot be used, the loss is not a number, or the
-            disk is full. What was saved before stays.
+            disk is full. Files saved before stay.
         Interrupted: Ctrl-C or SIGTERM; the state was saved.
     """
     folder = RunFolder(out)
     with (
         stop_requests() as request,
         joined_ranks(recipe.training.device) as ranks,
-        # Dropout draws from PyTorch's own generator, which steps seed; afterwards it is as the caller had it.
+        # Dropout draws from PyTorch's own generator, which steps seed; its state is restored afterwards.
         torch.random.fork_rng([ranks.device] if ranks.device.type == "cuda" else []),
     ):
-        # Whatever is wrong with recipe, data or folder shows before anything is written.
+        # Errors of recipe, data or folder are raised before anything is written.
         folder.check(recipe, resume=resume)
         with ranks.first_rank_first():
             data = load_data(recipe.data).to(ranks.device)
@@ -73,23 +73,25 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> dict[str, Any]:
                 "--data.held-out, or with --training.report last"
             )
         model, notes = build_model(recipe, data, ranks.device)
-        surroundings = environment(ranks.device)
+        run_environment = environment(ranks.device)
         if isinstance(model, DenseNet):
             execution = explain_execution(recipe.model.execution, ranks.device, torch.float32)
             notes.append(f"execution of the dense blocks: {execution}")
-            surroundings["execution"] = str(execution)
+            run_environment["execution"] = str(execution)
         run = _Run(recipe, folder, data, TrainStep(model, recipe, ranks), ranks, request)
         with exclusive(out) if ranks.is_first else contextlib.nullcontext():
             folder.check(recipe, resume=resume)
             run.load_state()
             ranks.barrier()  # until all have read the folder
             if ranks.is_first:
-                folder.begin(recipe, surroundings, data.record())
+                folder.begin(recipe, run_environment, data.record())
             return run.finish([*data.summary_lines(), *notes])
 
 
 @dataclass
 class _Run:
+    """A run in progress on this rank: its data, its train step, its folder, and how far it is."""
+
     recipe: Recipe
     folder: RunFolder
     data: DataSplits
@@ -99,7 +101,7 @@ class _Run:
     progress: RunProgress = field(default_factory=RunProgress)
     _counted_at: float = field(default_factory=time.perf_counter)
     _saved_at: float = field(default_factory=time.perf_counter)
-    _unread: list[StepSums] = field(default_factory=list)
+    _unlogged: list[StepSums] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.order = BatchOrder(
@@ -114,7 +116,7 @@ class _Run:
 
     @property
     def run_step(self) -> int:
-        """Steps of the whole run that are done."""
+        """Number of finished steps of the whole run."""
         return self.progress.epoch * self.order.steps + self.progress.step
 
     def load_state(self) -> None:
@@ -150,7 +152,7 @@ class _Run:
             return self._evaluate_result(log)
 
     def _batches(self, first_step: int) -> Iterator[Batch]:
-        """The epoch's training batches, from a step on."""
+        """The epoch's training batches, from step `first_step` on."""
         return training_batches(
             self.data.training,
             self.order,
@@ -173,14 +175,14 @@ class _Run:
                 self.order.steps,
                 recipe.training.epochs,
             )
-            self._unread.append(self.train_step.run(batch, rate, progress.epoch, progress.step))
+            self._unlogged.append(self.train_step.run(batch, rate, progress.epoch, progress.step))
             progress.step += 1
             progress.images += batch.global_count
-            if self._logs_now():
+            if self._is_logging_step():
                 self._log(rate, log)
 
-    def _logs_now(self) -> bool:
-        """Whether this step's loss is read: reading makes an accelerator wait, on a CPU it is free."""
+    def _is_logging_step(self) -> bool:
+        """Whether the loss is read after this step: reading makes an accelerator wait, a CPU not."""
         step = self.progress.step
         return (
             self.ranks.device.type == "cpu"
@@ -189,15 +191,15 @@ class _Run:
         )
 
     def _log(self, rate: float, log: Log) -> None:
-        """Log the losses since the last time; save or stop when it is time."""
+        """Log the losses since the last log; save the state if it is due, stop if a signal asked for it."""
         progress = self.progress
-        loss, wrong, images, stops, due = self._sums_since_last_log()
+        loss, wrong, images, stops, due = self._reduced_sums()
         if not math.isfinite(loss):
-            raise InputError(self._divergence("the loss is not a number any more"))
+            raise InputError(self._divergence_error_text("the loss is not a number any more"))
         progress.loss += loss
         progress.wrong += wrong
-        so_far = f"loss {progress.loss / progress.images:.3f}  rate {rate:.2g}"
-        log.step(self.run_step, f"epoch {progress.epoch + 1}/{self.recipe.training.epochs}  {so_far}")
+        epoch_loss = f"loss {progress.loss / progress.images:.3f}  rate {rate:.2g}"
+        log.step(self.run_step, f"epoch {progress.epoch + 1}/{self.recipe.training.epochs}  {epoch_loss}")
         if progress.step % self.recipe.training.log_every == 0:
             log.metrics(
                 {
@@ -218,14 +220,14 @@ class _Run:
         if due:
             self._save()
 
-    def _sums_since_last_log(self) -> tuple[float, float, float, float, float]:
+    def _reduced_sums(self) -> tuple[float, float, float, float, float]:
         """Sums over all ranks since the last log: loss, wrong guesses, images, ranks to stop, ranks to save.
 
-        One exchange for all of it, so that every rank stops and saves at the same step.
+        One all-reduce for all of them, so that every rank stops and saves at the same step.
         """
         minutes = (time.perf_counter() - self._saved_at) / 60
         due = self.ranks.is_first and minutes > self.recipe.training.checkpoint_minutes
-        unread, self._unread = self._unread, []
+        unread, self._unlogged = self._unlogged, []
         device = self.ranks.device
         sums = torch.stack(
             [
@@ -245,14 +247,14 @@ class _Run:
         """Evaluate an epoch's weights, log the result, and save checkpoints and state."""
         recipe, progress = self.recipe, self.progress
         if not self.train_step.weights_are_finite():
-            raise InputError(self._divergence("the loss is not a number any more"))
+            raise InputError(self._divergence_error_text("the loss is not a number any more"))
         if count := recipe.training.statistics_batches:
             recompute_statistics(self.train_step.evaluated, itertools.islice(self._batches(0), count))
         split = self.data.monitored
         try:
             evaluation = self._evaluate(self.data.images_of(split))
         except NotFinite as error:
-            raise NotFinite(self._divergence(str(error))) from error
+            raise NotFinite(self._divergence_error_text(str(error))) from error
         self._count_seconds()
         line = {
             "kind": "epoch",
@@ -275,7 +277,7 @@ class _Run:
             progress.best_error = evaluation.top1_error
         progress.next_epoch()
         if self.ranks.is_first:
-            # Weights first: a state must never speak of an epoch whose checkpoint is not there.
+            # Weights first: a state must never be of an epoch whose checkpoint does not exist.
             for which in ("last", *(["best"] if is_best else [])):
                 self._save_checkpoint(which, evaluation)
         self._save()
@@ -292,7 +294,7 @@ class _Run:
                 "data": self.recipe.to_dict()["data"],
                 "epoch": self.progress.epoch,
                 f"{self.data.monitored}_top1_error": evaluation.top1_error,
-                # On what the run is reported: an evaluation on its own data is one of the same images.
+                # The reported images, so that a later evaluation can check that it has the same.
                 "split": self.data.reported,
                 "reported": self.data.records[self.data.reported].to_dict(),
             },
@@ -311,9 +313,9 @@ class _Run:
 
     def _evaluate(self, images: Images) -> Evaluation:
         model = self.train_step.evaluated
-        # Without synchronised statistics each rank has its own; those of the first are kept.
+        # Without synchronised statistics each rank has its own; those of rank 0 are evaluated.
         self.ranks.broadcast_from_first(model.buffers())
-        # Of large images, as many as a training step takes, for which there is memory.
+        # Of large images as many as in a training step, for which there is enough memory.
         training_share = max(1, self.recipe.training.batch_size // self.ranks.shard.world_size)
         batches = evaluation_batches(
             images,
@@ -357,15 +359,17 @@ class _Run:
         self.ranks.barrier()
         return result
 
-    def _divergence(self, what: str) -> str:
-        """The error text of a run that cannot be continued, with what to do."""
+    def _divergence_error_text(self, symptom: str) -> str:
+        """The error text of a diverged run, with advice how to go on."""
         progress = self.progress
-        kept = self.folder.checkpoint("last")
-        good = "no epoch was finished"
-        if kept.exists():
-            good = f"the last good checkpoint is {kept} (a new run begins with it by --model.weights {kept})"
+        last = self.folder.checkpoint("last")
+        last_good = "no epoch was finished"
+        if last.exists():
+            last_good = (
+                f"the last good checkpoint is {last} (a new run begins with it by --model.weights {last})"
+            )
         return (
-            f"{what} (epoch {progress.epoch + 1}, step {progress.step}); "
-            f"{good}; begin a new run, in another --out, with a lower --optimizer.learning-rate, or with "
-            "--optimizer.gradient-clip 1"
+            f"{symptom} (epoch {progress.epoch + 1}, step {progress.step}); "
+            f"{last_good}; begin a new run, in another --out, with a lower --optimizer.learning-rate, or "
+            "with --optimizer.gradient-clip 1"
         )

@@ -1,4 +1,4 @@
-"""What a training run is, stated whole: frozen, checked once, written beside the run's results.
+"""The recipe of a training run: network, data, optimiser, schedule, loop, as frozen and checked dataclasses.
 
 Needs no PyTorch.
 """
@@ -183,7 +183,7 @@ class Recipe:
 
     @property
     def network(self) -> NetworkConfig:
-        """The network for the classes, channels and size of the images, of a data set whose size is known.
+        """The network for the data set's classes, channels and image size; only for sets of known sizes.
 
         Raises:
             InputError: no network has the name, or the images are too small for it.
@@ -192,12 +192,12 @@ class Recipe:
         return self.model.config.for_images(data.classes, data.channels, data.side)
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as JSON holds it."""
+        """The recipe as JSON."""
         return _plain(dataclasses.asdict(self))
 
 
 def recipe_from_dict(fields: dict[str, Any]) -> Recipe:
-    """The recipe that `to_dict` was made from; fields that it lacks, as older ones may, have their defaults.
+    """The recipe of a dict from `to_dict`; absent fields, as in older files, have their defaults.
 
     Raises:
         InputError: a field is missing, unknown, of another type or out of its range.
@@ -206,7 +206,7 @@ def recipe_from_dict(fields: dict[str, Any]) -> Recipe:
 
 
 def changed(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
-    """The recipe with other values in some fields, named as in "training.epochs".
+    """A copy of a recipe with other values in some fields, named as in "training.epochs".
 
     Raises:
         InputError: a value is out of its range.
@@ -221,8 +221,8 @@ def changed(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
     return dataclasses.replace(recipe, **replaced)
 
 
-# What may differ when a run goes on: where and how fast it runs, not what comes out of it. An image that
-# cannot be decoded may turn up at any time; without it the other images keep their roles and their order.
+# Fields that may differ when a run is resumed: where and how fast it runs, not its result. An image that
+# cannot be decoded may turn up at any time; without it the other images' splits and order stay.
 _RESUMABLE = {
     "data.root",
     "data.skip_broken",
@@ -237,13 +237,13 @@ _RESUMABLE = {
 }
 
 
-def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    """The fields, as "data.name", in which two recipes make different runs."""
-    mine, other = _flat(ours), _flat(theirs)
+def differences(recipe: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """The fields, such as "data.name", in which two recipes' dicts differ and a run cannot be resumed."""
+    fields, other_fields = _flat(recipe), _flat(other)
     return [
         field
-        for field in sorted(mine.keys() | other.keys())
-        if field not in _RESUMABLE and mine.get(field) != other.get(field)
+        for field in sorted(fields.keys() | other_fields.keys())
+        if field not in _RESUMABLE and fields.get(field) != other_fields.get(field)
     ]
 
 

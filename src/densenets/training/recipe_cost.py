@@ -1,4 +1,4 @@
-"""What a recipe costs by arithmetic alone. Needs no PyTorch."""
+"""Parameters and multiply-adds of a recipe's network and of its training. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from densenets.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class RecipeCost:
-    """A network for its data, and its whole training.
+    """The cost of a recipe's network and of its whole training.
 
     Attributes:
         parameters: of the network.
@@ -31,7 +31,7 @@ def recipe_cost(recipe: Recipe) -> RecipeCost | None:
     if images is None:
         return None
     side = DATASET_INFO[recipe.data.name].side
-    facts = layer_table(recipe.name, recipe.network, (side, side))
-    forward = facts.total("multiply_adds")
+    table = layer_table(recipe.name, recipe.network, (side, side))
+    forward = table.total("multiply_adds")
     passes = TRAINING_COST * images * recipe.training.epochs
-    return RecipeCost(facts.total("parameters"), forward, passes * forward)
+    return RecipeCost(table.total("parameters"), forward, passes * forward)

@@ -1,14 +1,14 @@
-"""A run's folder: what is in it, who may write to it, and how it goes on after an interruption.
+"""A run's folder: its files, checks that a run may use it, and the state to resume from.
 
 recipe.json            the resolved recipe
-data.json              classes, and which images play which role
+data.json              classes, and count and digest of each split's images
 environment.json       versions, device, date, command; a list, one entry a start
 metrics.jsonl          one JSON a line: steps and epochs
-checkpoints/           last.safetensors, best.safetensors, and state.pt to go on from
+checkpoints/           last.safetensors, best.safetensors, and state.pt to resume from
 tensorboard/           curves
 evaluation.json        the result, with confusion.png and curves.png beside it
 
-Others add to it: step-cost-*.json, what a training step took where it was measured, and report.html.
+Other commands add step-cost-*.json, the measured cost of a training step, and report.html.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ _LARGEST_COUNT = 2**53  # of steps and images; a double holds it exactly
 
 @dataclass
 class RunProgress:
-    """How far a run has come. Everything random follows from it and the recipe.
+    """Progress of a run. All random numbers follow from it and the recipe.
 
     Attributes:
-        epoch: epochs that are done.
-        step: steps of the next epoch that are done.
+        epoch: number of finished epochs.
+        step: number of finished steps of the current epoch.
         loss: sum over the images of those steps, on all ranks.
         wrong: images among them whose first guess was wrong.
-        images: how many there were.
+        images: number of images of those steps.
         best_error: lowest top-1 error on the validation images so far, percent.
-        seconds: time spent on training and watching it, over all starts.
+        seconds: time of training and evaluation, over all starts.
     """
 
     epoch: int = 0
@@ -80,7 +80,7 @@ class RunProgress:
 
 
 class RunFolder:
-    """The files of a run."""
+    """The paths of a run's files, and their reading and writing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -90,15 +90,15 @@ class RunFolder:
         self.evaluation = path / "evaluation.json"
 
     def checkpoint(self, which: str) -> Path:
-        """Where the "last" or "best" checkpoint lies."""
+        """The path of the "last" or "best" checkpoint."""
         return self.path / "checkpoints" / f"{which}.safetensors"
 
     def check(self, recipe: Recipe, *, resume: bool) -> None:
-        """Check that a recipe may run here.
+        """Check that a recipe may run in this folder.
 
         Raises:
-            InputError: the folder holds a run and `resume` is not asked, or another recipe's run, or
-                files that are no run's.
+            InputError: the folder holds a run and `resume` is False, or another recipe's run, or files that
+                are no run's.
         """
         if not (self.path / "recipe.json").exists():
             others = [p.name for p in self.path.glob("*") if p.name != ".lock"]
@@ -112,38 +112,38 @@ class RunFolder:
                 f"{self.path} holds a run; go on with it by --resume, or name another folder with --out"
             )
         file = self.path / "recipe.json"
-        what = f"{file} is no recipe of a run; it is broken or not ours"
-        changed = differences(recipe.to_dict(), read(dict[str, Any], read_json(file), what))
-        if changed:
+        error_start = f"{file} is no recipe of a run; it is broken or not ours"
+        differing = differences(recipe.to_dict(), read(dict[str, Any], read_json(file), error_start))
+        if differing:
             raise InputError(
-                f"{self.path} holds another recipe's run; they differ in {', '.join(changed[:5])}; "
+                f"{self.path} holds another recipe's run; they differ in {', '.join(differing[:5])}; "
                 "name another folder with --out"
             )
 
     def check_data(self, data: DataSplits) -> None:
-        """Check that the data is that of the state in the folder: labels, roles and order follow from it.
+        """Check that the data is that of the run so far: labels, splits and order depend on it.
 
         A set that grew or shrank is refused too: the order of an epoch, and which images are held out, depend
         on the list of files. Images that are left out because they cannot be decoded stay in that list.
 
         Raises:
-            InputError: it isn't; the line says in what it differs.
+            InputError: it is not; the text says how it differs.
         """
-        noted: dict[str, Any] = {}
+        saved: dict[str, Any] = {}
         if self.data.exists():
-            what = f"{self.data} is no list of a run's data; it is broken or not ours"
-            noted = read(dict[str, Any], read_json(self.data), what)
+            error_start = f"{self.data} is no list of a run's data; it is broken or not ours"
+            saved = read(dict[str, Any], read_json(self.data), error_start)
         last = self.checkpoint("last")
         if not self.data.exists() and last.exists():  # an older version's run
-            noted = {"classes": list(read_description(last).classes)}
-        if difference := data.difference(noted):
+            saved = {"classes": list(read_description(last).classes)}
+        if difference := data.difference(saved):
             raise InputError(
                 f"{self.path} cannot go on: {difference}; put the files back as they were (a broken one can "
                 "stay, and be left out by --data.skip-broken), or begin a new run in another --out"
             )
 
     def begin(self, recipe: Recipe, environment: dict[str, Any], data: dict[str, Any]) -> None:
-        """Write down what starts here, and add this start to the list of starts."""
+        """Write recipe.json and data.json of a new run, and add this start to environment.json."""
         if not (self.path / "recipe.json").exists():
             write_json(self.path / "recipe.json", recipe.to_dict())
         if not self.state.exists():
@@ -152,10 +152,10 @@ class RunFolder:
         write_json(file, [*read_starts(file), environment])
 
     def save_state(self, progress: RunProgress, training: dict[str, Any]) -> None:
-        """Write the state to go on from, atomically.
+        """Write the state to resume from, atomically.
 
         Args:
-            progress: how far the run is.
+            progress: of the run.
             training: `TrainStep.state_dict`; "learner" in the file, as older versions wrote it.
 
         Raises:
@@ -165,7 +165,7 @@ class RunFolder:
         write_atomically(self.state, lambda file: torch.save(state, file))
 
     def load_state(self) -> tuple[RunProgress, dict[str, Any]] | None:
-        """The state to go on from, if one was saved.
+        """Read the state to resume from; None if none was saved.
 
         Raises:
             InputError: the file is damaged.
@@ -182,22 +182,21 @@ class RunFolder:
             raise InputError(f"{self.state} is damaged; {advice} ({error})") from error
 
     def add_metrics(self, line: dict[str, Any]) -> None:
-        """Add a line to the metrics; the line's "run_step" says after which step of the run."""
+        """Add a line to metrics.jsonl; its "run_step" is the number of finished steps of the run."""
         with disk_errors(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json_text(line) + "\n")
 
     def drop_metrics_after(self, run_step: int, epochs: int) -> None:
-        """Drop what was measured beyond the state that the run goes on from, and a half-written line.
+        """Drop the metrics of later steps than the state that the run resumes from, and a half-written line.
 
         Args:
-            run_step: steps that are done.
-            epochs: that are finished. After the last step of an epoch its line may be there although the
-                state doesn't know of it.
+            run_step: number of finished steps.
+            epochs: number of finished epochs. An epoch's line may have been written before its state was.
         """
-        kept = [
+        kept_lines = [
             line
             for line in read_metrics(self.metrics, EpochEnd)
             if line["run_step"] <= run_step and (line["kind"] != "epoch" or line["epoch"] <= epochs)
         ]
-        text = "".join(json_text(line) + "\n" for line in kept)
+        text = "".join(json_text(line) + "\n" for line in kept_lines)
         write_bytes(self.metrics, text.encode())

@@ -1,4 +1,4 @@
-"""What a run tells while it runs: a progress bar, metrics.jsonl, TensorBoard's curves."""
+"""Logging of a run: a progress bar with messages, metrics.jsonl, TensorBoard curves."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from densenets.training.run_folder import RunFolder
 
 
 class Log(Protocol):
-    """Sink of a run's progress, metrics and messages."""
+    """Interface of the logs of a run."""
 
     def step(self, done: int, text: str) -> None:
-        """`done` steps of the run are done; `text` goes beside the bar."""
+        """Set the progress to `done` steps of the run, with `text` beside the bar."""
 
     def metrics(self, line: dict[str, Any]) -> None:
-        """A line for metrics.jsonl and the curves."""
+        """Add a line to metrics.jsonl, and its numbers to the curves."""
 
     def message(self, text: str) -> None:
-        """A line for people."""
+        """Print a line for people."""
 
 
 class SilentLog:
-    """The log of every rank but the first."""
+    """The log of every rank but the first: does nothing."""
 
     def step(self, done: int, text: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def metrics(self, line: dict[str, Any]) -> None:
-        """Write nothing."""
+        """Do nothing."""
 
     def message(self, text: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 class RunLog:
@@ -66,7 +66,7 @@ class RunLog:
 
 @contextlib.contextmanager
 def run_log(folder: RunFolder, total: int, done: int, *, tensorboard: bool) -> Iterator[RunLog]:
-    """The log of a run of `total` steps, of which `done` were done before this start."""
+    """Open the log of a run of `total` steps, `done` of which were finished before this start."""
     curves = _curves(folder.path / "tensorboard", done) if tensorboard else None
     bar = progress_bar(estimate_over=30)
     try:
@@ -80,5 +80,5 @@ def run_log(folder: RunFolder, total: int, done: int, *, tensorboard: bool) -> I
 def _curves(path: Path, done: int) -> Any:
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    # Points of an interrupted start that lie beyond the saved state are dropped.
+    # Points of an interrupted start that are later than the saved state are dropped.
     return SummaryWriter(str(path), purge_step=done)

@@ -1,8 +1,8 @@
-"""Running statistics as the tested network has them.
+"""Recomputation of running statistics for evaluation, without dropout and drop-path.
 
-What batch normalisation notes down in training is what the network of a training step meets: with maps that
-dropout has spread (Li et al. 2019, arXiv 1801.05134), and with the columns of a FractalNet that drop-path
-left over. A tested network meets others. (PyTorch's own `update_bn` keeps dropout and drop-path on.)
+The running statistics of training are of maps whose variance dropout has raised (Li et al. 2019, arXiv
+1801.05134), or of the columns of a FractalNet that drop-path has left; evaluation has neither. (PyTorch's own
+`update_bn` leaves dropout and drop-path on.)
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from densenets.models.network import Network
 
 @torch.no_grad()
 def recompute_statistics(model: Network, batches: Iterable[Batch]) -> None:
-    """Put the means of the batches' statistics in the place of the running ones; no weight changes.
+    """Replace all running statistics by the means over some batches; no weight changes.
 
-    Dropout and drop-path are off, as in testing. Afterwards the model is in evaluation mode.
+    Dropout and drop-path are off, as in evaluation. Afterwards the model is in evaluation mode.
 
     Args:
         model: any network; one with synchronised batch normalisation needs as many batches on every rank.
@@ -37,7 +37,7 @@ def recompute_statistics(model: Network, batches: Iterable[Batch]) -> None:
         for batch in batches:
             images += batch.global_count
             for norm in norms:
-                norm.momentum = batch.global_count / images  # which makes it the mean of all so far
+                norm.momentum = batch.global_count / images  # so that it is the mean of all batches so far
             model.run_evaluated_paths(batch.images)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
@@ -47,20 +47,20 @@ def recompute_statistics(model: Network, batches: Iterable[Batch]) -> None:
 
 @torch.no_grad()
 def smallest_maps(model: Network, image: Tensor) -> int:
-    """Pixels of the smallest maps that a batch normalisation of a network sees.
+    """Number of pixels of the smallest maps that a batch normalisation of a network reads.
 
     Args:
-        model: any network; left in the mode it was in.
+        model: any network; its training mode is restored.
         image: 1 x C x *sides.
     """
     pixels = [image[0, 0].numel()]
 
-    def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         pixels.append(inputs[0][0, 0].numel())
 
     was_training = model.training
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    handles = [norm.register_forward_pre_hook(note) for norm in norms]
+    handles = [norm.register_forward_pre_hook(record) for norm in norms]
     try:
         model.eval()(image)
     finally:

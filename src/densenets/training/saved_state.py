@@ -10,36 +10,36 @@ from torch import Tensor
 
 from densenets.errors import InputError
 
-# What each optimiser of a recipe keeps of a parameter.
+# Names of an optimiser's state of each parameter.
 _MOMENTS = {"sgd": ("momentum_buffer",), "adamw": ("step", "exp_avg", "exp_avg_sq")}
 
 
-def check_state_dict(name: str, expected: Mapping[str, Tensor] | None, found: object) -> None:
+def check_state_dict(name: str, expected: Mapping[str, Tensor] | None, saved: object) -> None:
     """Check that a saved state dict has the names, shapes and types of the one that it is loaded into.
 
     Args:
-        name: what it is called.
-        expected: the one that is there; None if none shall be.
-        found: what the file has.
+        name: of the state dict, for the error.
+        expected: the state dict that it is loaded into; None if there is none.
+        saved: the file's.
 
     Raises:
-        InputError: it differs.
+        InputError: they differ.
     """
-    if expected is None and found is None:
+    if expected is None and saved is None:
         return
-    if reason := _mismatch(expected or {}, found):
+    if reason := _mismatch(expected or {}, saved):
         raise InputError(f"the saved state is not of this run: {name}: {reason}")
 
 
 def checked_moments(
     optimizer: str, parameters: Sequence[Tensor], saved: object
 ) -> dict[int, dict[str, Tensor]]:
-    """The running moments of a saved optimiser, by the number of the parameter.
+    """The moments in a saved optimiser's state dict, checked, by the number of the parameter.
 
     Args:
-        optimizer: its name in a recipe.
-        parameters: in its order.
-        saved: its state dict.
+        optimizer: name of the optimiser in a recipe.
+        parameters: in the optimiser's order.
+        saved: the optimiser's state dict.
 
     Raises:
         InputError: they are of other parameters, or of another optimiser.
@@ -48,33 +48,33 @@ def checked_moments(
     if not isinstance(state, dict):
         raise InputError("the saved state is not of this run: the optimizer's is missing")
     moments = {}
-    for number, found in state.items():
-        what = f"the saved state is not of this run: the optimizer's parameter {number!s:.20}"
+    for number, entry in state.items():
+        error_start = f"the saved state is not of this run: the optimizer's parameter {number!s:.20}"
         if type(number) is not int or not 0 <= number < len(parameters):
-            raise InputError(f"{what} is none of {len(parameters)}")
-        # Without momentum SGD keeps None.
-        kept = {k: v for k, v in found.items() if v is not None} if isinstance(found, dict) else found
-        if kept == {}:
+            raise InputError(f"{error_start} is none of {len(parameters)}")
+        # Without momentum SGD's entry is None.
+        tensors = {k: v for k, v in entry.items() if v is not None} if isinstance(entry, dict) else entry
+        if tensors == {}:
             continue
         value = parameters[number]
         expected = {
             name: torch.empty(() if name == "step" else value.shape, dtype=value.dtype, device="meta")
             for name in _MOMENTS[optimizer]
         }
-        if reason := _mismatch(expected, kept):
-            raise InputError(f"{what}: {reason}")
-        moments[number] = kept
+        if reason := _mismatch(expected, tensors):
+            raise InputError(f"{error_start}: {reason}")
+        moments[number] = tensors
     return moments
 
 
-def _mismatch(expected: Mapping[str, Tensor], found: object) -> str:
-    """In what a saved dict of tensors is not like the expected one; "" if in nothing."""
-    if not isinstance(found, dict):
+def _mismatch(expected: Mapping[str, Tensor], saved: object) -> str:
+    """How a saved dict of tensors differs from the expected one; "" if it does not."""
+    if not isinstance(saved, dict):
         return "tensors by name are needed"
-    if differing := expected.keys() ^ found.keys():
+    if differing := expected.keys() ^ saved.keys():
         return f"{min(str(key) for key in differing):.200} is missing or left over"
     for name, value in expected.items():
-        other = found[name]
+        other = saved[name]
         if not isinstance(other, Tensor) or (other.shape, other.dtype) != (value.shape, value.dtype):
             return f"{name} is not of {str(value.dtype).removeprefix('torch.')} and {tuple(value.shape)}"
     return ""

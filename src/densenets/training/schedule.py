@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the step: nothing to save, nothing to get out of step."""
+"""Learning-rate schedules as pure functions of the step, which need no saved state."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import math
 
 from densenets.training.recipe import ScheduleRecipe
 
-_ONECYCLE_START = 1 / 25  # of the highest rate, where a one-cycle schedule begins
+_ONECYCLE_START = 1 / 25  # the first rate of a one-cycle schedule as a fraction of the highest
 
 
 def learning_rate(
     schedule: ScheduleRecipe, highest: float, step: int, steps_per_epoch: int, epochs: int
 ) -> float:
-    """The rate of a step.
+    """The learning rate of a step.
 
     Args:
-        schedule: its form.
-        highest: the rate that the form scales.
+        schedule: name and constants of the schedule.
+        highest: the rate that the schedule scales.
         step: of the whole run, from 0.
-        steps_per_epoch: steps of an epoch.
+        steps_per_epoch: number of steps of an epoch.
         epochs: of the whole run.
     """
     total = steps_per_epoch * epochs
@@ -35,12 +35,12 @@ def learning_rate(
 
 
 def _one_cycle(progress: float, peak: float) -> float:
-    """Smith and Topin 2017: a cosine up to `peak`, a cosine down to 0."""
+    """The one-cycle factor (Smith and Topin 2017): a cosine up to 1 at `peak`, then a cosine down to 0."""
     if progress < peak:
         return 1 - (1 - _ONECYCLE_START) * _cosine(progress / peak)
     return _cosine((progress - peak) / (1 - peak))
 
 
 def _cosine(progress: float) -> float:
-    """From 1 at 0 to 0 at 1."""
+    """Half a cosine, from 1 at progress 0 to 0 at progress 1."""
     return (1 + math.cos(math.pi * progress)) / 2

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop at the next step, with everything saved."""
+"""Ctrl-C and SIGTERM as requests to save the run and stop at the next step."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from types import FrameType
 
 
 class StopRequest:
-    """Whether somebody asked the process to stop.
+    """Whether the process has been asked to stop.
 
     Attributes:
-        signal_number: the signal that asked, 0 if none did.
+        signal_number: the signal received, 0 if none was.
     """
 
     def __init__(self) -> None:
         self.signal_number = 0
 
     def receive(self, signal_number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Note the request; a second signal ends the process at once, as it would have without us."""
+        """Record the request; a second signal ends the process at once, as by default."""
         self.signal_number = signal_number
         signal.signal(
             signal_number,
@@ -30,7 +30,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into requests, while the body runs."""
+    """A context that turns SIGINT and SIGTERM into a request; afterwards the former handlers are back."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         # Python delivers signals to the main thread only; elsewhere the caller's handlers stay.

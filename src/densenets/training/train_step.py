@@ -1,4 +1,4 @@
-"""One training step: model, optimiser and averaged weights, and the update of a batch."""
+"""A training step: forward and backward pass of a batch, update of the weights and of their average."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from densenets.training.recipe import OptimizerRecipe, Recipe
 from densenets.training.running_statistics import smallest_maps
 from densenets.training.saved_state import check_state_dict, checked_moments
 
-_MIXUP_STREAM, _DROPOUT_STREAM, _PATHS_STREAM = 1, 2, 3  # keep a step's random streams apart
+_MIXUP_STREAM, _DROPOUT_STREAM, _PATHS_STREAM = 1, 2, 3  # a step's independent random streams
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class StepSums:
     Attributes:
         loss: sum over this rank's images.
         wrong: images whose class was not the first guess (with mixup, the class of the larger part).
-        images: this rank's.
+        images: number of this rank's images.
     """
 
     loss: Tensor
@@ -47,7 +47,7 @@ class TrainStep:
     Args:
         model: on its device already.
         recipe: optimiser, losses, precision.
-        ranks: this process's place; several are wrapped in DistributedDataParallel.
+        ranks: this process's place; with several ranks the model is wrapped in DistributedDataParallel.
     """
 
     def __init__(self, model: Network, recipe: Recipe, ranks: Ranks) -> None:
@@ -81,7 +81,7 @@ class TrainStep:
 
     @property
     def evaluated(self) -> Network:
-        """The network whose errors are reported: the averaged one, if there is one."""
+        """The network that is evaluated and saved: the averaged one, if there is one."""
         if self.averaged is None:
             return self.model
         averaged = self.averaged.module
@@ -116,7 +116,7 @@ class TrainStep:
         Args:
             batch: this rank's share of the step.
             rate: the learning rate.
-            epoch: with `step`, where in the run this is; the step's random draws follow from it.
+            epoch: of the run; the step's random numbers follow from it and `step`.
             step: of the epoch.
         """
         torch.manual_seed(self._seed(epoch, step, _DROPOUT_STREAM, self.ranks.shard.rank))
@@ -124,14 +124,14 @@ class TrainStep:
         companion_weight = self.companion_weight(epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        share = self._mixup_lambda(epoch, step)
-        # As many on every rank, or they would wait for each other's statistics for ever.
+        mixup_lambda = self._mixup_lambda(epoch, step)
+        # The same number on every rank, or they would wait for each other's statistics for ever.
         smallest_share = batch.global_count // self.ranks.shard.world_size
         parts = max(1, min(self.recipe.training.accumulation, smallest_share // 2))
         images = batch.images.tensor_split(parts)
         labels = batch.labels.tensor_split(parts)
         results = [
-            self._backward(x, y, batch.global_count, share, companion_weight, is_last=part == parts)
+            self._backward(x, y, batch.global_count, mixup_lambda, companion_weight, is_last=part == parts)
             for part, (x, y) in enumerate(zip(images, labels, strict=True), start=1)
         ]
         if self.model.config.skips_layers:
@@ -151,7 +151,7 @@ class TrainStep:
         return training.companion_weight * (1 - epoch / training.epochs)
 
     def weights_are_finite(self) -> bool:
-        """Whether every weight and statistic is a number."""
+        """Whether every weight and running statistic is finite."""
         return first_not_finite(self.model) is None
 
     def state_dict(self) -> dict[str, Any]:
@@ -163,19 +163,19 @@ class TrainStep:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load what `state_dict` gave.
+        """Load a `state_dict`.
 
         Raises:
-            InputError: it is the state of another network or optimiser, or of none.
+            InputError: it is the state of another network or optimiser, or none at all.
         """
-        ours = self.state_dict()
+        current = self.state_dict()
         for name in ("model", "averaged"):
-            check_state_dict(name, ours[name], state.get(name))
+            check_state_dict(name, current[name], state.get(name))
         parameters = list(self.model.parameters())
         moments = checked_moments(self.recipe.optimizer.name, parameters, state.get("optimizer"))
         self.model.load_state_dict(state["model"])
         # Rates and decays are the recipe's, which is the same as the run's.
-        self.optimizer.load_state_dict({**ours["optimizer"], "state": moments})
+        self.optimizer.load_state_dict({**current["optimizer"], "state": moments})
         if self.averaged:
             self.averaged.load_state_dict(state["averaged"])
 
@@ -184,56 +184,59 @@ class TrainStep:
         images: Tensor,
         labels: Tensor,
         global_count: int,
-        share: float,
+        mixup_lambda: float,
         companion_weight: float,
         *,
         is_last: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Add a part's gradient; returns the part's (summed loss, wrong first guesses)."""
+        """Forward and backward pass of a part of a batch; returns its summed loss and wrong first guesses."""
         if self.recipe.training.channels_last:
             images = images.to(memory_format=torch.channels_last)
-        mixed = images if share == 1 else images.lerp(images.flip(0), 1 - share)
-        # Only the last part's backward pass exchanges gradients between the ranks.
-        waiting = self._parallel is not None and not is_last
+        mixed = images if mixup_lambda == 1 else images.lerp(images.flip(0), 1 - mixup_lambda)
+        # Only the last part's backward pass sums gradients over the ranks.
         device = self.ranks.device.type
-        with self._parallel.no_sync() if waiting and self._parallel else contextlib.nullcontext():
+        no_sync = self._parallel is not None and not is_last
+        with self._parallel.no_sync() if no_sync and self._parallel else contextlib.nullcontext():
             with torch.autocast(device, self._precision, self._precision != torch.float32):
                 logits, *companions = all_logits(self._forward(mixed))
-                loss = self._mixed_loss(logits.float(), labels, share)
+                loss = self._mixed_loss(logits.float(), labels, mixup_lambda)
                 for companion in companions:
-                    loss = loss + companion_weight * self._mixed_loss(companion.float(), labels, share)
-            # DistributedDataParallel takes the mean over ranks; this makes it that over images.
+                    companion_loss = self._mixed_loss(companion.float(), labels, mixup_lambda)
+                    loss = loss + companion_weight * companion_loss
+            # DistributedDataParallel takes the mean over ranks; this factor makes it the mean over images.
             (loss * (self.ranks.shard.world_size / global_count)).backward()
         return loss.detach(), (logits.detach().argmax(dim=1) != labels).sum()
 
-    def _mixed_loss(self, logits: Tensor, labels: Tensor, share: float) -> Tensor:
-        loss = self._loss(logits, labels) * share
-        return loss if share == 1 else loss + self._loss(logits, labels.flip(0)) * (1 - share)
+    def _mixed_loss(self, logits: Tensor, labels: Tensor, mixup_lambda: float) -> Tensor:
+        loss = self._loss(logits, labels) * mixup_lambda
+        if mixup_lambda == 1:
+            return loss
+        return loss + self._loss(logits, labels.flip(0)) * (1 - mixup_lambda)
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         smoothing = self.recipe.training.label_smoothing
         return cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
 
     def _zero_missing_grads(self) -> None:
-        """A gradient of 0 instead of none, so that momentum and weight decay act on all, as in the papers."""
+        """Set absent gradients of skipped weights to 0, so that momentum and weight decay act on all."""
         for parameter in self.model.parameters():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
 
     def _mixup_lambda(self, epoch: int, step: int) -> float:
-        """The share of each image in its mixture (Zhang et al. 2018); at least half, 1 without mixup."""
+        """Mixup's lambda (Zhang et al. 2018), each image's weight in its mixture: 0.5 ... 1; 1 for none."""
         alpha = self.recipe.training.mixup
         if not alpha:
             return 1.0
-        share = np.random.default_rng(self._seed(epoch, step, _MIXUP_STREAM)).beta(alpha, alpha)
-        return float(max(share, 1 - share))
+        drawn = np.random.default_rng(self._seed(epoch, step, _MIXUP_STREAM)).beta(alpha, alpha)
+        return float(max(drawn, 1 - drawn))
 
     def _seed(self, *numbers: int) -> int:
         return mixed_seed(self.recipe.training.seed, *numbers)
 
 
 def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
-    """The optimiser of a recipe over all of a model's parameters."""
+    """Build a recipe's optimiser for all parameters of a model."""
     if recipe.name == "adamw":
         return torch.optim.AdamW(
             model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
