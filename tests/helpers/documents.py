@@ -41,8 +41,8 @@ class Block:
 
 
 def blocks(path: Path) -> list[Block]:
-    """All code blocks of a Markdown file, with the marks that stand directly before them."""
-    found: list[Block] = []
+    """All code blocks of a Markdown file, with the marks directly before them."""
+    code_blocks: list[Block] = []
     comments: list[str] = []
     for token in _tokens(path):
         if token.type == "html_block":
@@ -54,11 +54,11 @@ def blocks(path: Path) -> list[Block]:
         if token.type in ("fence", "code_block"):
             assert token.map is not None
             place = f"{path.name}:{token.map[0] + 1}"
-            found.append(Block(place, token.info.strip(), token.content, tuple(marked)))
+            code_blocks.append(Block(place, token.info.strip(), token.content, tuple(marked)))
         else:
             assert not marked, f"{path.name}: the mark {marked} stands before no block"
         comments.clear()
-    return found
+    return code_blocks
 
 
 def spans(path: Path) -> list[str]:
@@ -98,13 +98,13 @@ def docstrings(path: Path) -> Iterator[tuple[str, str]]:
 
 def examples(docstring: str) -> list[str]:
     """The indented blocks of a docstring that are no entries of a section such as "Args:"."""
-    found = []
+    code_blocks = []
     section = False
     for paragraph in docstring.split("\n\n"):
         section = section or bool(_SECTIONS.match(paragraph))
         if not section and all(line.startswith("    ") for line in paragraph.splitlines()):
-            found.append(textwrap.dedent(paragraph))
-    return found
+            code_blocks.append(textwrap.dedent(paragraph))
+    return code_blocks
 
 
 def _tokens(path: Path) -> list[Token]:

@@ -94,11 +94,11 @@ def assert_equal(
 def errors(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
     """How far each tensor is off as a whole: the norm of its error, relative to its own."""
     assert actual.keys() == expected.keys()
-    found = {}
+    relative_errors = {}
     for name, value in expected.items():
         size = value.double().norm().item()
-        found[name] = (actual[name].double() - value.double()).norm().item() / size if size else 0.0
-    return found
+        relative_errors[name] = (actual[name].double() - value.double()).norm().item() / size if size else 0.0
+    return relative_errors
 
 
 def kept_bytes(model: nn.Module, x: Tensor) -> int:

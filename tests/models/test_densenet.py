@@ -40,10 +40,10 @@ def image(*shape: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("depth", [121, 169, 201, 161])
 def test_keys_and_shapes_are_torchvisions(depth: int):
     with torch.device("meta"):
-        theirs = getattr(torchvision.models, f"densenet{depth}")()
-        ours = DenseNet(named_config(f"densenet{depth}"))
-    assert [(key, value.shape) for key, value in ours.state_dict().items()] == [
-        (key, value.shape) for key, value in theirs.state_dict().items()
+        torchvision_net = getattr(torchvision.models, f"densenet{depth}")()
+        densenet = DenseNet(named_config(f"densenet{depth}"))
+    assert [(key, value.shape) for key, value in densenet.state_dict().items()] == [
+        (key, value.shape) for key, value in torchvision_net.state_dict().items()
     ]
 
 

@@ -1,4 +1,4 @@
-"""What is written for torchvision's DenseNet works on ours: parts, forward, changes of its modules."""
+"""What is written for torchvision's DenseNet works on densenet: parts, forward, changes of its modules."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ EXACT = 1e-10  # float64 in another order
 
 
 def torchvisions(execution: Any, **changes: Any) -> tuple[nn.Module, DenseNet]:
-    """torchvision's small network and ours with its weights."""
-    theirs = randomize(torchvision.models.DenseNet(4, (2, 3), num_init_features=8, num_classes=5))
-    ours = DenseNet(small_config(stem="imagenet", **changes), execution).double()
-    ours.load_state_dict(theirs.state_dict())
-    return theirs, ours
+    """torchvision's small network and densenet with its weights."""
+    torchvision_net = randomize(torchvision.models.DenseNet(4, (2, 3), num_init_features=8, num_classes=5))
+    densenet = DenseNet(small_config(stem="imagenet", **changes), execution).double()
+    densenet.load_state_dict(torchvision_net.state_dict())
+    return torchvision_net, densenet
 
 
 @TRAINING
 @EXECUTION
 def test_features_are_torchvisions(execution: Any, training: bool):
-    theirs, ours = torchvisions(execution)
+    torchvision_net, densenet = torchvisions(execution)
     x = images(2, 3, 45, 37)
-    names = [name for name, _ in theirs.features.named_children()]
-    assert [name for name, _ in ours.features.named_children()] == names
-    expected = theirs.train(training).features(x)
-    torch.testing.assert_close(ours.train(training).features(x), expected)
+    names = [name for name, _ in torchvision_net.features.named_children()]
+    assert [name for name, _ in densenet.features.named_children()] == names
+    expected = torchvision_net.train(training).features(x)
+    torch.testing.assert_close(densenet.train(training).features(x), expected)
     assert (expected < 0).any(), "no value shows that the last ReLU is not among them"
-    theirs, ours = torchvisions(execution)
+    torchvision_net, densenet = torchvisions(execution)
     torch.testing.assert_close(
-        ours.train(training).forward_features(x), theirs.train(training).features(x).relu()
+        densenet.train(training).forward_features(x), torchvision_net.train(training).features(x).relu()
     )
 
 
@@ -63,10 +63,10 @@ def body(model: Any, x: Tensor) -> Tensor:
 @TRAINING
 @EXECUTION
 def test_torchvisions_forward_around_our_parts(execution: Any, training: bool):
-    theirs, ours = torchvisions(execution)
+    torchvision_net, densenet = torchvisions(execution)
     x = images(2, 3, 45, 37)
-    found = step(ours.train(training), x, lambda x: body(ours, x))
-    assert_equal(found, step(theirs.train(training), x), EXACT)
+    actual = step(densenet.train(training), x, lambda x: body(densenet, x))
+    assert_equal(actual, step(torchvision_net.train(training), x), EXACT)
 
 
 CHANGES: dict[str, Callable[[nn.Module], object]] = {
@@ -114,26 +114,26 @@ CHANGES: dict[str, Callable[[nn.Module], object]] = {
 def test_changed_modules_count_and_not_the_config(
     change: Callable[[nn.Module], object], execution: Any, training: bool
 ):
-    made = []
+    models = []
     for model in torchvisions(execution):
         torch.manual_seed(1)
         change(model)
-        made.append(randomize(model).train(training))
-    reads = next(m for m in made[0].modules() if isinstance(m, nn.Conv2d)).in_channels
+        models.append(randomize(model).train(training))
+    reads = next(m for m in models[0].modules() if isinstance(m, nn.Conv2d)).in_channels
     x = images(2, reads, 45, 37)
-    theirs, ours = (step(model, x) for model in made)
+    expected, actual = (step(model, x) for model in models)
     # A bias in front of a batch normalisation has a gradient of rounding alone.
-    assert_equal(ours, theirs, EXACT, least=1e-3)
+    assert_equal(actual, expected, EXACT, least=1e-3)
 
 
 def test_sizes_that_the_modules_can_take_are_taken():
-    theirs, ours = torchvisions("auto")
-    for model in (theirs, ours):
+    torchvision_net, densenet = torchvisions("auto")
+    for model in (torchvision_net, densenet):
         model.features.transition1.pool = nn.Identity()
     x = images(2, 3, 4, 3)
-    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
+    torch.testing.assert_close(densenet.eval()(x), torchvision_net.eval()(x))
     with pytest.raises(InputError, match="4x3 is too small for this network"):
-        DenseNet(ours.config)(x.float())
+        DenseNet(densenet.config)(x.float())
 
 
 def test_wrong_channels_are_those_that_the_first_convolution_reads():
@@ -167,12 +167,12 @@ def test_maps_and_gradients_are_in_the_format_of_the_images(case: str, execution
         maps = [model.features(given), model.forward_features(given)]
         maps += model.forward_intermediates(given).values()
         gradients = torch.autograd.grad(model(given).sum(), given)
-        for found in [*maps, *gradients]:
-            assert found.is_contiguous(memory_format=layout)
+        for tensor in [*maps, *gradients]:
+            assert tensor.is_contiguous(memory_format=layout)
         if case != "large stem":
-            made = model.features.denseblock1(block_input)
-            assert made.is_contiguous(memory_format=layout)
-            (gradient,) = torch.autograd.grad(made.square().sum(), block_input)
+            outputs = model.features.denseblock1(block_input)
+            assert outputs.is_contiguous(memory_format=layout)
+            (gradient,) = torch.autograd.grad(outputs.square().sum(), block_input)
             assert gradient.is_contiguous(memory_format=layout)
 
 

@@ -47,8 +47,8 @@ def operators(graph: torch.fx.Graph) -> set[str]:
 @CASE_AND_EXECUTION
 def test_traced_scripted_and_symbolically_traced(case: str, execution: Any):
     model, x, expected = network(case, execution)
-    for made in (torch.jit.trace(model, x), torch.jit.script(model), torch.fx.symbolic_trace(model)):
-        torch.testing.assert_close(made(x), expected)
+    for traced in (torch.jit.trace(model, x), torch.jit.script(model), torch.fx.symbolic_trace(model)):
+        torch.testing.assert_close(traced(x), expected)
     for graph in (torch.jit.trace(model, x).inlined_graph, torch.jit.script(model).inlined_graph):
         assert "densenets::" not in str(graph)
 
@@ -118,10 +118,10 @@ def test_exported_to_onnx(execution: Any, tmp_path: Path):
 def test_features_are_extracted_by_torchvision(execution: Any):
     model, x, expected = network("large stem", execution)
     nodes = {"features.denseblock1": "block", "features.norm5": "norm", "classifier": "logits"}
-    found = create_feature_extractor(model, nodes)(x)
-    torch.testing.assert_close(found["logits"], expected)
-    torch.testing.assert_close(found["norm"], model.features(x))
-    assert found["block"].shape[1] == model.config.blocks()[0].out_channels
+    features = create_feature_extractor(model, nodes)(x)
+    torch.testing.assert_close(features["logits"], expected)
+    torch.testing.assert_close(features["norm"], model.features(x))
+    assert features["block"].shape[1] == model.config.blocks()[0].out_channels
     assert "features.denseblock1.denselayer2.conv2" in get_graph_node_names(model)[1]
 
 

@@ -21,11 +21,11 @@ def layers(model: DenseNet) -> list[nn.Module]:
     return [m for name, m in model.features.named_modules() if name.split(".")[-1].startswith("denselayer")]
 
 
-def replace(model: DenseNet, kind: type[nn.Module], made: Callable[[nn.Module], nn.Module]) -> None:
+def replace(model: DenseNet, cls: type[nn.Module], replacement: Callable[[nn.Module], nn.Module]) -> None:
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, kind):
-                setattr(parent, name, made(child))
+            if isinstance(child, cls):
+                setattr(parent, name, replacement(child))
 
 
 class Counting(nn.Module):
@@ -79,12 +79,12 @@ CHANGES: dict[str, Change] = {
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_any_module_computes_what_it_computes(change: Change, training: bool):
-    found = []
+    outcomes = []
     for model in pair(case_config(), "recompute"):
         torch.manual_seed(3)
         change(model)
-        found.append(step(model.train(training), case_images(model.config)))
-    assert_equal(found[1], found[0], 1e-10, least=1e-3)
+        outcomes.append(step(model.train(training), case_images(model.config)))
+    assert_equal(outcomes[1], outcomes[0], 1e-10, least=1e-3)
 
 
 def test_buffers_stay_as_the_forward_pass_left_them():
@@ -116,14 +116,12 @@ def test_a_hook_on_a_layer_sees_the_layer():
     reference, other = pair(case_config(), "recompute")
     seen: list[list[Tensor]] = []
     for model in (reference, other):
-        found: list[Tensor] = []
-        layers(model)[1].register_forward_hook(
-            lambda _, inputs, out, found=found: found.extend([*inputs, out])
-        )
+        maps: list[Tensor] = []
+        layers(model)[1].register_forward_hook(lambda _, inputs, out, maps=maps: maps.extend([*inputs, out]))
         model(case_images(model.config))
-        seen.append(found)
-    for ours, theirs in zip(seen[1], seen[0], strict=True):
-        torch.testing.assert_close(ours, theirs)
+        seen.append(maps)
+    for actual, expected in zip(seen[1], seen[0], strict=True):
+        torch.testing.assert_close(actual, expected)
 
 
 def test_random_numbers_go_on_where_they_were():

@@ -34,13 +34,15 @@ def torchvision_steps() -> dict[tuple[int, bool], tuple[dict[str, Tensor], dict[
     return {}
 
 
-def torchvision_step(depth: int, training: bool, x: Tensor, made: dict) -> tuple[dict, dict]:
-    if (depth, training) not in made:
+def torchvision_step(depth: int, training: bool, x: Tensor, cache: dict) -> tuple[dict, dict]:
+    if (depth, training) not in cache:
         torch.manual_seed(depth)
-        theirs = randomize(getattr(torchvision.models, f"densenet{depth}")(num_classes=11)).train(training)
-        state = {key: value.clone() for key, value in theirs.state_dict().items()}
-        made[depth, training] = state, step(theirs, x)
-    return made[depth, training]
+        torchvision_model = randomize(getattr(torchvision.models, f"densenet{depth}")(num_classes=11)).train(
+            training
+        )
+        state = {key: value.clone() for key, value in torchvision_model.state_dict().items()}
+        cache[depth, training] = state, step(torchvision_model, x)
+    return cache[depth, training]
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
@@ -53,10 +55,10 @@ def test_equals_torchvision(depth: int, execution: Any, training: bool, torchvis
     x = images(2, 3, 64, 64)
     state, expected = torchvision_step(depth, training, x, torchvision_steps)
     with torch.device("meta"):
-        ours = DenseNet(named_config(f"densenet{depth}"), execution)
-        ours.reset_classifier(11)
-    ours.load_state_dict({key: value.clone() for key, value in state.items()}, strict=True, assign=True)
-    result = step(ours.train(training), x)
+        model = DenseNet(named_config(f"densenet{depth}"), execution)
+        model.reset_classifier(11)
+    model.load_state_dict({key: value.clone() for key, value in state.items()}, strict=True, assign=True)
+    result = step(model.train(training), x)
     assert_equal(result, expected)
     counted = {value.item() for key, value in result.items() if key.endswith("num_batches_tracked")}
     assert counted == {int(training)}
@@ -64,16 +66,16 @@ def test_equals_torchvision(depth: int, execution: Any, training: bool, torchvis
 
 def test_cifar_network_equals_torchvisions_modules():
     # torchvision builds no CIFAR network, but its modules make one once the large stem is taken out.
-    theirs = torchvision.models.DenseNet(12, (3, 3, 3), num_init_features=24, num_classes=5)
-    theirs.features.conv0 = nn.Conv2d(3, 24, 3, padding=1, bias=False)
+    torchvision_model = torchvision.models.DenseNet(12, (3, 3, 3), num_init_features=24, num_classes=5)
+    torchvision_model.features.conv0 = nn.Conv2d(3, 24, 3, padding=1, bias=False)
     for name in ("norm0", "relu0", "pool0"):
-        delattr(theirs.features, name)
-    randomize(theirs)
+        delattr(torchvision_model.features, name)
+    randomize(torchvision_model)
     network = case_config(block_layers=(3, 3, 3), growth_rate=12, stem_channels=24)
-    ours = DenseNet(network, "recompute").double()
-    ours.load_state_dict(theirs.state_dict())
+    model = DenseNet(network, "recompute").double()
+    model.load_state_dict(torchvision_model.state_dict())
     x = images(3, 3, 15, 13)
-    assert_equal(step(ours, x), step(theirs, x))
+    assert_equal(step(model, x), step(torchvision_model, x))
 
 
 # Each against the reference

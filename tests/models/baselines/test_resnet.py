@@ -45,15 +45,17 @@ def image(*shape: int) -> Tensor:
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_torchvisions_weights_give_torchvisions_logits_and_gradients(name: str) -> None:
-    theirs = getattr(torchvision.models, name)(num_classes=7).double()
-    ours = create_model(name, num_classes=7).double()
-    ours.load_state_dict(theirs.state_dict())
+    torchvision_net = getattr(torchvision.models, name)(num_classes=7).double()
+    resnet = create_model(name, num_classes=7).double()
+    resnet.load_state_dict(torchvision_net.state_dict())
     x = image(2, 3, 65, 70)
-    for model in (ours, theirs):
+    for model in (resnet, torchvision_net):
         model(x).square().sum().backward()
-    torch.testing.assert_close(ours(x), theirs(x))
-    for (key, mine), (_, other) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, other.grad, msg=key)
+    torch.testing.assert_close(resnet(x), torchvision_net(x))
+    for (key, parameter), (_, other) in zip(
+        resnet.named_parameters(), torchvision_net.named_parameters(), strict=True
+    ):
+        torch.testing.assert_close(parameter.grad, other.grad, msg=key)
 
 
 def test_a_post_activation_unit_is_the_papers_equation() -> None:

@@ -75,9 +75,9 @@ def test_two_printed_counts_are_not_what_the_rules_give(name: str) -> None:
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_imagenet_networks_are_torchvisions_key_for_key(name: str) -> None:
     with torch.device("meta"):
-        theirs = getattr(torchvision.models, name)()
+        torchvision_net = getattr(torchvision.models, name)()
     assert [(key, value.shape) for key, value in meta(name).state_dict().items()] == [
-        (key, value.shape) for key, value in theirs.state_dict().items()
+        (key, value.shape) for key, value in torchvision_net.state_dict().items()
     ]
 
 

@@ -42,9 +42,9 @@ def test_no_graph_is_left_behind(recording: bool):
     out, x_gradient = poisoned(105, 5, torch.float32), poisoned_gradient(example.unit)
     with torch.set_grad_enabled(recording):
         moments = kernels.forward(example.unit, out, statistics=True)
-        found = kernels.backward(
+        grads = kernels.backward(
             example.unit, example.gradient, None, x_gradient, accumulate=False, sums=None
         )
     assert moments is not None
-    for tensor in (out, x_gradient, *moments, *found):
+    for tensor in (out, x_gradient, *moments, *grads):
         assert not tensor.requires_grad

@@ -45,5 +45,5 @@ def test_a_network_computes_what_the_reference_does(
     )
     model = DenseNet(config, "reference").double().train(training)
     x = torch.randn(3, 3, *[9] * dims, dtype=torch.float64)
-    for ours, theirs in zip(steps(model, x, execution), steps(model, x, "reference"), strict=True):
-        assert (ours - theirs).norm() <= 1e-11 * theirs.norm() + 1e-12
+    for actual, expected in zip(steps(model, x, execution), steps(model, x, "reference"), strict=True):
+        assert (actual - expected).norm() <= 1e-11 * expected.norm() + 1e-12

@@ -63,12 +63,12 @@ def test_gradients_add_up(execution: Any):
 @EXECUTION
 def test_backward_twice_gives_the_same(case: str, execution: Any, training: bool):
     _, fused = pair(case_config(case), execution)
-    value, found = loss(fused.train(training), 0), []
+    value, outcomes = loss(fused.train(training), 0), []
     for retain in (True, False):
         fused.zero_grad(set_to_none=True)
         value.backward(retain_graph=retain)
-        found.append(gradients(fused))
-    assert all(torch.equal(gradient, found[0][name]) for name, gradient in found[1].items())
+        outcomes.append(gradients(fused))
+    assert all(torch.equal(gradient, outcomes[0][name]) for name, gradient in outcomes[1].items())
     with pytest.raises(RuntimeError, match="backward through the graph a second time"):
         value.backward()
 
@@ -143,13 +143,13 @@ def test_only_some_parameters_require_gradients(kind: str, execution: Any, train
 @EXECUTION
 def test_only_the_images_require_gradients(case: str, execution: Any, training: bool):
     reference, fused = pair(case_config(case), execution)
-    found = []
+    outcomes = []
     for model in (reference, fused):
         x = case_images(model.config).requires_grad_()
         (gradient,) = torch.autograd.grad(model.train(training).requires_grad_(False)(x).square().sum(), x)
         assert not gradients(model)
-        found.append({"gradient of x": gradient})
-    assert_equal(found[1], found[0], EXACT)
+        outcomes.append({"gradient of x": gradient})
+    assert_equal(outcomes[1], outcomes[0], EXACT)
 
 
 @EXECUTION
@@ -229,8 +229,8 @@ def gradient_of_gradients(model: DenseNet, x: Tensor) -> dict[str, Tensor]:
     names, leaves = zip(*[("x", x), *model.named_parameters()], strict=True)
     first = torch.autograd.grad(model(x).square().sum(), leaves, create_graph=True)
     second = torch.autograd.grad(sum(g.square().sum() for g in first), leaves, allow_unused=True)
-    found = {f"first {name}": gradient.detach() for name, gradient in zip(names, first, strict=True)}
-    return found | {f"second {n}": g for n, g in zip(names, second, strict=True) if g is not None}
+    actual = {f"first {name}": gradient.detach() for name, gradient in zip(names, first, strict=True)}
+    return actual | {f"second {n}": g for n, g in zip(names, second, strict=True) if g is not None}
 
 
 @RECORDED
@@ -239,21 +239,21 @@ def gradient_of_gradients(model: DenseNet, x: Tensor) -> dict[str, Tensor]:
 def test_a_recorded_backward_pass_can_be_differentiated(case: str, execution: Any, training: bool):
     reference, fused = pair(case_config(case), execution)
     x = case_images(fused.config)
-    found = gradient_of_gradients(fused.train(training), x)
-    assert_equal(found, gradient_of_gradients(reference.train(training), x))
-    assert len(found) > 2 * len(list(fused.parameters())) - 2
+    actual = gradient_of_gradients(fused.train(training), x)
+    assert_equal(actual, gradient_of_gradients(reference.train(training), x))
+    assert len(actual) > 2 * len(list(fused.parameters())) - 2
 
 
 @EXECUTION
 def test_recorded_gradients_of_one_of_two_results(execution: Any):
     # A block's own result, not its transition's: the first is used when a head reads it.
-    found = []
+    outcomes = []
     for model in pair(case_config(), execution):
         block, x = model.features.denseblock1, case_images(model.config)
         maps = model.features.conv0(x).detach().requires_grad_()
         (first,) = torch.autograd.grad(block(maps).square().sum(), maps, create_graph=True)
-        found.append({"second": torch.autograd.grad(first.square().sum(), maps)[0]})
-    assert_equal(found[1], found[0])
+        outcomes.append({"second": torch.autograd.grad(first.square().sum(), maps)[0]})
+    assert_equal(outcomes[1], outcomes[0])
 
 
 @EXECUTION
@@ -271,7 +271,7 @@ def test_recorded_gradients_drop_what_was_dropped(execution: Any):
 @TRAINING
 @EXECUTION
 def test_many_gradients_at_once(case: str, execution: Any, training: bool):
-    found = []
+    outcomes = []
     for model in pair(case_config(case), execution):
         x = case_images(model.train(training).config).requires_grad_()
         y = model(x)
@@ -280,20 +280,20 @@ def test_many_gradients_at_once(case: str, execution: Any, training: bool):
         of_vmap = torch.func.vmap(lambda v, y=y, x=x: torch.autograd.grad(y, x, v, retain_graph=True)[0])(
             each
         )
-        found.append({"batched": of_grad, "mapped": of_vmap})
-    assert_equal(found[1], found[0])
+        outcomes.append({"batched": of_grad, "mapped": of_vmap})
+    assert_equal(outcomes[1], outcomes[0])
 
 
 @EXECUTION
 def test_jacobians_and_hessians(execution: Any):
-    def found(model: DenseNet) -> dict[str, Tensor]:
+    def outcome(model: DenseNet) -> dict[str, Tensor]:
         x = case_images(model.eval().config, batch=1)[..., :8, :8]
         jacobian = torch.autograd.functional.jacobian(model, x, vectorize=True)
         hessian = torch.autograd.functional.hessian(lambda x: model(x).square().sum(), x)
         return {"jacobian": jacobian, "hessian": hessian}
 
     reference, fused = pair(case_config(block_layers=(1, 1)), execution)
-    assert_equal(found(fused), found(reference))
+    assert_equal(outcome(fused), outcome(reference))
 
 
 @CASE
@@ -309,8 +309,8 @@ def test_saved_tensors_may_be_packed(case: str, execution: Any):
         return tensor.clone()
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor.clone()):
-        found = step(fused, x)
-    assert_equal(found, expected, EXACT)
+        actual = step(fused, x)
+    assert_equal(actual, expected, EXACT)
     assert packed
     with torch.autograd.graph.save_on_cpu():
         assert_equal(step(fused.eval(), x), step(reference.eval(), x), EXACT)
@@ -341,7 +341,7 @@ def test_auto_gives_way_to_torch_func(frozen: bool):
     reference, auto = pair(case_config("large stem"), "auto")
     x = case_images(auto.config)
 
-    def found(model: DenseNet) -> dict[str, Tensor]:
+    def outcome(model: DenseNet) -> dict[str, Tensor]:
         model.eval().requires_grad_(not frozen)
         weights = {name: p.detach() for name, p in model.named_parameters()}
 
@@ -353,4 +353,4 @@ def test_auto_gives_way_to_torch_func(frozen: bool):
         tangent = torch.func.jvp(model, (x,), (x.cos(),))[1]
         return {**gradient(weights, x[0]), **{f"each {k}": v for k, v in each.items()}, "tangent": tangent}
 
-    assert_equal(found(auto), found(reference), EXACT)
+    assert_equal(outcome(auto), outcome(reference), EXACT)

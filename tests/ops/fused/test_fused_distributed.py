@@ -44,15 +44,15 @@ def loss(logits: Tensor) -> Tensor:
 
 
 def work(rank: int) -> Results:
-    found: Results = {}
+    results: Results = {}
     for case, execution, backend in RUNS:
         backend_module.BACKENDS = tuple(dict.fromkeys((backend, EAGER)))
         for synchronized in (True, False):
             model = network(case, execution)
             if synchronized:
                 synchronize(model)
-            found[case, execution, backend.name, synchronized] = train(model, rank)
-    return found
+            results[case, execution, backend.name, synchronized] = train(model, rank)
+    return results
 
 
 def train(model: DenseNet, rank: int) -> dict[str, Tensor]:
@@ -100,9 +100,9 @@ def test_two_processes_train_what_the_reference_does(
     case: str, execution: str, synchronized: bool, backend: Backend, ranks: list[Results]
 ):
     results = [results[case, execution, backend.name, synchronized] for results in ranks]
-    found = {**results[0], "logits": torch.cat([result["logits"] for result in results])}
-    assert_equal(found, one_process(case, synchronized=synchronized), EXACT)
+    actual = {**results[0], "logits": torch.cat([result["logits"] for result in results])}
+    assert_equal(actual, one_process(case, synchronized=synchronized), EXACT)
     for name, value in results[1].items():
         # Statistics of each rank are its own, and the reference's here are those of rank 0.
         if name != "logits" and (synchronized or not name.endswith(("mean", "var"))):
-            assert torch.equal(value, found[name]), f"the ranks differ in {name}"
+            assert torch.equal(value, actual[name]), f"the ranks differ in {name}"

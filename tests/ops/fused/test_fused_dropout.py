@@ -28,27 +28,27 @@ def block(bottleneck: bool, drop: float = DROP, layers: int = 3, growth_rate: in
         block_layers=(layers,), bottleneck=bottleneck, dropout=drop, growth_rate=growth_rate
     )
     model = randomize(DenseNet(config, generator=torch.Generator().manual_seed(0)))
-    found = model.features.denseblock1
-    assert isinstance(found, DenseBlock)
-    return found
+    dense_block = model.features.denseblock1
+    assert isinstance(dense_block, DenseBlock)
+    return dense_block
 
 
 def masked_block(x: Tensor, layers: list[nn.Module], dropout_masks: list[Tensor]) -> Tensor:
     """The block by PyTorch's own operations, with these masks: P x channels of every convolution."""
     features, masks = x, iter(dropout_masks)
     for layer in layers:
-        made = features
+        out = features
         for norm, _, conv, _ in layer_units(layer):
-            made = masked_unit(made, norm, conv, next(masks))
-        features = torch.cat([features, made], dim=1)
+            out = masked_unit(out, norm, conv, next(masks))
+        features = torch.cat([features, out], dim=1)
     return features
 
 
 def masked_unit(x: Tensor, norm: Any, conv: Any, dropout_mask: Tensor) -> Tensor:
     normalised = functional.batch_norm(x, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
-    made = conv(functional.relu(normalised))
+    out = conv(functional.relu(normalised))
     mask = dropout_mask.view(len(x), *x.shape[2:], -1).movedim(-1, 1)
-    return made * mask / (1 - DROP)
+    return out * mask / (1 - DROP)
 
 
 def operator(x: Tensor, units: list[UnitModules], masks: list[Tensor], plan: BlockPlan) -> Tensor:
@@ -81,8 +81,8 @@ def test_gradient_flows_through_what_is_kept(keep_bottlenecks: bool, bottleneck:
         keep_bottlenecks=keep_bottlenecks,
     )
     expected = step(modules, x, lambda x: masked_block(x, layers, masks))
-    found = step(modules, x, lambda x: operator(x, units, masks, plan))
-    assert_equal(found, expected, 1e-10)  # float64 in another order; a mask less is off by the value itself
+    actual = step(modules, x, lambda x: operator(x, units, masks, plan))
+    assert_equal(actual, expected, 1e-10)  # float64 in another order; a mask less is off by the value itself
 
 
 @pytest.mark.usefixtures("backend")
@@ -92,16 +92,16 @@ def test_share_of_zeros_and_scale_of_the_rest(execution: Any):
     modules = block(bottleneck=False, layers=1, growth_rate=16).train()
     modules.execution = execution
     torch.manual_seed(0)
-    found = modules(x)[:, 8:]
+    actual = modules(x)[:, 8:]
     next(iter(modules.values())).dropout1.p = 0.0
     whole = modules(x)[:, 8:]
-    dropped = found == 0
+    dropped = actual == 0
     # Of a binomial distribution: four standard deviations. So is each channel's and each image's own share.
     for share in (dropped, *dropped.unbind(0), *dropped.unbind(1)):
         deviation = math.sqrt(DROP * (1 - DROP) / share.numel())
         assert abs(share.double().mean().item() - DROP) < 4 * deviation
     # What is kept is scaled so that the expectation stays.
-    torch.testing.assert_close(found[~dropped], whole[~dropped] / (1 - DROP))
+    torch.testing.assert_close(actual[~dropped], whole[~dropped] / (1 - DROP))
     assert not modules(x[:, :, :4, :4])[:, :8].eq(0).any(), "the block's input is not dropped"
 
 
@@ -125,13 +125,13 @@ def test_a_seed_decides_and_evaluation_has_none(bottleneck: bool, execution: Any
     reference, fused = pair(case_config(dropout=DROP, bottleneck=bottleneck), execution)
     x = case_images(fused.config)
     start = {key: value.clone() for key, value in fused.state_dict().items()}
-    found = []
+    outcomes = []
     for seed in (5, 5, 6):
         fused.load_state_dict(start)
         torch.manual_seed(seed)
-        found.append(step(fused, x))
-    assert all(torch.equal(value, found[0][name]) for name, value in found[1].items())
-    assert not torch.equal(found[2]["result"], found[0]["result"])
+        outcomes.append(step(fused, x))
+    assert all(torch.equal(value, outcomes[0][name]) for name, value in outcomes[1].items())
+    assert not torch.equal(outcomes[2]["result"], outcomes[0]["result"])
     fused.load_state_dict(start)
     assert_equal(step(fused.eval(), x), step(reference.eval(), x), 1e-10)
 
@@ -144,9 +144,9 @@ def test_statistics_are_those_of_what_dropout_left(execution: Any):
     modules.execution = execution
     second = list(modules.values())[1].norm1
     second.momentum = 1.0
-    made = modules(images(4, 8, 16, 16))[:, : second.num_features]
-    torch.testing.assert_close(second.running_mean, made.mean(dim=(0, 2, 3)))
-    torch.testing.assert_close(second.running_var, made.transpose(0, 1).flatten(1).var(dim=1))
+    out = modules(images(4, 8, 16, 16))[:, : second.num_features]
+    torch.testing.assert_close(second.running_mean, out.mean(dim=(0, 2, 3)))
+    torch.testing.assert_close(second.running_var, out.transpose(0, 1).flatten(1).var(dim=1))
 
 
 @pytest.mark.usefixtures("backend")
@@ -160,12 +160,12 @@ def test_transition_drops_between_convolution_and_pooling(side: int, execution: 
     x = images(3, transition.norm.num_features, side, side)
 
     def expected(x: Tensor) -> Tensor:
-        made = transition.conv(transition.relu(transition.norm(x))).to(memory_format=torch.channels_last)
-        return transition.pool(made * transition.dropout(torch.ones_like(made)))
+        out = transition.conv(transition.relu(transition.norm(x))).to(memory_format=torch.channels_last)
+        return transition.pool(out * transition.dropout(torch.ones_like(out)))
 
     start = {key: value.clone() for key, value in transition.state_dict().items()}
     torch.manual_seed(2)
-    found = step(transition, x)
+    actual = step(transition, x)
     transition.load_state_dict(start)
     torch.manual_seed(2)
-    assert_equal(found, step(transition, x, expected), 1e-10)
+    assert_equal(actual, step(transition, x, expected), 1e-10)

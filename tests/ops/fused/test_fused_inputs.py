@@ -62,13 +62,13 @@ def test_bfloat16_is_as_exact_as_the_reference(
     x = case_images(config, batch=8, times=2)  # a batch of few pixels would leave little gradient to compare
     exact = step(pair(config, "reference")[0], x)
     reference, fused = pair(config, "fused")
-    expected, found = how(reference, x), how(fused, x)
-    assert {name: value.dtype for name, value in found.items()} == {
+    expected, actual = how(reference, x), how(fused, x)
+    assert {name: value.dtype for name, value in actual.items()} == {
         name: value.dtype for name, value in expected.items()
     }
     # Single tensors are luckier in the one or in the other; half as much again is allowed on the average.
-    theirs, ours = (sum(errors(values, exact).values()) for values in (expected, found))
-    assert ours <= 1.5 * theirs
+    reference_error, error = (sum(errors(values, exact).values()) for values in (expected, actual))
+    assert error <= 1.5 * reference_error
 
 
 @pytest.mark.parametrize("name", ["denseblock1", "transition1"])
@@ -191,8 +191,8 @@ def test_shapes_are_known_without_memory(execution: Any):
 
 
 def test_missing_kernels_leave_the_reference(monkeypatch: pytest.MonkeyPatch):
-    missing = replace(CPP, availability=lambda: Availability(False, "no compiler"))
-    monkeypatch.setattr(backend_module, "BACKENDS", (missing, EAGER))
+    unavailable = replace(CPP, availability=lambda: Availability(False, "no compiler"))
+    monkeypatch.setattr(backend_module, "BACKENDS", (unavailable, EAGER))
     choice = explain_execution("auto", torch.device("cpu"), torch.float32)
     assert str(choice) == "reference (no compiler)"
     reference, auto = pair(case_config(), "auto")

@@ -46,9 +46,9 @@ def values(*shape: int, differentiable: bool = False) -> Tensor:
     return torch.randn(shape, dtype=torch.float64).requires_grad_(differentiable)
 
 
-def unit(channels: int, made: int, kernel: int, differentiable: bool) -> list[Tensor]:
+def unit(channels: int, out_channels: int, kernel: int, differentiable: bool) -> list[Tensor]:
     """Scale, shift and weight."""
-    shapes = ((channels,), (channels,), (made, channels, kernel, kernel))
+    shapes = ((channels,), (channels,), (out_channels, channels, kernel, kernel))
     return [values(*shape, differentiable=differentiable) for shape in shapes]
 
 
@@ -75,11 +75,15 @@ def block_arguments(
         parameters += [*unit(7, 6, 1, differentiable), *unit(6, 3, 3, differentiable)]
     else:
         parameters = [*unit(4, 3, 3, differentiable), *unit(7, 3, 3, differentiable)]
-    made = [weight.shape[0] for weight in parameters[2::3]]
+    out_channels = [weight.shape[0] for weight in parameters[2::3]]
     statistics = [] if training else running(*[scale.shape[0] for scale in parameters[::3]])
-    masks = [torch.ones(40, count, dtype=torch.uint8).bernoulli_(1 - drop) for count in made if drop]
+    masks = [torch.ones(40, count, dtype=torch.uint8).bernoulli_(1 - drop) for count in out_channels if drop]
     fields = plan_arguments(
-        layer_units=1 + bottleneck, epsilons=(1e-5,) * len(made), dropout=drop, training=training, **plan
+        layer_units=1 + bottleneck,
+        epsilons=(1e-5,) * len(out_channels),
+        dropout=drop,
+        training=training,
+        **plan,
     )
     return x, parameters, statistics, masks, *fields
 
@@ -240,14 +244,14 @@ def test_compiled_for_any_size():
 def test_functional_call_reads_the_weights_that_it_is_given(execution: Any, training: bool):
     reference, fused = pair(case_config("large stem"), execution)
     other = {name: (p * 1.25).detach().requires_grad_() for name, p in reference.named_parameters()}
-    x, found = case_images(fused.config), []
+    x, outcomes = case_images(fused.config), []
     for model in (reference, fused):
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         result = torch.func.functional_call(model.train(training), {**other, **buffers}, x)
         gradients = torch.autograd.grad(result.square().sum(), list(other.values()))
-        found.append({"result": result, **dict(zip(other, gradients, strict=True)), **buffers})
+        outcomes.append({"result": result, **dict(zip(other, gradients, strict=True)), **buffers})
         assert not model.features.norm5.num_batches_tracked, "the model's own statistics moved"
-    assert_equal(found[1], found[0], EXACT)
+    assert_equal(outcomes[1], outcomes[0], EXACT)
 
 
 def test_weights_do_not_show_the_execution():
@@ -276,14 +280,14 @@ def test_copies_and_pickles(again: Callable[[DenseNet], DenseNet], execution: An
 @pytest.mark.usefixtures("backend")
 @EXECUTION
 def test_checkpointing_a_block_makes_it_again(execution: Any):
-    found = []
+    outcomes = []
     for model in pair(case_config(), execution):
         x = case_images(model.config).requires_grad_()
         block = model.features.denseblock1
         checkpoint(block, model.features.conv0(x), use_reentrant=False).square().sum().backward()
         gradients = {f"gradient of {name}": p.grad for name, p in block.named_parameters()}
-        found.append({"gradient of x": x.grad, **gradients})
-    assert_equal(found[1], found[0], EXACT)
+        outcomes.append({"gradient of x": x.grad, **gradients})
+    assert_equal(outcomes[1], outcomes[0], EXACT)
 
 
 # Memory

@@ -58,8 +58,8 @@ def gradients_that_are_there(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     result = model(x)
     (result * torch.linspace(-1, 1, result.numel(), dtype=result.dtype)).sum().backward()
     assert x.grad is not None
-    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    return {"result": result.detach(), "x": x.grad, **found, **dict(model.named_buffers())}
+    grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return {"result": result.detach(), "x": x.grad, **grads, **dict(model.named_buffers())}
 
 
 @TRAINING
@@ -75,9 +75,9 @@ def test_whoever_uses_which_result(case: str, used: str, training: bool, backend
         1, -1, *[1] * config.spatial_dims
     )
     expected = gradients_that_are_there(Pair(reference, used, None).train(training), x)
-    found = gradients_that_are_there(Pair(fused, used, backend).train(training), x)
+    actual = gradients_that_are_there(Pair(fused, used, backend).train(training), x)
     assert any(name.startswith("transition") and "num" not in name for name in expected)
-    assert_equal(found, expected)
+    assert_equal(actual, expected)
 
 
 def counting(kernels: type[UnitKernels], calls: Counter[str]) -> Callable[[], UnitKernels]:

@@ -126,9 +126,11 @@ CHANGES: dict[str, Change] = {
 
 
 def circular(conv: nn.Conv2d) -> nn.Conv2d:
-    made = nn.Conv2d(conv.in_channels, conv.out_channels, 3, padding=1, bias=False, padding_mode="circular")
-    made.weight = conv.weight
-    return made
+    circular = nn.Conv2d(
+        conv.in_channels, conv.out_channels, 3, padding=1, bias=False, padding_mode="circular"
+    )
+    circular.weight = conv.weight
+    return circular
 
 
 def changed(change: Change, execution: Any, **config: Any) -> DenseNet:

@@ -46,10 +46,10 @@ def test_losses_stay_together(case: str, execution: Any, synchronized: bool):
     reference, fused = pair(config, execution)
     if synchronized:
         synchronize(fused)
-    expected, found = train(reference, torch.float64), train(fused, torch.float64)
+    expected, actual = train(reference, torch.float64), train(fused, torch.float64)
     assert expected[-1] < expected[0] / 2, "nothing was learnt"
     # 1e-16 at every step, which training itself enlarges.
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
     assert_equal(dict(fused.state_dict()), dict(reference.state_dict()), 1e-9)
     # In float32 a rounding that carries one pixel across ReLU's zero changes a step by that pixel's share of
     # the gradient, and the steps after it by more: where it happens, to the reference as well, losses are off
