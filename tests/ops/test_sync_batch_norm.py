@@ -6,6 +6,7 @@ from forked_processes import run_ranks
 from small_networks import small_config
 from torch import Tensor, nn
 
+from densenets.errors import InputError
 from densenets.models.densenet import DenseNet
 from densenets.ops.sync_batch_norm import SyncBatchNorm, synchronize
 
@@ -90,7 +91,7 @@ def test_half_precision_maps_are_normalised_in_float32():
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.1), (torch.float64, 1e-12)])
 def test_network_in_another_precision_equals_the_network(dtype: torch.dtype, tolerance: float):
     model, plain = small_network().to(dtype), small_network().to(dtype)
-    synchronize(model)
+    synchronize(model, torch.device("cpu"))
     x = maps(3, 3, 16, 16, dtype=dtype)
     found = errors(step(model, x), step(plain, x))
     # bfloat16 rounds at 0.4% between any two of a dozen layers, float64 at 1e-16
@@ -126,7 +127,7 @@ def test_synchronize_replaces_every_norm_and_nothing_else():
     before = {key: value.data_ptr() for key, value in model.state_dict().items()}
     parameters = dict(model.named_parameters())
     kinds = {name: type(module) for name, module in model.named_modules()}
-    synchronize(model)
+    synchronize(model, torch.device("cpu"))
     assert {key: value.data_ptr() for key, value in model.state_dict().items()} == before
     assert all(parameters[name] is parameter for name, parameter in model.named_parameters())
     for name, module in model.named_modules():
@@ -137,23 +138,23 @@ def test_synchronize_replaces_every_norm_and_nothing_else():
 def test_synchronize_keeps_constants_and_mode():
     model = nn.Sequential(nn.BatchNorm2d(3, eps=0.1, momentum=0.7), nn.BatchNorm2d(3)).train()
     model[1].eval()
-    synchronize(model)
+    synchronize(model, torch.device("cpu"))
     assert (model[0].eps, model[0].momentum, model[0].training) == (0.1, 0.7, True)
     assert not model[1].training
 
 
 def test_synchronize_twice_changes_nothing():
     model = small_network()
-    synchronize(model)
+    synchronize(model, torch.device("cpu"))
     modules = list(model.modules())
-    synchronize(model)
+    synchronize(model, torch.device("cpu"))
     assert all(a is b for a, b in zip(model.modules(), modules, strict=True))
 
 
 @pytest.mark.parametrize("execution", ["reference", "recompute"])
 def test_synchronized_network_of_one_process_equals_the_network(execution: Any):
     model, plain = small_network(execution), small_network()
-    synchronize(model)
+    synchronize(model, torch.device("cpu"))
     x = maps(3, 3, 16, 16, dtype=torch.float32)
     found = errors(step(model, x), step(plain, x))
     # float32 in another order of sums, through a dozen layers
@@ -168,7 +169,7 @@ def work(rank: int) -> dict[str, dict[str, Tensor]]:
     results = {"norm": step_of_shard(norms(CHANNELS, 2, torch.float32)[1], CHANNELS, rank)}
     for execution in ("reference", "recompute"):
         model = small_network(execution).double()
-        synchronize(model)
+        synchronize(model, torch.device("cpu"))
         results[execution] = step_of_shard(model, 3, rank, torch.float64)
     return results
 
@@ -224,3 +225,30 @@ def test_each_rank_alone_would_give_something_else(results_of_ranks: list[dict[s
     found = errors(results_of_ranks[0]["norm"], alone)
     assert found["output"] > 1e-3
     assert found["running_var"] > 1e-3
+
+
+def test_on_an_accelerator_it_is_pytorchs_own():
+    model = DenseNet(small_config(), "fused")
+    keys = list(model.state_dict())
+    weight = model.features.norm5.weight
+    synchronize(model, torch.device("cuda"))
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    assert norms
+    assert {type(norm) for norm in norms} == {nn.SyncBatchNorm}
+    assert list(model.state_dict()) == keys
+    assert model.features.norm5.weight is weight
+    assert model.changed_module() is None
+
+
+def test_pytorchs_own_is_not_fused_where_it_cannot_run():
+    model = DenseNet(small_config(), "fused")
+    synchronize(model, torch.device("cuda"))
+    with pytest.raises(InputError, match="PyTorch's SyncBatchNorm is for accelerators"):
+        model(torch.ones(2, 3, 16, 16))
+    # A device without data stands for an accelerator: every block is eligible there.
+    images = torch.ones(2, 3, 16, 16, device="meta")
+    rows = {row.name: row.choice for row in model.to("meta").explain_execution(images)}
+    assert rows["denseblock1"].execution == "fused"
+    model.features.denseblock1["denselayer1"].norm1.process_group = object()
+    rows = {row.name: row.choice for row in model.explain_execution(images)}
+    assert rows["denseblock1"].execution != "fused"

@@ -1,7 +1,7 @@
-"""Batch normalisation over the global batch of all ranks, on any device.
+"""Batch normalisation over the global batch of all ranks, on a CPU too.
 
-PyTorch's own SyncBatchNorm runs on accelerators only; this one runs under gloo on a CPU too. So a network
-trained by many processes is the one that a single process trains on the same global batch.
+PyTorch's own SyncBatchNorm runs on accelerators only, where it is taken; this one runs under gloo. So a
+network trained by many processes is the one that a single process trains on the same global batch.
 """
 
 from __future__ import annotations
@@ -33,21 +33,32 @@ class SyncBatchNorm(_BatchNorm):
         return batch_norm(input, self, self.running_mean, self.running_var, self.momentum)
 
 
-def synchronize(model: nn.Module) -> None:
-    """Replace every batch normalisation of a model, in place, by one over the global batch.
+def synchronize(model: nn.Module, device: torch.device) -> None:
+    """Replace every batch normalisation of a model, in place, by one over the batch of all ranks.
 
     Keys, parameters and buffers stay those of the model.
+
+    Args:
+        model: the model.
+        device: that it is trained on. On a CPU `SyncBatchNorm` takes the place of each, which PyTorch's own
+            does not run on; on an accelerator PyTorch's own.
     """
+    kind = SyncBatchNorm if device.type == "cpu" else nn.SyncBatchNorm
     for name, child in model.named_children():
-        if isinstance(child, _BatchNorm) and not isinstance(child, SyncBatchNorm):
-            synchronized = SyncBatchNorm(child.num_features, child.eps, child.momentum)
+        if isinstance(child, _BatchNorm) and not is_synchronized(child):
+            synchronized = kind(child.num_features, child.eps, child.momentum)
             synchronized.weight, synchronized.bias = child.weight, child.bias
             for buffer in ("running_mean", "running_var", "num_batches_tracked"):
                 setattr(synchronized, buffer, getattr(child, buffer))
             synchronized.train(child.training)
             setattr(model, name, synchronized)
         else:
-            synchronize(child)
+            synchronize(child, device)
+
+
+def is_synchronized(norm: nn.Module) -> bool:
+    """Whether a batch normalisation is over the batch of several ranks, by our class or by PyTorch's."""
+    return isinstance(norm, (SyncBatchNorm, nn.SyncBatchNorm))
 
 
 def batch_norm(
@@ -57,19 +68,21 @@ def batch_norm(
     running_var: Tensor | None,
     momentum: float,
 ) -> Tensor:
-    """Normalise x, N x C x *sides, as in training, and update the given running statistics.
+    """Training-mode normalisation of x, N x C x *sides, that updates the buffers it is given.
 
-    Over the global batch where `norm` is a SyncBatchNorm, over this process's batch elsewhere.
+    Over the batch of all ranks where `norm` is synchronised, over this process's batch elsewhere.
     """
-    if isinstance(norm, SyncBatchNorm):
-        output, mean, var = global_batch_norm(x, norm.weight, norm.bias, norm.eps)
-        assert running_mean is not None
-        assert running_var is not None
-        with torch.no_grad():
-            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-            running_var.lerp_(var.to(running_var.dtype), momentum)
-        return output
-    return local_batch_norm(x, running_mean, running_var, norm.weight, norm.bias, True, momentum, norm.eps)
+    if not is_synchronized(norm):
+        return local_batch_norm(
+            x, running_mean, running_var, norm.weight, norm.bias, True, momentum, norm.eps
+        )
+    output, mean, var = global_batch_norm(x, norm.weight, norm.bias, norm.eps)
+    assert running_mean is not None
+    assert running_var is not None
+    with torch.no_grad():
+        running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+        running_var.lerp_(var.to(running_var.dtype), momentum)
+    return output
 
 
 def global_batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -57,7 +57,7 @@ class TrainStep:
             model = model.to(memory_format=torch.channels_last)
         self._is_synchronized = synchronized = ranks.is_distributed and training.sync_batch_norm
         if synchronized:
-            synchronize(model)
+            synchronize(model, ranks.device)
         self.model = model
         self.optimizer = build_optimizer(model, recipe.optimizer)
         self.averaged = (

@@ -50,7 +50,7 @@ def work(rank: int) -> Results:
         for synchronized in (True, False):
             model = network(case, execution)
             if synchronized:
-                synchronize(model)
+                synchronize(model, torch.device("cpu"))
             results[case, execution, backend.name, synchronized] = train(model, rank)
     return results
 

@@ -141,7 +141,7 @@ def test_a_single_pixel_has_no_variance():
 def test_a_single_pixel_of_all_ranks_is_normalised_as_the_reference_does():
     reference, auto = pair(case_config(block_layers=(2,)), "auto")
     for model in (reference, auto):
-        synchronize(model)
+        synchronize(model, torch.device("cpu"))
     x = torch.ones(1, 3, 1, 1, dtype=torch.float64)
     assert_equal(step(auto, x), step(reference, x), EXACT)
 

@@ -45,7 +45,7 @@ def test_losses_stay_together(case: str, execution: Any, synchronized: bool):
     config = case_config(case, block_layers=(2, 1))
     reference, fused = pair(config, execution)
     if synchronized:
-        synchronize(fused)
+        synchronize(fused, torch.device("cpu"))
     expected, actual = train(reference, torch.float64), train(fused, torch.float64)
     assert expected[-1] < expected[0] / 2, "nothing was learnt"
     # 1e-16 at every step, which training itself enlarges.

@@ -20,7 +20,7 @@ from densenets.ops.fused.operators import dense_block_operator
 from densenets.ops.fused.ranks import pixels_of_all_ranks
 from densenets.ops.fused.stem import stem_operator
 from densenets.ops.layers import UnitModules, update_running_statistics
-from densenets.ops.sync_batch_norm import SyncBatchNorm
+from densenets.ops.sync_batch_norm import is_synchronized
 
 
 def fused_dense_block(
@@ -51,7 +51,7 @@ def fused_dense_block(
     block_units = [unit for layer in layers for unit in layer]
     units = block_units if transition is None else [*block_units, transition]
     training, dropout = units[0].norm.training, units[0].drop
-    synchronized = isinstance(units[0].norm, SyncBatchNorm)
+    synchronized = is_synchronized(units[0].norm)
     pools = transition is not None and transition.drop == 0
     plan = BlockPlan(
         backend=backend,
@@ -125,7 +125,7 @@ def _update_statistics(
     """
     units = [*[unit for layer in layers for unit in layer], *([] if transition is None else [transition])]
     pixels: float = x.numel() // x.shape[1]
-    if isinstance(units[0].norm, SyncBatchNorm):
+    if is_synchronized(units[0].norm):
         pixels = pixels_of_all_ranks(x, x.numel() // x.shape[1])
     feature_moments = _unbiased_moments(feature_moments, pixels)
     bottleneck_moments = _unbiased_moments(bottleneck_moments, pixels)

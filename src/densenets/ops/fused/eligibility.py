@@ -26,7 +26,7 @@ from densenets.ops.layers import (
     BlockClasses,
     UnitModules,
 )
-from densenets.ops.sync_batch_norm import SyncBatchNorm
+from densenets.ops.sync_batch_norm import SyncBatchNorm, is_synchronized
 
 # By the number of dimensions of their input.
 _NORMS = {3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
@@ -38,7 +38,12 @@ _STEM_POOLS: dict[int, _MaxPoolNd] = {
     5: nn.MaxPool3d(3, 2, 1),
 }
 _UNITS = {
-    dims: ((_NORMS[dims], SyncBatchNorm), (nn.ReLU,), (_CONVOLUTIONS[dims],), (nn.Dropout,))
+    dims: (
+        (_NORMS[dims], SyncBatchNorm, nn.SyncBatchNorm),
+        (nn.ReLU,),
+        (_CONVOLUTIONS[dims],),
+        (nn.Dropout,),
+    )
     for dims in _NORMS
 }
 # Kernel, padding, stride and dilation of a convolution, by dimensions and side of its kernel.
@@ -254,6 +259,8 @@ def _norm_reason(maps: _UnitInput, norm: _BatchNorm) -> str | None:
             return f"a batch normalisation of {norm.num_features} channels reads {maps.channels}"
         if tensor.device != maps.device:
             return f"its input is on {maps.device}, its weights on {tensor.device}"
+    if isinstance(norm, nn.SyncBatchNorm) and (maps.device.type == "cpu" or norm.process_group is not None):
+        return "PyTorch's SyncBatchNorm is for accelerators, and is fused for all ranks together alone"
     if scale.dtype not in (maps.dtype, accumulation_type(maps.dtype)):
         return f"it computes in {maps.dtype}, a batch normalisation in {scale.dtype}"
     return None
@@ -294,7 +301,7 @@ def _mode_reason(x: Tensor, units: Sequence[UnitModules]) -> str | None:
 def _batch_reason(x: Tensor, norm: _BatchNorm) -> str | None:
     if x.numel() == 0:
         return "there is nothing in an empty batch"
-    if norm.training and not isinstance(norm, SyncBatchNorm) and x.numel() == x.shape[1]:
+    if norm.training and not is_synchronized(norm) and x.numel() == x.shape[1]:
         return "a batch of a single pixel has no variance to normalise by"
     return None
 
