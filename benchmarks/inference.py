@@ -58,8 +58,8 @@ def main() -> None:
     )
     print_benchmark(report, stderr=True)
     if arguments.out:
-        write_json(arguments.out, report)
-    print(json.dumps(report, indent=2))
+        write_json(arguments.out, report.to_dict())
+    print(json.dumps(report.to_dict(), indent=2))
 
 
 if __name__ == "__main__":

@@ -11,16 +11,16 @@ should run meanwhile.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 from densenets.files import write_json
 from densenets.models.layer_table import layer_table
 from densenets.models.registry import named_config
 from densenets.ops.execution import EXECUTIONS
 from densenets.profiling.benchmark_config import BenchmarkConfig
-from densenets.profiling.results import line_residual
+from densenets.profiling.results import BenchmarkCase, DepthLine, MeasuredVariant, line_residual
 from densenets.profiling.runner import run_benchmarks
 from densenets.profiling.table import print_benchmark, print_depths
 from densenets.profiling.variants import Precision, default_variants
@@ -49,16 +49,18 @@ def main() -> None:
     for name in arguments.cases or _CASES:
         cases |= depth_cases(arguments) if name == "depth" else {name: timed_case(name, arguments)}
     report = run_benchmarks(cases)
-    by_depth = {name: case for name, case in report["cases"].items() if name.startswith("depth-")}
-    others = {name: case for name, case in report["cases"].items() if name not in by_depth}
+    by_depth = {name: case for name, case in report.cases.items() if name.startswith("depth-")}
+    others = {name: case for name, case in report.cases.items() if name not in by_depth}
+    data = report.to_dict()
     if others:
-        print_benchmark(report | {"cases": others}, stderr=True)
+        print_benchmark(dataclasses.replace(report, cases=others), stderr=True)
     if by_depth:
-        report["depth"] = depth_lines(list(by_depth.values()))
-        print_depths(report["depth"], stderr=True)
+        lines = depth_lines(list(by_depth.values()))
+        data["depth"] = [dataclasses.asdict(line) for line in lines]
+        print_depths(lines, stderr=True)
     if arguments.out:
-        write_json(arguments.out, report)
-    print(json.dumps(report, indent=2))
+        write_json(arguments.out, data)
+    print(json.dumps(data, indent=2))
 
 
 def timed_case(name: str, arguments: argparse.Namespace) -> BenchmarkConfig:
@@ -101,27 +103,27 @@ def depth_cases(arguments: argparse.Namespace) -> dict[str, BenchmarkConfig]:
     }
 
 
-def depth_lines(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def depth_lines(cases: list[BenchmarkCase]) -> list[DepthLine]:
     """Of each execution the memory at each depth, and how far from a straight line it is.
 
     Also without weights and their gradients, which grow with the square of the depth.
     """
     lines = []
-    for variant in cases[0]["variants"]:
+    for variant in cases[0].config.variants:
         in_use: dict[int, int | None] = {}
         for depth, case in zip(_DEPTHS, cases, strict=True):
-            (row,) = (row for row in case["rows"] if row["variant"] == variant)
-            in_use[depth] = row.get("in_use_bytes")
+            (row,) = (row for row in case.rows if row.variant.name == variant)
+            in_use[depth] = row.in_use_bytes if isinstance(row, MeasuredVariant) else None
         known = {depth: number for depth, number in in_use.items() if number is not None}
         activations = [number - weight_bytes(depth) for depth, number in known.items()]
         enough = len(known) > 2
         lines.append(
-            {
-                "variant": variant,
-                "in_use_bytes": in_use,
-                "residual": line_residual(list(known), list(known.values())) if enough else None,
-                "activations_residual": line_residual(list(known), activations) if enough else None,
-            }
+            DepthLine(
+                variant=variant,
+                in_use_bytes=in_use,
+                residual=line_residual(list(known), list(known.values())) if enough else None,
+                activations_residual=line_residual(list(known), activations) if enough else None,
+            )
         )
     return lines
 

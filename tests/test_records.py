@@ -11,7 +11,7 @@ from hostile_files import KINDS
 
 from densenets.analysis.run_facts import read_run
 from densenets.errors import InputError
-from densenets.profiling.measured_step import is_measured_step
+from densenets.profiling.measured_step import MeasuredStep
 from densenets.records import read_metrics, read_result, read_starts
 
 
@@ -32,7 +32,9 @@ def test_a_whole_run_is_read(run: Path) -> None:
     assert found.evaluation["per_class"]  # which nobody reads is kept
     assert [line["kind"] for line in found.metrics] == ["step", "epoch"] * 2
     assert found.starts[0]["device"] == "a CPU"
-    assert found.cost("auto", measure=False, announce=lambda _: None)["batch"] == 64
+    cost = found.cost("auto", measure=False, announce=lambda _: None)
+    assert isinstance(cost, MeasuredStep)
+    assert cost.batch == 64
 
 
 @pytest.mark.parametrize(
@@ -93,10 +95,13 @@ def test_lines_and_starts_that_are_none_are_refused(tmp_path: Path) -> None:
     assert read_result(tmp_path / "gone") is None
 
 
-def test_a_step_that_cannot_be_computed_with_is_measured_again() -> None:
+def test_a_step_that_cannot_be_computed_with_is_refused() -> None:
     seconds = {"forward_seconds": 0.1, "backward_seconds": 0.2, "optimizer_seconds": 0.0}
     step = {**seconds, "batch": 64, "ran": "reference", "device": "a CPU", "torch": "2"}
-    assert is_measured_step(step)
+    assert MeasuredStep.from_dict(step).batch == 64
     for fields in ({"forward_seconds": 0}, {"batch": 0}, {"batch": "64"}, {"memory_bytes": "9"}, {"ran": 3}):
-        assert not is_measured_step(step | fields), fields
-    assert not is_measured_step([step])
+        with pytest.raises(InputError, match="is no measured step"):
+            MeasuredStep.from_dict(step | fields)
+    for value in ([step], {**step, "device": None}, {**step, "in_use_bytes": -1}, None):
+        with pytest.raises(InputError, match="is no measured step"):
+            MeasuredStep.from_dict(value)

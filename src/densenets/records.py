@@ -13,13 +13,11 @@ from msgspec import Meta
 
 from densenets.errors import InputError
 from densenets.files import read_json, read_json_lines
-from densenets.limits import MOST_IMAGES
 from densenets.schema import read
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 Seconds = Annotated[float, Meta(ge=0, le=1e12)]
-_StepSeconds = Annotated[float, Meta(gt=0, le=1e9)]
 Loss = Annotated[float, Meta(ge=-1e30, le=1e30)] | None  # None where it was not a number
 Row = dict[str, Any]
 
@@ -90,19 +88,6 @@ class Start(TypedDict):
     """An entry of environment.json."""
 
     command: list[str]
-
-
-class MeasuredStep(TypedDict):
-    """What is kept of `measured_step` and computed with."""
-
-    forward_seconds: _StepSeconds
-    backward_seconds: _StepSeconds
-    optimizer_seconds: Seconds
-    batch: Annotated[int, Meta(ge=1, le=MOST_IMAGES)]
-    ran: str
-    device: str
-    memory_bytes: NotRequired[Count | None]
-    in_use_bytes: NotRequired[Count | None]
 
 
 class Failure(TypedDict):

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from measured_times import given_step, no_step
 
+from densenets.profiling.measured_step import MeasuredStep
 from densenets.reproduce.options import ReproduceOptions
 from densenets.reproduce.plan import PlannedRun, planned_runs
 from densenets.reproduce.results import result_rows
@@ -32,9 +34,9 @@ def finish(run: PlannedRun, error: float, *, seconds: float = 60.0) -> None:
     (run.folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def cost(**changes: Any) -> dict[str, Any]:
-    fields = {"forward_seconds": 0.064, "backward_seconds": 0.128, "optimizer_seconds": 0.064, "batch": 64}
-    return {**fields, "memory_bytes": 300, "in_use_bytes": 200, **changes}
+def cost(**changes: Any) -> MeasuredStep:
+    seconds = {"forward_seconds": 0.064, "backward_seconds": 0.128, "optimizer_seconds": 0.064}
+    return given_step(**{**seconds, "memory_bytes": 300, "in_use_bytes": 200, **changes})
 
 
 def test_seeds_have_a_mean_and_a_spread(tmp_path: Path) -> None:
@@ -63,7 +65,7 @@ def test_resident_memory_stands_in_where_nothing_tells_what_is_in_use(tmp_path: 
     runs = planned_runs(ReproduceOptions("fig4", seeds=1, out=tmp_path))
     base = runs[0].entry.base
     assert result_rows(runs, {base: cost(in_use_bytes=None)})[0]["memory_bytes"] == 300
-    failed = result_rows(runs, {base: {"failed": "killed by SIGKILL"}})[0]
+    failed = result_rows(runs, {base: no_step("killed by SIGKILL")})[0]
     assert (failed["step_failed"], failed["memory_bytes"]) == ("killed by SIGKILL", None)
 
 

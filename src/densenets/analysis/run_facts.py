@@ -14,9 +14,10 @@ from densenets.errors import InputError
 from densenets.files import read_json, write_json
 from densenets.models.registry import network_entry
 from densenets.ops.execution import Execution
-from densenets.profiling.measured_step import measured_step, read_measured_step
+from densenets.profiling.measured_step import MeasuredStep, measured_step, read_measured_step
 from densenets.profiling.step import StepConfig
 from densenets.records import read_metrics, read_result, read_starts
+from densenets.subprocess_jobs import JobFailure
 from densenets.training.recipe import Recipe, recipe_from_dict
 
 
@@ -76,23 +77,25 @@ class RunFacts:
             return self.description.config.title
         return network_entry(name).architecture.label
 
-    def cost(self, execution: Execution, *, measure: bool, announce: Callable[[str], None]) -> dict[str, Any]:
-        """What `measured_step` finds of the run's step, measured once and then kept in the folder.
+    def cost(
+        self, execution: Execution, *, measure: bool, announce: Callable[[str], None]
+    ) -> MeasuredStep | JobFailure | None:
+        """Time and memory of the run's step, measured once and then kept in its folder.
 
         Args:
             execution: of the dense blocks.
-            measure: measure it if the folder does not hold it; otherwise the result is empty.
+            measure: measure it if the folder does not hold it; otherwise the result is None.
             announce: told of a measurement before it is made.
         """
         file = self.folder / f"step-cost-{execution}.json"
         if known := read_measured_step(file):
             return known
         if not measure:
-            return {}
+            return None
         announce(f"a training step of {self.folder}, {execution}")
         cost = measured_step(dataclasses.replace(self.step, execution=execution))
-        if "failed" not in cost:
-            write_json(file, cost)
+        if isinstance(cost, MeasuredStep):
+            write_json(file, cost.to_dict())
         return cost
 
 

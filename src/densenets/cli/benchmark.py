@@ -14,13 +14,12 @@ def benchmark(arguments: list[str]) -> None:
     options = parse(BenchmarkOptions, arguments, "benchmark")
     shape = read_shape(options.input) if options.input else default_shape(named_config(options.model))
     config = options.to_config(shape)
-    from densenets.profiling.results import all_failed
     from densenets.profiling.runner import run_benchmarks
     from densenets.profiling.table import print_benchmark
 
     report = run_benchmarks({options.model: config})
-    print(json_text(report)) if options.json else print_benchmark(report)
+    print(json_text(report.to_dict())) if options.json else print_benchmark(report)
     if options.out:
-        write_json(options.out, report)
-    if reason := all_failed(report["cases"]):
-        raise InputError(reason)
+        write_json(options.out, report.to_dict())
+    if report.failure:
+        raise InputError(report.failure)

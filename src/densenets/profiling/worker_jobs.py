@@ -124,3 +124,35 @@ class StepMemory:
     """The peak without what the allocator holds in reserve, in bytes; None where that cannot be told."""
 
     in_use_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    """The most that a processor computes in one precision.
+
+    Attributes:
+        gigaflops: 10^9 additions and multiplications a second.
+        measured_by: "FMA" or "AMX", the instructions; or "matrix product", what the library attains.
+    """
+
+    gigaflops: float
+    measured_by: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachinePeaks:
+    """What a processor calls itself, and the most that it computes.
+
+    Attributes:
+        device: its name.
+        threads: that PyTorch computes with.
+        peaks: by precision.
+    """
+
+    device: str
+    threads: int
+    peaks: dict[Precision, Peak]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON can hold them."""
+        return dataclasses.asdict(self)

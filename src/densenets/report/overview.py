@@ -157,7 +157,7 @@ def _costs(
                 announce(f"a training step, {execution}")
                 cost = measured_step(executed)
             else:
-                cost = {}
+                cost = None
             if cost:
                 rows.append(cost_row(name, executed, cost))
     return rows

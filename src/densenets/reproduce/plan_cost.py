@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from densenets.files import write_json
-from densenets.profiling.measured_step import measured_step, read_measured_step, step_seconds
+from densenets.profiling.measured_step import MeasuredStep, measured_step, read_measured_step
 from densenets.profiling.step import StepConfig
 from densenets.reproduce.plan import PlannedRun, cost_of, steps_of
+from densenets.subprocess_jobs import JobFailure
 from densenets.training.recipe import OptimizerRecipe, Recipe
 
 
 def measured_costs(
     runs: Sequence[PlannedRun], folder: Path, announce: Callable[[str], None]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, MeasuredStep | JobFailure]:
     """The measured step of every network of the runs, by the name of its recipe.
 
     What was measured before stands in the folder and is not measured again; recipes whose steps compute the
@@ -26,12 +27,9 @@ def measured_costs(
         runs: whose steps are measured.
         folder: where the measurements are kept.
         announce: told what is measured next.
-
-    Returns:
-        What `measured_step` returns.
     """
-    costs: dict[str, dict[str, Any]] = {}
-    by_step: dict[str, dict[str, Any]] = {}
+    costs: dict[str, MeasuredStep | JobFailure] = {}
+    by_step: dict[str, MeasuredStep | JobFailure] = {}
     for run in runs:
         name, step = run.entry.base, _what_a_step_computes(run.recipe)
         if name in costs:
@@ -43,9 +41,9 @@ def measured_costs(
         elif step not in by_step:
             announce(f"measuring a step of {name}")
             by_step[step] = measured_step(StepConfig.of_recipe(run.recipe))
-        costs[name] = by_step[step]
-        if "failed" not in costs[name] and not known:
-            write_json(file, costs[name])
+        costs[name] = cost = by_step[step]
+        if isinstance(cost, MeasuredStep) and not known:
+            write_json(file, cost.to_dict())
     return costs
 
 
@@ -56,17 +54,19 @@ def _what_a_step_computes(recipe: Recipe) -> str:
     return repr(dataclasses.replace(step, optimizer=OptimizerRecipe(name=step.optimizer.name)))
 
 
-def estimated_seconds(run: PlannedRun, costs: dict[str, dict[str, Any]]) -> float | None:
+def estimated_seconds(run: PlannedRun, costs: dict[str, MeasuredStep | JobFailure]) -> float | None:
     """Seconds of a run's training, evaluation not counted; None where no step could be measured."""
-    step = step_seconds(costs.get(run.entry.base, {}))
-    return None if step is None else step * steps_of(run.recipe) / run.processes
+    step = costs.get(run.entry.base)
+    return step.seconds * steps_of(run.recipe) / run.processes if isinstance(step, MeasuredStep) else None
 
 
-def plan_rows(runs: Sequence[PlannedRun], costs: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def plan_rows(
+    runs: Sequence[PlannedRun], costs: dict[str, MeasuredStep | JobFailure]
+) -> list[dict[str, Any]]:
     """The plan, a row a network and column: what it costs, and how far its runs are."""
     rows: dict[str, dict[str, Any]] = {}
     for run in runs:
-        arithmetic, cost = cost_of(run.recipe), costs.get(run.entry.base, {})
+        arithmetic, cost = cost_of(run.recipe), costs.get(run.entry.base)
         row = rows.setdefault(
             run.entry.base,
             {
@@ -77,8 +77,8 @@ def plan_rows(runs: Sequence[PlannedRun], costs: dict[str, dict[str, Any]]) -> l
                 "multiply_adds": arithmetic.multiply_adds,
                 "epochs": run.recipe.training.epochs,
                 "steps": steps_of(run.recipe),
-                "step_seconds": step_seconds(cost),
-                "step_failed": cost.get("failed"),
+                "step_seconds": cost.seconds if isinstance(cost, MeasuredStep) else None,
+                "step_failed": cost.reason if isinstance(cost, JobFailure) else None,
                 "runs": 0,
                 "training_multiply_adds": 0,
                 "seconds_left": 0.0,

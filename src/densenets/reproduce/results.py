@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from densenets.analysis.learning_curves import error_curves
-from densenets.profiling.measured_step import peak_bytes, phases_per_image
+from densenets.profiling.measured_step import MeasuredStep, step_figures
 from densenets.records import CurvePoint, read_metrics, read_result
 from densenets.reproduce.plan import PlannedRun, cost_of
+from densenets.subprocess_jobs import JobFailure
 
 Row = dict[str, Any]
 
 
-def result_rows(runs: Sequence[PlannedRun], costs: Mapping[str, dict[str, Any]]) -> list[Row]:
+def result_rows(runs: Sequence[PlannedRun], costs: Mapping[str, MeasuredStep | JobFailure]) -> list[Row]:
     """A row for every network in every column of its table.
 
     Returns:
@@ -28,13 +29,13 @@ def result_rows(runs: Sequence[PlannedRun], costs: Mapping[str, dict[str, Any]])
     for run in runs:
         by_recipe.setdefault(run.entry.base, []).append(run)
     return [
-        _row(same, column, costs.get(recipe, {}))
+        _row(same, column, costs.get(recipe))
         for recipe, same in by_recipe.items()
         for column in same[0].entry.columns
     ]
 
 
-def _row(runs: Sequence[PlannedRun], column: str, cost: dict[str, Any]) -> Row:
+def _row(runs: Sequence[PlannedRun], column: str, cost: MeasuredStep | JobFailure | None) -> Row:
     entry = runs[0].entry
     arithmetic = cost_of(runs[0].recipe)
     evaluations = [result for run in runs if (result := _evaluation(run, column)) is not None]
@@ -67,11 +68,14 @@ def _evaluation(run: PlannedRun, column: str) -> dict[str, Any] | None:
     return read_result(file)
 
 
-def _measured(cost: dict[str, Any]) -> Row:
+def _measured(cost: MeasuredStep | JobFailure | None) -> Row:
     """Of a training step: milliseconds an image, forward and backward apart, and bytes at the peak."""
+    step = step_figures(cost)
     return {
-        **phases_per_image(cost),
-        "memory_bytes": peak_bytes(cost),
-        "batch": cost.get("batch"),
-        "step_failed": cost.get("failed"),
+        "forward_ms": step.forward_ms,
+        "backward_ms": step.backward_ms,
+        "step_ms": step.step_ms,
+        "memory_bytes": step.memory_bytes,
+        "batch": cost.batch if isinstance(cost, MeasuredStep) else None,
+        "step_failed": step.failed,
     }

@@ -5,25 +5,18 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from measured_times import given_step, no_step
 
 from densenets.analysis.cost import compute as cost
 from densenets.analysis.cost.compute import CostConfig, compared_to_last, matched_resnet, step_costs
 from densenets.errors import InputError
 from densenets.models.layer_table import layer_table
 from densenets.models.registry import named_config
+from densenets.profiling.measured_step import MeasuredStep
 from densenets.profiling.step import StepConfig
 
 STEP = StepConfig(network=named_config("densenet-bc-22-12"), batch=4, sides=(32, 32))
-FOUND = {
-    "forward_seconds": 0.2,
-    "backward_seconds": 0.5,
-    "optimizer_seconds": 0.1,
-    "batch": 4,
-    "memory_bytes": 10,
-    "in_use_bytes": 8,
-    "ran": "reference (as asked for)",
-    "device": "some processor",
-}
+FOUND = given_step(backward_seconds=0.5, optimizer_seconds=0.1, batch=4)
 
 
 def config(*models: str) -> CostConfig:
@@ -75,8 +68,8 @@ def test_rates_follow_from_times_and_arithmetic(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_ratios_are_to_the_last_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measured(step: StepConfig) -> dict[str, object]:
-        return {**FOUND, "forward_seconds": 0.6} if step.execution == "reference" else FOUND
+    def measured(step: StepConfig) -> MeasuredStep:
+        return dataclasses.replace(FOUND, forward_seconds=0.6) if step.execution == "reference" else FOUND
 
     monkeypatch.setattr(cost, "measured_step", measured)
     rows = step_costs(config("densenet-bc-22-12"), lambda _: None)
@@ -87,7 +80,7 @@ def test_ratios_are_to_the_last_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_failed_stays_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cost, "measured_step", lambda _: {"failed": "out of luck"})
+    monkeypatch.setattr(cost, "measured_step", lambda _: no_step("out of luck"))
     rows = step_costs(config("resnet20"), lambda _: None)
     assert rows[0]["failed"] == "out of luck"
     assert rows[0]["forward_ms"] is None

@@ -7,6 +7,7 @@ import statistics
 from pathlib import Path
 
 import pytest
+from measured_times import given_step, no_step
 from training_runs import small_recipe
 
 from densenets.analysis import run_facts as runs
@@ -15,20 +16,10 @@ from densenets.analysis.run_facts import read_run
 from densenets.errors import InputError
 from densenets.files import read_json, write_json
 from densenets.models.layer_table import layer_table
+from densenets.profiling.measured_step import MeasuredStep
 from densenets.profiling.step import StepConfig
 from densenets.training.loop import train
 from densenets.training.recipe import changed
-
-COST = {
-    "forward_seconds": 0.2,
-    "backward_seconds": 0.4,
-    "optimizer_seconds": 0.04,
-    "batch": 64,
-    "memory_bytes": 10,
-    "in_use_bytes": 8,
-    "ran": "fused (native kernels, amx)",
-    "device": "some processor",
-}
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +65,9 @@ def test_arithmetic_is_that_of_the_trained_network(finished: list[Path]) -> None
 def test_a_step_is_measured_once_and_kept(finished: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[StepConfig] = []
 
-    def measure(step: StepConfig) -> dict[str, object]:
+    def measure(step: StepConfig) -> MeasuredStep:
         steps.append(step)
-        return dict(COST)
+        return given_step()
 
     monkeypatch.setattr(runs, "measured_step", measure)
     told: list[str] = []
@@ -99,7 +90,7 @@ def test_a_step_is_measured_once_and_kept(finished: list[Path], monkeypatch: pyt
 def test_what_could_not_be_measured_is_told_and_tried_again(
     finished: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "measured_step", lambda _: {"failed": "no luck"})
+    monkeypatch.setattr(runs, "measured_step", lambda _: no_step("no luck"))
     row = efficiency_rows(finished[:1], measure=True, announce=lambda _: None)[0]
     assert row["step_failed"] == "no luck"
     assert row["step_ms"] is None

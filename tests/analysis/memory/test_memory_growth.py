@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from measured_times import no_step
 
 from densenets.analysis.memory import compute as memory
 from densenets.analysis.memory.compute import MemoryConfig, at_scale, measurements, memory_growth
@@ -13,6 +14,8 @@ from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.layer_table import layer_table
 from densenets.models.registry import named_config
 from densenets.profiling.step import StepConfig
+from densenets.profiling.worker_jobs import StepMemory
+from densenets.subprocess_jobs import JobFailure
 
 STEP = StepConfig(network=named_config("densenet-bc-52-12"), batch=8, sides=(32, 32))
 CONFIG = MemoryConfig(
@@ -26,18 +29,18 @@ def layers_of(step: StepConfig) -> int:
     return sum(step.network.block_layers)
 
 
-def given(step: StepConfig) -> dict[str, object]:
+def given(step: StepConfig) -> StepMemory:
     """Memory that grows with the square of the layers in reference, and with the layers in fused."""
     layers = layers_of(step)
     image = layers**2 if step.execution == "reference" else 2 * layers
-    return {"in_use_bytes": OVERHEAD + step.batch * image}
+    return StepMemory(in_use_bytes=OVERHEAD + step.batch * image)
 
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[StepConfig]:
     steps: list[StepConfig] = []
 
-    def measure(step: StepConfig) -> dict[str, object]:
+    def measure(step: StepConfig) -> StepMemory:
         steps.append(step)
         return given(step)
 
@@ -80,10 +83,10 @@ def test_the_largest_batch_fits_and_the_next_does_not(measured: list[StepConfig]
 
 
 def test_a_batch_that_does_not_fit_after_all_is_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(step: StepConfig) -> dict[str, object]:
+    def measure(step: StepConfig) -> StepMemory:
         # Beyond 8 images a workspace comes on top, which the line does not know.
         extra = 3_000 if step.batch > 8 else 0
-        return {"in_use_bytes": OVERHEAD + extra + 576 * step.batch}
+        return StepMemory(in_use_bytes=OVERHEAD + extra + 576 * step.batch)
 
     monkeypatch.setattr(memory, "measured_memory", measure)
     monkeypatch.setattr(memory, "available_memory", lambda: None)
@@ -115,9 +118,9 @@ def test_nothing_is_measured_twice_and_all_is_announced(measured: list[StepConfi
 
 
 def test_a_failure_is_told_and_the_others_stand(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(step: StepConfig) -> dict[str, object]:
+    def measure(step: StepConfig) -> StepMemory | JobFailure:
         if step.execution == "fused":
-            return {"failed": "killed by SIGKILL"}
+            return no_step("killed by SIGKILL")
         return given(step)
 
     monkeypatch.setattr(memory, "measured_memory", measure)

@@ -14,8 +14,9 @@ from densenets.models.layer_table import layer_table
 from densenets.models.network_config import NetworkConfig
 from densenets.models.registry import named_config
 from densenets.ops.execution import Execution
-from densenets.profiling.measured_step import measured_step, peak_bytes, phases_per_image
+from densenets.profiling.measured_step import MeasuredStep, measured_step, step_figures
 from densenets.profiling.step import StepConfig
+from densenets.subprocess_jobs import JobFailure
 
 _BACKWARD = 2  # forward passes that a backward pass takes by arithmetic
 _FLOPS = 2  # of a multiply-add
@@ -122,8 +123,9 @@ def step_costs(config: CostConfig, announce: Callable[[str], None]) -> list[Row]
     return rows
 
 
-def cost_row(name: str, step: StepConfig, cost: dict[str, Any]) -> Row:
+def cost_row(name: str, step: StepConfig, cost: MeasuredStep | JobFailure) -> Row:
     """A row of `step_costs` from what `measured_step` returned."""
+    figures = step_figures(cost)
     facts = layer_table(name, step.network, step.sides)
     multiply_adds = facts.total("multiply_adds")
     row: Row = {
@@ -133,19 +135,21 @@ def cost_row(name: str, step: StepConfig, cost: dict[str, Any]) -> Row:
         "parameters": facts.total("parameters"),
         "multiply_adds": multiply_adds,
         "batch": step.batch,
-        **phases_per_image(cost),
-        "memory_bytes": peak_bytes(cost),
+        "forward_ms": figures.forward_ms,
+        "backward_ms": figures.backward_ms,
+        "step_ms": figures.step_ms,
+        "memory_bytes": figures.memory_bytes,
     }
-    if "failed" in cost:
-        return {**row, "failed": cost["failed"]}
+    if isinstance(cost, JobFailure):
+        return {**row, "failed": cost.reason}
     gigaflops = _FLOPS * multiply_adds * step.batch / 1e9
     return {
         **row,
-        "ran": cost["ran"],
-        "device": cost["device"],
-        "optimizer_ms": 1000 * cost["optimizer_seconds"] / step.batch,
-        "forward_gigaflops": gigaflops / cost["forward_seconds"],
-        "backward_gigaflops": _BACKWARD * gigaflops / cost["backward_seconds"],
+        "ran": cost.ran,
+        "device": cost.device,
+        "optimizer_ms": figures.optimizer_ms,
+        "forward_gigaflops": gigaflops / cost.forward_seconds,
+        "backward_gigaflops": _BACKWARD * gigaflops / cost.backward_seconds,
     }
 
 

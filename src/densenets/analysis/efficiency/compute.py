@@ -12,7 +12,8 @@ from densenets.analysis.learning_curves import error_curves
 from densenets.analysis.run_facts import RunFacts, read_run
 from densenets.errors import InputError
 from densenets.models.layer_table import layer_table
-from densenets.profiling.measured_step import peak_bytes, phases_per_image
+from densenets.profiling.measured_step import MeasuredStep, step_figures
+from densenets.subprocess_jobs import JobFailure
 from densenets.training.recipe import Recipe
 
 Row = dict[str, Any]
@@ -72,8 +73,8 @@ def _without_seed(recipe: Recipe) -> Recipe:
     )
 
 
-def _row(runs: Sequence[RunFacts], cost: dict[str, Any]) -> Row:
-    first = runs[0]
+def _row(runs: Sequence[RunFacts], cost: MeasuredStep | JobFailure | None) -> Row:
+    first, step = runs[0], step_figures(cost)
     facts = layer_table(first.recipe.name, first.description.config, first.step.sides)
     evaluations = [run.evaluation for run in runs if run.evaluation is not None]
     errors = [result["top1_error"] for result in evaluations]
@@ -92,9 +93,11 @@ def _row(runs: Sequence[RunFacts], cost: dict[str, Any]) -> Row:
         "parameters": facts.total("parameters"),
         "multiply_adds": facts.total("multiply_adds"),
         "training_seconds": statistics.fmean(seconds) if seconds else None,
-        **phases_per_image(cost),
-        "memory_bytes": peak_bytes(cost),
-        "step_failed": cost.get("failed"),
+        "forward_ms": step.forward_ms,
+        "backward_ms": step.backward_ms,
+        "step_ms": step.step_ms,
+        "memory_bytes": step.memory_bytes,
+        "step_failed": step.failed,
         "batch": first.recipe.training.batch_size,
         "curves": error_curves([run.metrics for run in runs]),
     }

@@ -21,6 +21,7 @@ from densenets.ops.execution import Execution
 from densenets.profiling.measured_step import measured_memory
 from densenets.profiling.peak_memory import available_memory
 from densenets.profiling.step import StepConfig
+from densenets.subprocess_jobs import JobFailure
 
 _STORED: dict[Execution, str] = {
     "reference": "stored_reference",
@@ -203,9 +204,9 @@ def _row(model: str, step: StepConfig) -> Row:
         # Under autocast some activations have half the size, others not.
         row["predicted_bytes"] = None
     memory = measured_memory(step)
-    if "failed" in memory:
-        return {**row, "failed": memory["failed"]}
-    return {**row, "measured_bytes": memory["in_use_bytes"]}
+    if isinstance(memory, JobFailure):
+        return {**row, "failed": memory.reason}
+    return {**row, "measured_bytes": memory.in_use_bytes}
 
 
 def _of(rows: Sequence[Row], execution: Execution) -> list[Row]:
