@@ -85,7 +85,7 @@ def print_summary(facts: LayerTable, execution: Choice) -> None:
     table = Table(title=plain_title(f"{facts.name} for {shape_text(facts.input_shape)} inputs"), box=None)
     for column in ("layer", "maps"):
         table.add_column(column)
-    counts = ("reads", "adds", "hands on", "connections") if has_blocks else ("reads", "makes")
+    counts = ("reads", "adds", "outputs", "connections") if has_blocks else ("reads", "makes")
     stored = ("stored", "recompute", "fused", "lean") if has_blocks else ()
     for column in (*counts, "parameters", "multiply-adds", *stored):
         table.add_column(column, justify="right")
@@ -111,7 +111,7 @@ def print_summary(facts: LayerTable, execution: Choice) -> None:
             f"reads {transition.in_channels}; {facts.total('connections')} connections"
         )
     if not has_blocks:
-        out.print("makes: channels of the maps that a layer hands on", style="dim")
+        out.print("makes: channels of what a layer outputs", style="dim")
         return
     out.print(
         "stored, recompute, fused, lean: float32 activations that training keeps for the backward pass, one "
