@@ -30,7 +30,8 @@ def test_a_whole_run_is_read(run: Path) -> None:
     assert found.evaluation is not None
     assert found.evaluation["top1_error"] == 10.0
     assert found.evaluation["per_class"]  # which nobody reads is kept
-    assert [line["kind"] for line in found.metrics] == ["step", "epoch"] * 2
+    assert [line["kind"] for line in read_metrics(run / "metrics.jsonl")] == ["step", "epoch"] * 2
+    assert [epoch.epoch for epoch in found.epochs] == [1, 2]
     assert found.starts[0]["device"] == "a CPU"
     cost = found.cost("auto", measure=False, announce=lambda _: None)
     assert isinstance(cost, MeasuredStep)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from densenets.analysis.learning_curves import watched_split
+from densenets.analysis.learning_curves import Epoch, epochs_of, evaluation_split
 from densenets.checkpoint import Description, read_description
 from densenets.errors import InputError
 from densenets.files import read_json, write_json
@@ -30,7 +30,7 @@ class RunFacts:
         recipe: that it followed.
         description: of the checkpoint that it reports.
         evaluation: what stands in evaluation.json; None before the run has come to its end.
-        metrics: the lines of metrics.jsonl.
+        epochs: error and loss after each.
         starts: of each start, versions, device, date and command.
     """
 
@@ -38,21 +38,21 @@ class RunFacts:
     recipe: Recipe
     description: Description
     evaluation: Mapping[str, Any] | None
-    metrics: tuple[dict[str, Any], ...]
+    epochs: tuple[Epoch, ...]
     starts: tuple[dict[str, Any], ...]
 
     @property
-    def watched(self) -> str:
-        """Of which images, validation or test, the error stands beside that of training by epoch."""
+    def evaluation_split(self) -> str:
+        """The images that were evaluated after every epoch: validation or test."""
         data = self.recipe.data
         # An older version wrote of a named set's test images as of validation images.
         if data.in_memory and not data.held_out:
             return "test"
-        return watched_split(self.metrics)
+        return evaluation_split(self.epochs)
 
     @property
     def reported(self) -> str:
-        """What the images are that the result is an error of: test or validation."""
+        """The images that the result is an error on: test or validation."""
         return str((self.evaluation or {}).get("split", "test"))
 
     @property
@@ -70,8 +70,8 @@ class RunFacts:
         return self.recipe.model.name if same == config else f"{config.title} of depth {config.depth}"
 
     @property
-    def kind(self) -> str:
-        """What a figure's legend calls it."""
+    def series(self) -> str:
+        """The label of its network in a figure's legend."""
         name = self.recipe.model.name
         if self.network != name:
             return self.description.config.title
@@ -113,7 +113,7 @@ def read_run(folder: Path) -> RunFacts:
         recipe=recipe,
         description=description,
         evaluation=read_result(folder / "evaluation.json", description.classes),
-        metrics=tuple(read_metrics(folder / "metrics.jsonl")),
+        epochs=epochs_of(read_metrics(folder / "metrics.jsonl")),
         starts=tuple(read_starts(folder / "environment.json")),
     )
 

@@ -11,8 +11,6 @@ from typing import Any
 
 from PIL import Image
 
-from densenets.analysis.learning_curves import watched_value
-from densenets.analysis.run_facts import RunFacts
 from densenets.figures.numbers import bytes_text, duration, images_text, milliseconds, shape_text, short
 from densenets.models.layer_rows import LayerTable
 from densenets.report.mistakes import Mistake
@@ -99,19 +97,6 @@ def result_sentence(overview: Overview) -> str:
         f"{right:,} of {images} are classified right: a top-1 error of "
         f"{found['top1_error']:.2f}%, a top-5 error of {found['top5_error']:.2f}% and {loss}."
     )
-
-
-def epochs(run: RunFacts) -> list[dict[str, Any]]:
-    """Lines of metrics.jsonl of a run's epochs, with error and loss on its validation or test images."""
-    return [
-        {
-            **line,
-            "watched_error": watched_value(line, "top1_error"),
-            "watched_loss": watched_value(line, "loss"),
-        }
-        for line in run.metrics
-        if line["kind"] == "epoch"
-    ]
 
 
 def shown_mistakes(mistakes: Sequence[Mistake]) -> list[ShownMistake]:

@@ -87,6 +87,8 @@ def _write(report: dict[str, Any], options: ReproduceOptions) -> None:
         shown,
         f"{report['title']}\n{machine_text}",
         folder / "figure",
-        watched="held-out images" if options.scale == "cpu" else f"{reported_split(shown)} images",
+        watched="held-out images"
+        if options.scale == "cpu"
+        else f"{reported_split(row['split'] for row in shown)} images",
         with_paper=options.scale == "paper",
     )

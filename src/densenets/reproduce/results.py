@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from densenets.analysis.learning_curves import error_curves
+from densenets.analysis.learning_curves import epochs_of, mean_errors
 from densenets.profiling.measured_step import MeasuredStep, step_figures
 from densenets.records import CurvePoint, read_metrics, read_result
 from densenets.reproduce.plan import PlannedRun, cost_of
@@ -40,7 +40,7 @@ def _row(runs: Sequence[PlannedRun], column: str, cost: MeasuredStep | JobFailur
     arithmetic = cost_of(runs[0].recipe)
     evaluations = [result for run in runs if (result := _evaluation(run, column)) is not None]
     errors = [result["top1_error"] for result in evaluations]
-    metrics = [read_metrics(run.folder / "metrics.jsonl", CurvePoint) for run in runs]
+    epochs = [epochs_of(read_metrics(run.folder / "metrics.jsonl", CurvePoint)) for run in runs]
     seconds = [result["training_seconds"] for result in evaluations if "training_seconds" in result]
     return {
         "network": entry.network,
@@ -58,7 +58,7 @@ def _row(runs: Sequence[PlannedRun], column: str, cost: MeasuredStep | JobFailur
         "failed": {str(run.seed): run.failure for run in runs if run.state == "failed"},
         "training_seconds": statistics.fmean(seconds) if seconds else None,
         **_measured(cost),
-        "curves": error_curves(metrics) if entry.curves else [],
+        "curves": [point.to_dict() for point in mean_errors(epochs)] if entry.curves else [],
     }
 
 

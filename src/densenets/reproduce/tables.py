@@ -126,8 +126,9 @@ def _remarks(rows: list[dict[str, Any]]) -> list[str]:
     ]
     batches = sorted({row["batch"] for row in rows if row["batch"]})
     measured = f"; a training step measured in batches of {', '.join(map(str, batches))}" if batches else ""
+    split = reported_split(row.get("split", "test") for row in rows)
     remarks.append(
-        f"{reported_split(rows)} error, mean ± standard deviation over the seeds; forward and backward: "
+        f"{split} error, mean ± standard deviation over the seeds; forward and backward: "
         "milliseconds an image; "
         f"memory at the peak of training{measured}; training: a run's, with the images watched"
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from densenets.analysis.learning_curves import error_curves
+from densenets.analysis.learning_curves import mean_errors
 from densenets.analysis.run_facts import RunFacts, read_run
 from densenets.errors import InputError
 from densenets.models.layer_table import layer_table
@@ -82,7 +82,7 @@ def _row(runs: Sequence[RunFacts], cost: MeasuredStep | JobFailure | None) -> Ro
     seconds = [result["training_seconds"] for result in evaluations if "training_seconds" in result]
     return {
         "network": first.network,
-        "series": first.kind,
+        "series": first.series,
         "recipe": first.recipe.name,
         "split": first.reported,
         "runs": [str(run.folder) for run in runs],
@@ -99,5 +99,5 @@ def _row(runs: Sequence[RunFacts], cost: MeasuredStep | JobFailure | None) -> Ro
         "memory_bytes": step.memory_bytes,
         "step_failed": step.failed,
         "batch": first.recipe.training.batch_size,
-        "curves": error_curves([run.metrics for run in runs]),
+        "curves": [point.to_dict() for point in mean_errors(run.epochs for run in runs)],
     }

@@ -62,7 +62,7 @@ def write_comparison(
             series = [row for row in rows if row["series"] == name]
             _draw_series(axes, series, quantity, factor, looks[name], with_paper=with_paper)
         axes.set_xlabel(label)
-        axes.set_ylabel(f"{reported_split(rows)} error (%)")
+        axes.set_ylabel(f"{reported_split(row.get('split', 'test') for row in rows)} error (%)")
         if axes.has_data():
             _scale(axes)
         else:
