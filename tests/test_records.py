@@ -12,7 +12,7 @@ from hostile_files import KINDS
 from densenets.analysis.run_facts import read_run
 from densenets.errors import InputError
 from densenets.profiling.measured_step import MeasuredStep
-from densenets.records import read_metrics, read_result, read_starts
+from densenets.records import RunResult, read_evaluation, read_metrics, read_result, read_starts
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def change(path: Path, **fields: Any) -> None:
 def test_a_whole_run_is_read(run: Path) -> None:
     found = read_run(run)
     assert found.evaluation is not None
-    assert found.evaluation["top1_error"] == 10.0
-    assert found.evaluation["per_class"]  # which nobody reads is kept
+    assert found.evaluation.top1_error == 10.0
+    assert found.evaluation.training_seconds == 6.0
     assert [line["kind"] for line in read_metrics(run / "metrics.jsonl")] == ["step", "epoch"] * 2
     assert [epoch.epoch for epoch in found.epochs] == [1, 2]
     assert found.starts[0]["device"] == "a CPU"
@@ -54,6 +54,20 @@ def test_an_evaluation_that_is_none_is_refused(run: Path, fields: dict[str, Any]
     change(run / "evaluation.json", **fields)
     with pytest.raises(InputError, match=f"evaluation.json is no evaluation of the run; .*{message}"):
         read_run(run)
+
+
+def test_fields_that_nobody_reads_are_no_fault(run: Path) -> None:
+    before = read_run(run).evaluation
+    assert json.loads((run / "evaluation.json").read_text())["per_class"]
+    change(run / "evaluation.json", per_class="something else", more=[1])
+    assert read_run(run).evaluation == before
+
+
+def test_an_older_versions_result_is_one_on_test_images(run: Path) -> None:
+    (run / "evaluation.json").write_text('{"top1_error": 12.5}')
+    result = read_result(run / "evaluation.json")
+    assert result == RunResult(top1_error=12.5, split=None, training_seconds=None)
+    assert result.reported_split == "test"
 
 
 def test_a_loss_that_was_not_a_number_is_no_fault(run: Path) -> None:
@@ -94,6 +108,7 @@ def test_lines_and_starts_that_are_none_are_refused(tmp_path: Path) -> None:
     assert read_metrics(tmp_path / "gone") == []
     assert read_starts(tmp_path / "gone") == []
     assert read_result(tmp_path / "gone") is None
+    assert read_evaluation(tmp_path / "gone", ("a", "b")) is None
 
 
 def test_a_step_that_cannot_be_computed_with_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,6 +15,7 @@ from small_networks import small_config
 
 from densenets.analysis.cost.figure import cost_figure, write_cost
 from densenets.analysis.cost.table import print_cost
+from densenets.analysis.efficiency.compute import EfficiencyRow
 from densenets.analysis.efficiency.table import print_efficiency
 from densenets.analysis.memory.compute import MemoryGrowth
 from densenets.analysis.memory.figure import memory_figure, write_memory
@@ -24,6 +26,8 @@ from densenets.analysis.reuse.table import print_reuse
 from densenets.analysis.saliency.compute import ImageSaliency, SaliencyMap
 from densenets.analysis.saliency.table import print_saliency
 from densenets.models.densenet import DenseNet
+from densenets.profiling.measured_step import StepFigures
+from densenets.records import RunResult
 
 MIB = 2**20
 TOO_FEW = "two measured batches are needed"
@@ -197,21 +201,28 @@ def test_reuse_is_told_by_block(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_runs_are_told_the_best_first(capsys: pytest.CaptureFixture[str]) -> None:
-    row = {
-        "network": "densenet-bc-22-12",
-        "recipe": "worse",
-        "mean_error": 9.0,
-        "deviation": 0.5,
-        "runs": ["a", "b"],
-        "parameters": 1234,
-        "multiply_adds": 10**6,
-        "training_seconds": 90.0,
-        "step_ms": 1.5,
-        "memory_bytes": MIB,
-        "step_failed": None,
-    }
-    better = {**row, "recipe": "better", "mean_error": 8.0, "deviation": None, "step_failed": "no luck"}
-    print_efficiency({"rows": [row, better]})
+    row = EfficiencyRow(
+        network="densenet-bc-22-12",
+        series="DenseNet-BC",
+        recipe="worse",
+        folders=(Path("a"), Path("b")),
+        results=tuple(
+            RunResult(top1_error=9 + part * 0.5**0.5, training_seconds=90.0) for part in (-0.5, 0.5)
+        ),
+        paper_error=None,
+        parameters=1234,
+        multiply_adds=10**6,
+        step=StepFigures(step_ms=1.5, memory_bytes=MIB),
+        batch=64,
+        curves=(),
+    )
+    better = dataclasses.replace(
+        row,
+        recipe="better",
+        results=(RunResult(top1_error=8.0),),
+        step=dataclasses.replace(row.step, failed="no luck"),
+    )
+    print_efficiency([row, better])
     text = capsys.readouterr().out
     assert text.index("better") < text.index("worse")
     assert "9.00 ± 0.50" in text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from densenets.models.registry import network_entry
 from densenets.ops.execution import Execution
 from densenets.profiling.measured_step import MeasuredStep, measured_step, read_measured_step
 from densenets.profiling.step import StepConfig
-from densenets.records import read_metrics, read_result, read_starts
+from densenets.records import RunEvaluation, read_evaluation, read_metrics, read_starts
 from densenets.subprocess_jobs import JobFailure
 from densenets.training.recipe import Recipe, recipe_from_dict
 
@@ -29,7 +29,7 @@ class RunFacts:
         folder: of the run.
         recipe: that it followed.
         description: of the checkpoint that it reports.
-        evaluation: what stands in evaluation.json; None before the run has come to its end.
+        evaluation: of that checkpoint; None before the run has come to its end.
         epochs: error and loss after each.
         starts: of each start, versions, device, date and command.
     """
@@ -37,7 +37,7 @@ class RunFacts:
     folder: Path
     recipe: Recipe
     description: Description
-    evaluation: Mapping[str, Any] | None
+    evaluation: RunEvaluation | None
     epochs: tuple[Epoch, ...]
     starts: tuple[dict[str, Any], ...]
 
@@ -53,7 +53,7 @@ class RunFacts:
     @property
     def reported(self) -> str:
         """The images that the result is an error on: test or validation."""
-        return str((self.evaluation or {}).get("split", "test"))
+        return self.evaluation.reported_split if self.evaluation else "test"
 
     @property
     def step(self) -> StepConfig:
@@ -112,7 +112,7 @@ def read_run(folder: Path) -> RunFacts:
         folder=folder,
         recipe=recipe,
         description=description,
-        evaluation=read_result(folder / "evaluation.json", description.classes),
+        evaluation=read_evaluation(folder / "evaluation.json", description.classes),
         epochs=epochs_of(read_metrics(folder / "metrics.jsonl")),
         starts=tuple(read_starts(folder / "environment.json")),
     )

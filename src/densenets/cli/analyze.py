@@ -142,10 +142,11 @@ def _efficiency(arguments: list[str]) -> None:
     with announcements(len(options.runs)) as announce:
         rows = efficiency_rows(options.runs, measure=options.measure, announce=announce)
     title = f"{len(options.runs)} finished runs"
-    write_comparison(rows, title, options.out / "efficiency", RUN_AXES, watched="watched images")
-    flat = [{name: value for name, value in row.items() if name != "curves"} for row in rows]
-    data = {"rows": rows}
-    _finish("efficiency", options, data, flat, lambda: print_efficiency(data))
+    images = "validation or test images"
+    write_comparison(rows, title, options.out / "efficiency", RUN_AXES, evaluated_on=images)
+    data = [row.to_dict() for row in rows]
+    flat = [{name: value for name, value in row.items() if name != "curves"} for row in data]
+    _finish("efficiency", options, {"rows": data}, flat, lambda: print_efficiency(rows))
 
 
 def _saliency(arguments: list[str]) -> None:

@@ -67,19 +67,19 @@ class MeasuredSteps:
 
 def headline(overview: Overview) -> list[tuple[str, str]]:
     """Labels and values of the numbers at the head of the page."""
-    facts, found = overview.facts, overview.evaluation
+    facts, evaluation = overview.facts, overview.evaluation
     shown = []
-    if found:
-        split = found.get("split", "test")  # an older version's run says nothing else
-        shown.append(("error" if split == "all" else f"{split} error", f"{found['top1_error']:.2f}%"))
+    if evaluation:
+        split = evaluation.reported_split
+        shown.append(("error" if split == "all" else f"{split} error", f"{evaluation.top1_error:.2f}%"))
         if len(overview.classes) > 10:
-            shown.append(("top-5 error", f"{found['top5_error']:.2f}%"))
+            shown.append(("top-5 error", f"{evaluation.top5_error:.2f}%"))
     shown += [
         ("parameters", f"{facts.total('parameters'):,}"),
         ("multiply-adds an image", short(facts.total("multiply_adds"))),
     ]
-    if found and "training_seconds" in found:
-        shown.append(("training", duration(found["training_seconds"])))
+    if evaluation and evaluation.training_seconds is not None:
+        shown.append(("training", duration(evaluation.training_seconds)))
     if facts.has_stored_bytes:
         shown.append(("direct connections", f"{facts.total('connections'):,}"))
     return shown
@@ -87,15 +87,16 @@ def headline(overview: Overview) -> list[tuple[str, str]]:
 
 def result_sentence(overview: Overview) -> str:
     """The result in a sentence; empty without one."""
-    found = overview.evaluation
-    if not found:
+    evaluation = overview.evaluation
+    if not evaluation:
         return ""
-    loss = "a loss that is not a number" if found["loss"] is None else f"a loss of {found['loss']:.4f} nats"
-    right = found["images"] - round(found["top1_error"] * found["images"] / 100)
-    images = f"{found['images']:,} {images_text(found.get('split', 'test'))}"
+    loss, count = evaluation.loss, evaluation.images
+    loss_text = "a loss that is not a number" if loss is None else f"a loss of {loss:.4f} nats"
+    right = count - round(evaluation.top1_error * count / 100)
     return (
-        f"{right:,} of {images} are classified right: a top-1 error of "
-        f"{found['top1_error']:.2f}%, a top-5 error of {found['top5_error']:.2f}% and {loss}."
+        f"{right:,} of {count:,} {images_text(evaluation.reported_split)} are classified right: a top-1 "
+        f"error of {evaluation.top1_error:.2f}%, a top-5 error of {evaluation.top5_error:.2f}% "
+        f"and {loss_text}."
     )
 
 

@@ -72,7 +72,7 @@ def _charts(overview: Overview) -> dict[str, Any]:
     if overview.run:
         charts |= curve_charts(overview.run.epochs, overview.run.evaluation_split)
     if overview.evaluation and len(overview.classes) > MOST_NAMED_CLASSES:
-        charts |= confusion_chart(overview.evaluation["confusion"], overview.classes)
+        charts |= confusion_chart(overview.evaluation.confusion, overview.classes)
     return charts
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from pathlib import Path
 
@@ -41,15 +40,15 @@ def test_seeds_are_one_row_and_their_mean_is_the_error(finished: list[Path]) -> 
     rows = efficiency_rows(finished, measure=False, announce=lambda _: None)
     dense, residual = rows
     errors = [read_json(folder / "evaluation.json")["top1_error"] for folder in finished]
-    assert dense["errors"] == errors[:2]
-    assert dense["mean_error"] == pytest.approx(statistics.fmean(errors[:2]))
-    assert dense["deviation"] == pytest.approx(statistics.stdev(errors[:2]))
-    assert residual["errors"] == errors[2:]
-    assert residual["deviation"] is None
-    assert [row["series"] for row in rows] == ["DenseNet-BC", "ResNet"]
-    assert [row["network"] for row in rows] == ["densenet-bc-10-4", "resnet8"]
-    assert dense["step_ms"] is None
-    assert len(dense["curves"]) == 1
+    assert dense.errors == errors[:2]
+    assert dense.mean_error == pytest.approx(statistics.fmean(errors[:2]))
+    assert dense.deviation == pytest.approx(statistics.stdev(errors[:2]))
+    assert residual.errors == errors[2:]
+    assert residual.deviation is None
+    assert [row.series for row in rows] == ["DenseNet-BC", "ResNet"]
+    assert [row.network for row in rows] == ["densenet-bc-10-4", "resnet8"]
+    assert dense.step.step_ms is None
+    assert len(dense.curves) == 1
 
 
 def test_arithmetic_is_that_of_the_trained_network(finished: list[Path]) -> None:
@@ -58,8 +57,8 @@ def test_arithmetic_is_that_of_the_trained_network(finished: list[Path]) -> None
     config = read_run(finished[2]).description.config
     facts = layer_table("resnet8", config, (8, 8))
     assert config.in_channels == 1
-    assert row["parameters"] == facts.total("parameters")
-    assert row["multiply_adds"] == facts.total("multiply_adds")
+    assert row.parameters == facts.total("parameters")
+    assert row.multiply_adds == facts.total("multiply_adds")
 
 
 def test_a_step_is_measured_once_and_kept(finished: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,14 +72,15 @@ def test_a_step_is_measured_once_and_kept(finished: list[Path], monkeypatch: pyt
     told: list[str] = []
     first = efficiency_rows(finished, measure=True, announce=told.append)
     again = efficiency_rows(finished, measure=True, announce=told.append)
-    assert json.dumps(first) == json.dumps(again)
+    assert first == again
     assert len(steps) == len(told) == 2
-    assert first[0]["step_ms"] == pytest.approx(10.0)
-    assert first[0]["memory_bytes"] == 8
+    assert first[0].step.step_ms == pytest.approx(10.0)
+    assert first[0].step.memory_bytes == 8
     assert (steps[0].batch, steps[0].sides) == (256, (8, 8))
     # What another version kept is measured anew.
     write_json(finished[0] / "step-cost-auto.json", {"forward_seconds": 1.0})
-    assert efficiency_rows(finished, measure=True, announce=told.append)[0]["step_ms"] == first[0]["step_ms"]
+    anew = efficiency_rows(finished, measure=True, announce=told.append)
+    assert anew[0].step.step_ms == first[0].step.step_ms
     assert len(steps) == 3
     for folder in finished:
         for file in folder.glob("step-cost-*.json"):
@@ -92,8 +92,8 @@ def test_what_could_not_be_measured_is_told_and_tried_again(
 ) -> None:
     monkeypatch.setattr(runs, "measured_step", lambda _: no_step("no luck"))
     row = efficiency_rows(finished[:1], measure=True, announce=lambda _: None)[0]
-    assert row["step_failed"] == "no luck"
-    assert row["step_ms"] is None
+    assert row.step.failed == "no luck"
+    assert row.step.step_ms is None
     assert not list(finished[0].glob("step-cost-*.json"))
 
 
