@@ -18,12 +18,11 @@ from pathlib import Path
 from densenets.files import write_json
 from densenets.models.layer_table import layer_table
 from densenets.models.registry import named_config
-from densenets.ops.execution import EXECUTIONS
-from densenets.profiling.benchmark_config import BenchmarkConfig
+from densenets.profiling.benchmark_config import BenchmarkConfig, MemoryBenchmarkConfig
 from densenets.profiling.results import BenchmarkCase, DepthLine, MeasuredVariant, line_residual
 from densenets.profiling.runner import run_benchmarks
+from densenets.profiling.step_settings import DENSE_EXECUTIONS
 from densenets.profiling.table import print_benchmark, print_depths
-from densenets.profiling.variants import Precision, default_variants
 
 _CASES = ("bc-100-12", "densenet121", "densenet121-3d", "depth")
 _DEPTHS, _DEPTH_SIDES = range(40, 251, 30), (32, 32)
@@ -64,21 +63,17 @@ def main() -> None:
 
 
 def timed_case(name: str, arguments: argparse.Namespace) -> BenchmarkConfig:
-    model, batch, sides = {
-        "bc-100-12": ("densenet-bc-100-12", 64, (32, 32)),
-        "densenet121": ("densenet121", 16, (224, 224)),
-        "densenet121-3d": ("densenet121", 2, (64, 64, 64)),
+    model, batch, shape = {
+        "bc-100-12": ("densenet-bc-100-12", 64, "3x32x32"),
+        "densenet121": ("densenet121", 16, "3x224x224"),
+        "densenet121-3d": ("densenet121", 2, "3x64x64x64"),
     }[name]
-    is_volume = len(sides) == 3
-    precisions: tuple[Precision, ...] = ("float32",) if is_volume else ("float32", "bfloat16")
-    variants = default_variants(named_config(model), precisions, compiled=arguments.compile)
-    if is_volume:
-        variants = tuple(variant for variant in variants if not variant.startswith("torchvision"))
     return BenchmarkConfig(
         model=model,
         batch=batch,
-        sides=sides,
-        variants=variants,
+        input=shape,
+        precision="float32" if name == "densenet121-3d" else "both",
+        compile=arguments.compile,
         steps=arguments.steps,
         rounds=arguments.rounds,
         threads=arguments.threads,
@@ -88,16 +83,11 @@ def timed_case(name: str, arguments: argparse.Namespace) -> BenchmarkConfig:
 
 def depth_cases(arguments: argparse.Namespace) -> dict[str, BenchmarkConfig]:
     return {
-        f"depth-{depth}": BenchmarkConfig(
+        f"depth-{depth}": MemoryBenchmarkConfig(
             model=depth_model(depth),
-            batch=16,
-            sides=_DEPTH_SIDES,
-            variants=tuple(name for name in EXECUTIONS if name != "auto"),
-            steps=1,
-            warmup=1,
+            variants=DENSE_EXECUTIONS,
             threads=arguments.threads,
             keep_freed_memory=arguments.keep_freed_memory,
-            only_memory=True,
         )
         for depth in _DEPTHS
     }
@@ -109,7 +99,7 @@ def depth_lines(cases: list[BenchmarkCase]) -> list[DepthLine]:
     Also without weights and their gradients, which grow with the square of the depth.
     """
     lines = []
-    for variant in cases[0].config.variants:
+    for variant in DENSE_EXECUTIONS:
         in_use: dict[int, int | None] = {}
         for depth, case in zip(_DEPTHS, cases, strict=True):
             (row,) = (row for row in case.rows if row.variant.name == variant)

@@ -43,7 +43,7 @@ FAILED = FailedVariant(variant=named_variant("torchvision-compile"), failure=no_
 
 def case(*rows: MeasuredVariant | FailedVariant) -> BenchmarkCase:
     names = tuple(row.variant.name for row in rows)
-    config = BenchmarkConfig(model="densenet121", batch=2, sides=(64, 64), variants=names)
+    config = BenchmarkConfig(model="densenet121", batch=2, input="3x64x64", variants=names)
     return BenchmarkCase(config=config, step_flops=1, notes=(), rows=rows)
 
 
@@ -106,9 +106,7 @@ def test_figures_of_time() -> None:
 def test_flops_of_a_step() -> None:
     def flops(mode: Any) -> int:
         variants = ("reference",)
-        return step_flops(
-            BenchmarkConfig(model="densenet121", batch=2, sides=(224, 224), mode=mode, variants=variants)
-        )
+        return step_flops(BenchmarkConfig(model="densenet121", batch=2, mode=mode, variants=variants))
 
     # 2.85 G multiply-adds of an image.
     assert flops("inference") == pytest.approx(2 * 2 * 2.85e9, rel=0.01)

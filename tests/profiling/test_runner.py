@@ -11,7 +11,7 @@ import pytest
 from measured_times import NO_PEAKS, times
 
 from densenets.profiling import runner
-from densenets.profiling.benchmark_config import BenchmarkConfig
+from densenets.profiling.benchmark_config import BenchmarkConfig, MemoryBenchmarkConfig
 from densenets.profiling.results import BenchmarkReport
 from densenets.profiling.runner import run_benchmarks
 from densenets.profiling.table import print_benchmark
@@ -20,7 +20,7 @@ from densenets.subprocess_jobs import JobFailure
 
 
 def config(**changes: Any) -> BenchmarkConfig:
-    fields: dict[str, Any] = {"model": "densenet-bc-40-12", "batch": 2, "sides": (8, 8), "steps": 5}
+    fields: dict[str, Any] = {"model": "densenet-bc-40-12", "batch": 2, "input": "3x8x8", "steps": 5}
     return BenchmarkConfig(**{**fields, "variants": ("reference",), "threads": 1, "warmup": 1, **changes})
 
 
@@ -30,7 +30,7 @@ def benchmark() -> BenchmarkReport:
         "training": config(variants=("torchvision", "reference")),
         "inference": config(variants=("reference-bf16",), mode="inference", keep_freed_memory=True),
         # Batch normalisation refuses to train on a single value a channel, where the last block has a pixel.
-        "one pixel": config(batch=1, sides=(4, 4)),
+        "one pixel": config(batch=1, input="3x4x4"),
     }
     return run_benchmarks(cases)
 
@@ -131,7 +131,7 @@ def test_why_a_process_failed_is_one_line(
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    report = run_benchmarks({"all": config(sides=(8, 8, 8))}).to_dict()
+    report = run_benchmarks({"all": config(input="3x8x8x8")}).to_dict()
     (row,) = report["cases"]["all"]["rows"]
     assert row["failed"] == reason
     assert report["failed"] == reason
@@ -164,7 +164,9 @@ def test_only_memory_has_no_times(monkeypatch: pytest.MonkeyPatch) -> None:
         return StepMemory(in_use_bytes=5) if job.quantity == "memory" else times(1.0)
 
     monkeypatch.setattr(runner, "_measure", measure)
-    report = run_benchmarks({"all": config(only_memory=True, steps=1)}).to_dict()
+    report = run_benchmarks(
+        {"all": MemoryBenchmarkConfig(model="densenet-bc-40-12", variants=("reference",))}
+    ).to_dict()
     (row,) = report["cases"]["all"]["rows"]
     assert "median_seconds" not in row
     assert row["in_use_of_leanest"] == 1.0

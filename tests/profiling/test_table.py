@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import pytest
 from measured_times import no_step
 
-from densenets.profiling.benchmark_config import BenchmarkConfig
+from densenets.profiling.benchmark_config import BenchmarkConfig, MemoryBenchmarkConfig
 from densenets.profiling.results import (
     BenchmarkCase,
     BenchmarkReport,
@@ -48,10 +47,12 @@ LEANEST = dataclasses.replace(
 
 
 def report(
-    *rows: MeasuredVariant | FailedVariant, notes: tuple[str, ...] = (), **changes: Any
+    *rows: MeasuredVariant | FailedVariant,
+    notes: tuple[str, ...] = (),
+    kind: type[BenchmarkConfig] = BenchmarkConfig,
 ) -> BenchmarkReport:
     names = tuple(row.variant.name for row in rows)
-    config = BenchmarkConfig(model="densenet121", batch=2, sides=(64, 64), variants=names, **changes)
+    config = kind(model="densenet121", batch=2, input="3x64x64", variants=names)
     peaks = MachinePeaks(
         device="CPU", threads=1, peaks={"bfloat16": Peak(gigaflops=196.0, measured_by="FMA")}
     )
@@ -107,7 +108,7 @@ def test_what_is_not_known_is_said(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_memory_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    print_benchmark(report(dataclasses.replace(ROW, timing=None), only_memory=True))
+    print_benchmark(report(dataclasses.replace(ROW, timing=None), kind=MemoryBenchmarkConfig))
     assert "median" not in capsys.readouterr().out
 
 

@@ -20,7 +20,7 @@ from densenets.profiling.results import (
     timing,
 )
 from densenets.profiling.step import Precision
-from densenets.profiling.variants import Variant, named_variant, torchvision_refusal
+from densenets.profiling.variants import Variant, torchvision_refusal
 from densenets.profiling.worker_jobs import WORKER, MachineJob, MachinePeaks, StepJob, StepMemory, StepTimes
 from densenets.progress import progress_bar
 from densenets.subprocess_jobs import JobFailure, run_job
@@ -38,7 +38,7 @@ def run_benchmarks(cases: Mapping[str, BenchmarkConfig]) -> BenchmarkReport:
     """
     (threads,) = {config.threads for config in cases.values()}
     surroundings = environment(torch.device("cpu"))
-    count = sum(len(config.variants) * (config.rounds + 1) for config in cases.values())
+    count = sum(len(config.measured_variants) * (config.rounds + 1) for config in cases.values())
     with progress_bar() as bar:
         processes = _Processes(bar, 1 + count)
         job = MachineJob(threads=threads, precisions=_timed_precisions(cases))
@@ -69,14 +69,14 @@ def _measure(job: StepJob | MachineJob, answer: type[Answer]) -> Answer | JobFai
 
 def _timed_precisions(cases: Mapping[str, BenchmarkConfig]) -> tuple[Precision, ...]:
     timed = [config for config in cases.values() if not config.only_memory]
-    return tuple(sorted({named_variant(name).precision for config in timed for name in config.variants}))
+    return tuple(sorted({variant.precision for config in timed for variant in config.measured_variants}))
 
 
 def _case(
     name: str, config: BenchmarkConfig, machine: MachinePeaks | JobFailure, processes: _Processes
 ) -> BenchmarkCase:
     """A row a variant: all are timed round by round, then the memory in use is measured."""
-    variants = [named_variant(variant) for variant in config.variants]
+    variants = config.measured_variants
     timed: dict[Variant, list[StepTimes | JobFailure]] = {variant: [] for variant in variants}
     for _, variant in product(range(config.rounds), variants):
         times = processes.measure(config.time_job(variant), StepTimes, f"{name}: {variant.name}")

@@ -28,7 +28,7 @@ def print_benchmark(report: BenchmarkReport, *, stderr: bool = False) -> None:
     out = console(stderr=stderr)
     for name, case in report.cases.items():
         config = case.config
-        sizes = "x".join(str(size) for size in (config.in_channels, *config.sides))
+        sizes = "x".join(str(size) for size in (config.network.in_channels, *config.sides))
         what = "training steps" if config.mode == "train" else "forward passes"
         out.print(f"{name}: {what} of {config.model}, batch {config.batch} of {sizes}", markup=False)
         if not config.only_memory:

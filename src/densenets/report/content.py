@@ -165,15 +165,21 @@ def stored_rows(facts: LayerTable) -> list[list[str]]:
 
 def measured_steps(overview: Overview) -> MeasuredSteps | None:
     """The measured steps; None without one."""
-    measured = [row for row in overview.costs if row["step_ms"] is not None]
+    measured = [row for row in overview.costs if not row.failed]
     if not measured:
         return None
-    phases = ("forward_ms", "backward_ms", "optimizer_ms", "step_ms")
     return MeasuredSteps(
-        batch=measured[0]["batch"],
-        device=measured[0]["device"],
+        batch=measured[0].batch,
+        device=measured[0].device,
         rows=tuple(
-            (row["ran"], *(milliseconds(row[phase]) for phase in phases), bytes_text(row["memory_bytes"]))
+            (
+                row.ran,
+                milliseconds(row.forward_ms),
+                milliseconds(row.backward_ms),
+                milliseconds(row.optimizer_ms),
+                milliseconds(row.step_ms),
+                bytes_text(row.memory_bytes),
+            )
             for row in measured
         ),
     )

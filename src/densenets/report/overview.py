@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from densenets.analysis.cost.compute import Row, cost_row
+from densenets.analysis.cost.compute import CostRow, cost_row
 from densenets.analysis.reuse.compute import FeatureReuse, feature_reuse
 from densenets.analysis.run_facts import RunFacts, read_run
 from densenets.checkpoint import Checkpoint, read_checkpoint
@@ -56,7 +56,7 @@ class Overview:
         mistakes: the worst first.
         mistakes_split: the role of the images among which they were looked for.
         mistakes_note: why there are none, in a sentence; empty if there are.
-        costs: rows of `step_costs`, one an execution.
+        costs: of the run's training step, a row an execution.
         machine: where the steps were measured and the overview was made, with the command.
     """
 
@@ -74,7 +74,7 @@ class Overview:
     mistakes: tuple[Mistake, ...]
     mistakes_split: str
     mistakes_note: str
-    costs: tuple[Row, ...]
+    costs: tuple[CostRow, ...]
     machine: Mapping[str, Any]
 
     @property
@@ -154,7 +154,7 @@ def _run_evaluation(evaluation: Evaluation) -> RunEvaluation:
 
 def _costs(
     name: str, network: NetworkConfig, sides: tuple[int, ...], run: RunFacts | None, *, measure: bool
-) -> list[Row]:
+) -> list[CostRow]:
     """What a training step takes in the reference execution, and in the one that training takes."""
     step = run.step if run else _default_step(network, sides)
     executions: list[Execution] = ["reference"]

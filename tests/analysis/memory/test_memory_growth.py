@@ -8,7 +8,8 @@ import pytest
 from measured_times import no_step
 
 from densenets.analysis.memory import compute as memory
-from densenets.analysis.memory.compute import MemoryConfig, at_scale, measurements, memory_growth
+from densenets.analysis.memory.compute import at_scale, measurements, memory_growth
+from densenets.analysis.memory.memory_config import MemoryConfig, read_bytes
 from densenets.errors import InputError
 from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.layer_table import layer_table
@@ -17,9 +18,8 @@ from densenets.profiling.step import StepConfig
 from densenets.profiling.worker_jobs import StepMemory
 from densenets.subprocess_jobs import JobFailure
 
-STEP = StepConfig(network=named_config("densenet-bc-52-12"), batch=8, sides=(32, 32))
 CONFIG = MemoryConfig(
-    model="densenet-bc-52-12", step=STEP, batches=(2, 4, 8), executions=("reference", "fused"), memory=10_000
+    model="densenet-bc-52-12", batch=8, batches=(2, 4, 8), executions=("reference", "fused"), memory="10kB"
 )
 OVERHEAD = 1_000  # bytes, of whatever batch
 
@@ -51,35 +51,35 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[StepConfig]:
 
 def test_linear_and_quadratic_growth_are_told_apart(measured: list[StepConfig]) -> None:
     growth = memory_growth(CONFIG, lambda _: None)
-    exponents = {row["execution"]: row["exponent"] for row in growth.growth}
+    exponents = {row.execution: row.exponent for row in growth.growth}
     # What does not grow with the batch is not in it.
     assert exponents["reference"] == pytest.approx(2)
     assert exponents["fused"] == pytest.approx(1)
-    assert [row["layers"] for row in growth.by_depth[:4]] == [6, 12, 18, 24]
-    assert [row["depth"] for row in growth.by_depth[:4]] == [16, 28, 40, 52]
-    assert [row["image_bytes"] for row in growth.by_depth[:4]] == [36, 144, 324, 576]
+    assert [row.layers for row in growth.by_depth[:4]] == [6, 12, 18, 24]
+    assert [row.depth for row in growth.by_depth[:4]] == [16, 28, 40, 52]
+    assert [row.image_bytes for row in growth.by_depth[:4]] == [36, 144, 324, 576]
 
 
 def test_the_prediction_is_that_of_summary(measured: list[StepConfig]) -> None:
     growth = memory_growth(CONFIG, lambda _: None)
-    facts = layer_table("x", STEP.network, (32, 32))
+    facts = layer_table("x", CONFIG.step.network, (32, 32))
     for row in growth.by_batch:
-        stored = facts.total("stored_reference" if row["execution"] == "reference" else "stored_fused")
+        stored = facts.total("stored_reference" if row.execution == "reference" else "stored_fused")
         # A weight has a gradient and a momentum.
-        assert row["predicted_bytes"] == row["batch"] * stored + 12 * facts.total("parameters")
-    image = next(row for row in growth.by_depth if row["execution"] == "fused" and row["layers"] == 24)
-    assert image["predicted_image_bytes"] == facts.total("stored_fused")
-    half = dataclasses.replace(CONFIG, step=dataclasses.replace(STEP, precision="bfloat16"))
+        assert row.predicted_bytes == row.batch * stored + 12 * facts.total("parameters")
+    image = next(row for row in growth.by_depth if row.execution == "fused" and row.layers == 24)
+    assert image.predicted_image_bytes == facts.total("stored_fused")
+    half = dataclasses.replace(CONFIG, precision="bfloat16")
     rows = memory_growth(half, lambda _: None).by_batch
-    assert {row["predicted_bytes"] for row in rows} == {None}
+    assert {row.predicted_bytes for row in rows} == {None}
 
 
 def test_the_largest_batch_fits_and_the_next_does_not(measured: list[StepConfig]) -> None:
     growth = memory_growth(CONFIG, lambda _: None)
     for row in growth.largest:
-        assert row["known_by"] == "measured"
-        image = 576 if row["execution"] == "reference" else 48
-        assert row["bytes"] == OVERHEAD + row["batch"] * image <= 10_000 < row["bytes"] + image
+        assert row.known_by == "measured"
+        image = 576 if row.execution == "reference" else 48
+        assert row.bytes == OVERHEAD + row.batch * image <= 10_000 < row.bytes + image
 
 
 def test_a_batch_that_does_not_fit_after_all_is_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,22 +92,22 @@ def test_a_batch_that_does_not_fit_after_all_is_made_smaller(monkeypatch: pytest
     monkeypatch.setattr(memory, "available_memory", lambda: None)
     config = dataclasses.replace(CONFIG, executions=("reference",))
     (row,) = memory_growth(config, lambda _: None).largest
-    assert row["known_by"] == "measured"
-    assert row["bytes"] == OVERHEAD + 3_000 + 576 * row["batch"] <= 10_000
+    assert row.known_by == "measured"
+    assert row.bytes == OVERHEAD + 3_000 + 576 * row.batch <= 10_000
 
 
 def test_what_the_machine_has_not_is_not_tried(measured: list[StepConfig]) -> None:
-    config = dataclasses.replace(CONFIG, memory=10**12, executions=("fused",))
+    config = dataclasses.replace(CONFIG, memory="1000GB", executions=("fused",))
     (row,) = memory_growth(config, lambda _: None).largest
-    assert row["known_by"] == "the line, this machine has less"
-    assert row["batch"] == (10**12 - OVERHEAD) // 48
+    assert row.known_by == "the line, this machine has less"
+    assert row.batch == (10**12 - OVERHEAD) // 48
     assert max(step.batch for step in measured) == 8
 
 
 def test_too_little_memory_takes_no_image(measured: list[StepConfig]) -> None:
-    config = dataclasses.replace(CONFIG, memory=OVERHEAD, executions=("fused",))
+    config = dataclasses.replace(CONFIG, memory=f"{OVERHEAD}B", executions=("fused",))
     (row,) = memory_growth(config, lambda _: None).largest
-    assert (row["batch"], row["known_by"]) == (0, "not even one image fits")
+    assert (row.batch, row.known_by) == (0, "not even one image fits")
 
 
 def test_nothing_is_measured_twice_and_all_is_announced(measured: list[StepConfig]) -> None:
@@ -125,9 +125,9 @@ def test_a_failure_is_told_and_the_others_stand(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(memory, "measured_memory", measure)
     growth = memory_growth(CONFIG, lambda _: None)
-    assert growth.growth[0]["exponent"] == pytest.approx(2)
-    assert growth.growth[1]["exponent"] is None
-    assert growth.largest[1]["known_by"] == "two measured batches are needed"
+    assert growth.growth[0].exponent == pytest.approx(2)
+    assert growth.growth[1].exponent is None
+    assert growth.largest[1].known_by == "two measured batches are needed"
     assert "fused, depth 16, batch 4 failed: killed by SIGKILL" in growth.failures
     assert len(growth.rows()) == 8 + 6
 
@@ -135,14 +135,14 @@ def test_a_failure_is_told_and_the_others_stand(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.slow
 def test_a_real_measurement_agrees_with_the_prediction() -> None:
     """Of an image more, which needs no workspace of its own, in the execution that PyTorch stores alone."""
-    step = dataclasses.replace(STEP, network=named_config("densenet-bc-22-12"), batch=64)
     config = MemoryConfig(
-        model="densenet-bc-22-12", step=step, scales=(1.0,), batches=(64,), executions=("reference",)
+        model="densenet-bc-22-12", batch=64, scales=(1.0,), batches=(64,), executions=("reference",)
     )
     (row,) = memory_growth(config, lambda _: None).by_depth
-    if row["image_bytes"] is None:
+    if row.image_bytes is None:
         pytest.skip("this system does not tell what is in use")
-    assert row["image_bytes"] == pytest.approx(row["predicted_image_bytes"], rel=0.25)
+    assert row.predicted_image_bytes is not None
+    assert row.image_bytes == pytest.approx(row.predicted_image_bytes, rel=0.25)
 
 
 def test_a_share_of_the_layers_is_at_least_one_a_block() -> None:
@@ -159,14 +159,23 @@ def test_a_share_of_the_layers_is_at_least_one_a_block() -> None:
         ({"scales": (1.0, 5.0)}, "scales must be at most 4, got"),
         ({"batches": (0, 2)}, "batches must be ascending numbers"),
         ({"executions": ("auto",)}, "executions must be of reference, .* got 'auto'"),
-        ({"memory": -1}, "memory must be at least 0 bytes, got -1"),
-        ({"step": dataclasses.replace(STEP, batch=1)}, "batch must be at least 2, .* got 1"),
-        (
-            {"model": "resnet20", "step": dataclasses.replace(STEP, network=named_config("resnet20"))},
-            "resnet20 is a ResNet; memory is measured against the depth of dense blocks",
-        ),
+        ({"memory": "-1B"}, "--memory -1B is no size"),
+        ({"batch": 1}, "batch must be at least 2, .* got 1"),
+        ({"input": "32"}, "--input 32 is no shape"),
+        ({"model": "resnet20"}, "resnet20 is a ResNet; memory is measured against the depth of dense blocks"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         dataclasses.replace(CONFIG, **changes)  # type: ignore[arg-type]
+
+
+def test_sizes_have_units() -> None:
+    assert read_bytes("8GiB") == 8 * 2**30
+    assert read_bytes("11 GB") == 11 * 10**9
+    assert read_bytes("1.5mib") == 3 * 2**19
+    assert read_bytes("12B") == 12
+    assert read_bytes("") == 0
+    for text in ("8", "GiB", "-1GiB", "8 GiBit", "8TiB"):
+        with pytest.raises(InputError, match=f"--memory {text} is no size"):
+            read_bytes(text)
