@@ -1,4 +1,4 @@
-"""What a forward pass costs in evaluation mode: torchvision's DenseNet-121 and ours, on the CPU.
+"""Time and memory of a forward pass in evaluation mode: torchvision's DenseNet-121 and ours, on the CPU.
 
     python benchmarks/inference.py [CASE ...] [--threads N] [--compile] [--out FILE]
 

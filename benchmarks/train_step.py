@@ -1,4 +1,4 @@
-"""What a training step costs: torchvision's DenseNet and ours, time and memory, on the CPU.
+"""Time and memory of a training step: torchvision's DenseNet and ours, on the CPU.
 
     python benchmarks/train_step.py [CASE ...] [--threads N] [--compile] [--out FILE]
 
@@ -85,6 +85,8 @@ def depth_cases(arguments: argparse.Namespace) -> dict[str, BenchmarkConfig]:
     return {
         f"depth-{depth}": MemoryBenchmarkConfig(
             model=depth_model(depth),
+            batch=16,
+            input="x".join(map(str, (3, *_DEPTH_SIDES))),
             variants=DENSE_EXECUTIONS,
             threads=arguments.threads,
             keep_freed_memory=arguments.keep_freed_memory,
@@ -94,7 +96,7 @@ def depth_cases(arguments: argparse.Namespace) -> dict[str, BenchmarkConfig]:
 
 
 def depth_lines(cases: list[BenchmarkCase]) -> list[DepthLine]:
-    """Of each execution the memory at each depth, and how far from a straight line it is.
+    """Memory of each execution at each depth, and its distance from a straight line.
 
     Also without weights and their gradients, which grow with the square of the depth.
     """
@@ -119,7 +121,7 @@ def depth_lines(cases: list[BenchmarkCase]) -> list[DepthLine]:
 
 
 def weight_bytes(depth: int) -> int:
-    """Of the network's parameters and their gradients, in float32."""
+    """Bytes of the network's parameters and their gradients, in float32."""
     name = depth_model(depth)
     return 8 * layer_table(name, named_config(name), _DEPTH_SIDES).total("parameters")
 

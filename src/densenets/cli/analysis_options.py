@@ -1,4 +1,8 @@
-"""The options of `densenets analyze`, as dataclasses: the docstrings are the help. Needs no PyTorch."""
+"""The options of `densenets analyze`, as dataclasses: the docstrings are the help. Needs no PyTorch.
+
+Where an analysis has a config, its options are that config's fields. Efficiency and saliency have none: their
+functions take the runs, and the network and the pictures, that these options name.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from densenets.errors import InputError
+
 Config = TypeVar("Config")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """Where an analysis goes."""
+    """The folder and the form of an analysis' result."""
 
     out: Path = Path("analysis")
     """Folder for the data (JSON, CSV) and the figure (PNG, SVG)."""
@@ -43,6 +49,10 @@ class EfficiencyOptions(OutputOptions):
     measure: bool = True
     """Measure a training step where the run's folder does not hold one already."""
 
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise InputError("name at least one run's folder, such as runs/demo")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SaliencyOptions(OutputOptions):
@@ -56,3 +66,7 @@ class SaliencyOptions(OutputOptions):
     """The class that is explained; by default each picture's likeliest."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise InputError("name at least one picture, or a folder of pictures")

@@ -17,7 +17,7 @@ from densenets.cli.analysis_options import (
     SaliencyOptions,
 )
 from densenets.cli.arguments import parse
-from densenets.errors import InputError, unknown_name
+from densenets.errors import unknown_name
 from densenets.files import json_text, write_csv, write_json
 
 _HELP = """usage: densenets analyze ANALYSIS [...]
@@ -121,8 +121,6 @@ def _efficiency(arguments: list[str]) -> None:
     from densenets.analysis.efficiency.table import print_efficiency
     from densenets.progress import announcements
 
-    if not options.runs:
-        raise InputError("name at least one run's folder, such as runs/demo")
     with announcements(len(options.runs)) as announce:
         rows = efficiency_rows(options.runs, measure=options.measure, announce=announce)
     title = f"{len(options.runs)} finished runs"
@@ -143,8 +141,6 @@ def _saliency(arguments: list[str]) -> None:
     from densenets.prediction import find_images
     from densenets.progress import announcements
 
-    if not options.images:
-        raise InputError("name at least one picture, or a folder of pictures")
     paths, device = find_images(options.images), choose_device(options.device)
     explained = saliency(
         read_checkpoint(options.checkpoint), paths, class_name=options.class_name, device=device

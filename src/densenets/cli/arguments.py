@@ -60,7 +60,7 @@ def _refusal(error: BaseException | None) -> InputError | None:
 
 
 def _one_line(box: str) -> str:
-    """What tyro's box of several lines says: its first section, and the options it proposes."""
+    """The message of tyro's box in one line: its first section, and the options it proposes."""
     sections: list[list[str]] = [[]]
     for line in box.splitlines():
         text = line.strip("│ ")

@@ -1,4 +1,4 @@
-"""Time and memory of a training step, measured in processes of their own; and its file."""
+"""Time and memory of a training step, measured in processes of their own, and the file that holds them."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class MeasuredStep:
         return seconds * (1000 / self.batch)
 
     def to_dict(self) -> dict[str, Any]:
-        """What stands in its file."""
+        """The fields as its file holds them."""
         return {
             "forward_seconds": self.forward_seconds,
             "backward_seconds": self.backward_seconds,
@@ -133,7 +133,7 @@ class StepFigures:
 
 
 def step_figures(step: MeasuredStep | JobFailure | None) -> StepFigures:
-    """What tables show of a measured step, of one that failed, or of one that was not measured."""
+    """Figures of a step that was measured, that failed, or that was not measured (None)."""
     if not isinstance(step, MeasuredStep):
         return StepFigures(failed=step.reason if step else None)
     return StepFigures(

@@ -15,7 +15,7 @@ DENSE_EXECUTIONS: tuple[DenseExecution, ...] = get_args(DenseExecution)
 
 @dataclass(frozen=True, kw_only=True)
 class StepSettings:
-    """What training steps have in common that are measured beside each other."""
+    """Images, precision and device of training steps that are measured beside each other."""
 
     input: str = ""
     """Channels and sides, such as 3x64x64; by default the first network's own."""

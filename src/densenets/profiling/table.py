@@ -123,7 +123,7 @@ def _memory_cells(case: BenchmarkCase, row: MeasuredVariant | FailedVariant) -> 
 
 
 def _remarks(case: BenchmarkCase) -> list[str]:
-    """Why variants failed, and what the ratios are to."""
+    """Lines below the tables: why variants failed, and what the ratios are to."""
     remarks = []
     for row in case.rows:
         if isinstance(row, FailedVariant):

@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def do_job(fields: dict[str, Any]) -> dict[str, Any]:
-    """What a job in JSON asks for, as JSON can hold it."""
+    """The answer to a job, both as JSON holds them."""
     if "step" not in fields:
         return measure_machine(read(MachineJob, fields, "not a job")).to_dict()
     job = StepJob.from_dict(fields)

@@ -1,4 +1,4 @@
-"""What a measuring process is asked, and what it answers: frozen, and JSON on the way. Needs no PyTorch."""
+"""Jobs and answers of a measuring process: frozen, and JSON on the way. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RANDOM_STEPS = 20  # of networks whose steps differ, as layers are left out by 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How often a step is taken, and under which conditions.
+    """Number of steps, and conditions under which they are taken.
 
     Attributes:
         warmup: steps before those that count.
@@ -95,7 +95,7 @@ class StepPhases:
 
 @dataclass(frozen=True, kw_only=True)
 class StepTimes:
-    """What a process found that timed steps.
+    """Answer of a process that timed steps.
 
     Attributes:
         warmup: steps that do not count.
@@ -141,7 +141,7 @@ class Peak:
 
 @dataclass(frozen=True, kw_only=True)
 class MachinePeaks:
-    """What a processor calls itself, and the most that it computes.
+    """Name of a processor, and the most that it computes.
 
     Attributes:
         device: its name.

@@ -214,7 +214,7 @@ def memory_growth(config: MemoryConfig, announce: Callable[[str], None]) -> Memo
 
 
 def measurements(config: MemoryConfig) -> int:
-    """How many processes `memory_growth` starts at most."""
+    """Number of processes that `memory_growth` starts at most."""
     return len(config.executions) * (
         2 * len(config.scales) + len(config.batch_sizes) + (_TRIES if config.memory_bytes else 0)
     )
