@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from measured_times import NO_PEAKS, times
 
+from densenets.errors import InputError
 from densenets.profiling import runner
 from densenets.profiling.benchmark_config import BenchmarkConfig, MemoryBenchmarkConfig
 from densenets.profiling.results import BenchmarkReport
@@ -139,6 +140,15 @@ def test_why_a_process_failed_is_one_line(
     assert report["cases"]["all"]["notes"] == [
         "torchvision's DenseNet has 2 spatial dimensions, not 3: compared with our reference"
     ]
+
+
+def test_an_answer_of_another_form_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho '{}'\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(InputError, match=r"the answer of densenets\.profiling\.worker: .* missing"):
+        run_benchmarks({"all": config()})
 
 
 def test_time_stands_without_the_memory_in_use(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Memory against depth and batch: what follows from measurements that are given, and a real one."""
+"""Memory against depth and batch: growth and largest batch from given measurements, and a real one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from measured_times import no_step
 
 from densenets.analysis.memory import compute as memory
 from densenets.analysis.memory.compute import at_scale, measurements, memory_growth
-from densenets.analysis.memory.memory_config import MemoryConfig, read_bytes
-from densenets.errors import InputError
+from densenets.analysis.memory.memory_config import MemoryConfig
 from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.layer_table import layer_table
 from densenets.models.registry import named_config
@@ -149,33 +148,3 @@ def test_a_share_of_the_layers_is_at_least_one_a_block() -> None:
     network = named_config("densenet121")
     assert at_scale(network, 0.5).block_layers == (3, 6, 12, 8)  # type: ignore[attr-defined]
     assert at_scale(network, 0.01).block_layers == (1, 1, 1, 1)  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"scales": (0.5, 0.25)}, "scales must be ascending numbers"),
-        ({"scales": ()}, "scales must be ascending numbers"),
-        ({"scales": (1.0, 5.0)}, "scales must be at most 4, got"),
-        ({"batches": (0, 2)}, "batches must be ascending numbers"),
-        ({"executions": ("auto",)}, "executions must be of reference, .* got 'auto'"),
-        ({"memory": "-1B"}, "--memory -1B is no size"),
-        ({"batch": 1}, "batch must be at least 2, .* got 1"),
-        ({"input": "32"}, "--input 32 is no shape"),
-        ({"model": "resnet20"}, "resnet20 is a ResNet; memory is measured against the depth of dense blocks"),
-    ],
-)
-def test_what_cannot_be_is_said_in_one_line(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        dataclasses.replace(CONFIG, **changes)  # type: ignore[arg-type]
-
-
-def test_sizes_have_units() -> None:
-    assert read_bytes("8GiB") == 8 * 2**30
-    assert read_bytes("11 GB") == 11 * 10**9
-    assert read_bytes("1.5mib") == 3 * 2**19
-    assert read_bytes("12B") == 12
-    assert read_bytes("") == 0
-    for text in ("8", "GiB", "-1GiB", "8 GiBit", "8TiB"):
-        with pytest.raises(InputError, match=f"--memory {text} is no size"):
-            read_bytes(text)
