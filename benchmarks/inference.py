@@ -1,4 +1,4 @@
-"""What a forward pass costs in evaluation mode: torchvision's DenseNet-121 and ours, on the CPU.
+"""Time and memory of a forward pass in evaluation mode: torchvision's DenseNet-121 and ours, on the CPU.
 
     python benchmarks/inference.py [CASE ...] [--threads N] [--compile] [--out FILE]
 
@@ -13,11 +13,9 @@ import json
 from pathlib import Path
 
 from densenets.files import write_json
-from densenets.models.registry import named_config
 from densenets.profiling.benchmark_config import BenchmarkConfig
 from densenets.profiling.runner import run_benchmarks
 from densenets.profiling.table import print_benchmark
-from densenets.profiling.variants import default_variants
 
 _BATCHES = {"batch-1": 1, "batch-16": 16}
 _MODEL = "densenet121"
@@ -39,15 +37,14 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.cases) - set(_BATCHES):
         parser.error(f"unknown case {', '.join(sorted(unknown))}; known: {', '.join(_BATCHES)}")
-    precisions = ("float32", "bfloat16")
     report = run_benchmarks(
         {
             name: BenchmarkConfig(
                 model=_MODEL,
                 batch=_BATCHES[name],
-                sides=(224, 224),
+                input="3x224x224",
                 mode="inference",
-                variants=default_variants(named_config(_MODEL), precisions, compiled=arguments.compile),
+                compile=arguments.compile,
                 steps=arguments.steps,
                 rounds=arguments.rounds,
                 threads=arguments.threads,
@@ -58,8 +55,8 @@ def main() -> None:
     )
     print_benchmark(report, stderr=True)
     if arguments.out:
-        write_json(arguments.out, report)
-    print(json.dumps(report, indent=2))
+        write_json(arguments.out, report.to_dict())
+    print(json.dumps(report.to_dict(), indent=2))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,6 @@ from densenets.ops.backends.plan import BlockPlan, BlockResult, BlockTensors
 from densenets.ops.backends.unit import BatchNormGradCorrection, Moments, Unit, UnitParameters
 from densenets.profiling.benchmark_config import BenchmarkConfig
 from densenets.profiling.networks import random_batch, step_network
-from densenets.profiling.variants import named_variant
 
 _PEAK_SECONDS, _WARMUP = 0.2, 5
 _seconds: dict[str, float] = defaultdict(float)
@@ -113,12 +112,10 @@ def main() -> None:
     parser.add_argument("--by-unit", action="store_true", help="run blocks unit by unit")
     arguments = parser.parse_args()
     keep_freed_memory()
-    channels, *sides = map(int, arguments.input.split("x"))
     config = BenchmarkConfig(
         model=arguments.model,
         batch=arguments.batch,
-        in_channels=channels,
-        sides=tuple(sides),
+        input=arguments.input,
         variants=("fused-bf16" if arguments.bf16 else "fused",),
     )
     with timed_backend(by_unit=arguments.by_unit):
@@ -140,8 +137,7 @@ def timed_backend(*, by_unit: bool) -> Iterator[None]:
 
 def profile(config: BenchmarkConfig, steps: int) -> dict[str, object]:
     """Medians over the steps of what each part takes, and of the whole step."""
-    (name,) = config.variants
-    variant = named_variant(name)
+    (variant,) = config.measured_variants
     config_of_step, device = config.step(variant), torch.device("cpu")
     network, (images, labels) = step_network(config_of_step, device), random_batch(config_of_step, device)
     measured: dict[str, list[float]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""What a training step costs: torchvision's DenseNet and ours, time and memory, on the CPU.
+"""Time and memory of a training step: torchvision's DenseNet and ours, on the CPU.
 
     python benchmarks/train_step.py [CASE ...] [--threads N] [--compile] [--out FILE]
 
@@ -11,19 +11,18 @@ should run meanwhile.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 from densenets.files import write_json
 from densenets.models.layer_table import layer_table
 from densenets.models.registry import named_config
-from densenets.ops.execution import EXECUTIONS
-from densenets.profiling.benchmark_config import BenchmarkConfig
-from densenets.profiling.results import line_residual
+from densenets.profiling.benchmark_config import BenchmarkConfig, MemoryBenchmarkConfig
+from densenets.profiling.results import BenchmarkCase, DepthLine, MeasuredVariant, line_residual
 from densenets.profiling.runner import run_benchmarks
+from densenets.profiling.step_settings import DENSE_EXECUTIONS
 from densenets.profiling.table import print_benchmark, print_depths
-from densenets.profiling.variants import Precision, default_variants
 
 _CASES = ("bc-100-12", "densenet121", "densenet121-3d", "depth")
 _DEPTHS, _DEPTH_SIDES = range(40, 251, 30), (32, 32)
@@ -49,34 +48,32 @@ def main() -> None:
     for name in arguments.cases or _CASES:
         cases |= depth_cases(arguments) if name == "depth" else {name: timed_case(name, arguments)}
     report = run_benchmarks(cases)
-    by_depth = {name: case for name, case in report["cases"].items() if name.startswith("depth-")}
-    others = {name: case for name, case in report["cases"].items() if name not in by_depth}
+    by_depth = {name: case for name, case in report.cases.items() if name.startswith("depth-")}
+    others = {name: case for name, case in report.cases.items() if name not in by_depth}
+    data = report.to_dict()
     if others:
-        print_benchmark(report | {"cases": others}, stderr=True)
+        print_benchmark(dataclasses.replace(report, cases=others), stderr=True)
     if by_depth:
-        report["depth"] = depth_lines(list(by_depth.values()))
-        print_depths(report["depth"], stderr=True)
+        lines = depth_lines(list(by_depth.values()))
+        data["depth"] = [dataclasses.asdict(line) for line in lines]
+        print_depths(lines, stderr=True)
     if arguments.out:
-        write_json(arguments.out, report)
-    print(json.dumps(report, indent=2))
+        write_json(arguments.out, data)
+    print(json.dumps(data, indent=2))
 
 
 def timed_case(name: str, arguments: argparse.Namespace) -> BenchmarkConfig:
-    model, batch, sides = {
-        "bc-100-12": ("densenet-bc-100-12", 64, (32, 32)),
-        "densenet121": ("densenet121", 16, (224, 224)),
-        "densenet121-3d": ("densenet121", 2, (64, 64, 64)),
+    model, batch, shape = {
+        "bc-100-12": ("densenet-bc-100-12", 64, "3x32x32"),
+        "densenet121": ("densenet121", 16, "3x224x224"),
+        "densenet121-3d": ("densenet121", 2, "3x64x64x64"),
     }[name]
-    is_volume = len(sides) == 3
-    precisions: tuple[Precision, ...] = ("float32",) if is_volume else ("float32", "bfloat16")
-    variants = default_variants(named_config(model), precisions, compiled=arguments.compile)
-    if is_volume:
-        variants = tuple(variant for variant in variants if not variant.startswith("torchvision"))
     return BenchmarkConfig(
         model=model,
         batch=batch,
-        sides=sides,
-        variants=variants,
+        input=shape,
+        precision="float32" if name == "densenet121-3d" else "both",
+        compile=arguments.compile,
         steps=arguments.steps,
         rounds=arguments.rounds,
         threads=arguments.threads,
@@ -86,48 +83,45 @@ def timed_case(name: str, arguments: argparse.Namespace) -> BenchmarkConfig:
 
 def depth_cases(arguments: argparse.Namespace) -> dict[str, BenchmarkConfig]:
     return {
-        f"depth-{depth}": BenchmarkConfig(
+        f"depth-{depth}": MemoryBenchmarkConfig(
             model=depth_model(depth),
             batch=16,
-            sides=_DEPTH_SIDES,
-            variants=tuple(name for name in EXECUTIONS if name != "auto"),
-            steps=1,
-            warmup=1,
+            input="x".join(map(str, (3, *_DEPTH_SIDES))),
+            variants=DENSE_EXECUTIONS,
             threads=arguments.threads,
             keep_freed_memory=arguments.keep_freed_memory,
-            only_memory=True,
         )
         for depth in _DEPTHS
     }
 
 
-def depth_lines(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each execution the memory at each depth, and how far from a straight line it is.
+def depth_lines(cases: list[BenchmarkCase]) -> list[DepthLine]:
+    """Memory of each execution at each depth, and its distance from a straight line.
 
     Also without weights and their gradients, which grow with the square of the depth.
     """
     lines = []
-    for variant in cases[0]["variants"]:
+    for variant in DENSE_EXECUTIONS:
         in_use: dict[int, int | None] = {}
         for depth, case in zip(_DEPTHS, cases, strict=True):
-            (row,) = (row for row in case["rows"] if row["variant"] == variant)
-            in_use[depth] = row.get("in_use_bytes")
+            (row,) = (row for row in case.rows if row.variant.name == variant)
+            in_use[depth] = row.in_use_bytes if isinstance(row, MeasuredVariant) else None
         known = {depth: number for depth, number in in_use.items() if number is not None}
         activations = [number - weight_bytes(depth) for depth, number in known.items()]
         enough = len(known) > 2
         lines.append(
-            {
-                "variant": variant,
-                "in_use_bytes": in_use,
-                "residual": line_residual(list(known), list(known.values())) if enough else None,
-                "activations_residual": line_residual(list(known), activations) if enough else None,
-            }
+            DepthLine(
+                variant=variant,
+                in_use_bytes=in_use,
+                residual=line_residual(list(known), list(known.values())) if enough else None,
+                activations_residual=line_residual(list(known), activations) if enough else None,
+            )
         )
     return lines
 
 
 def weight_bytes(depth: int) -> int:
-    """Of the network's parameters and their gradients, in float32."""
+    """Bytes of the network's parameters and their gradients, in float32."""
     name = depth_model(depth)
     return 8 * layer_table(name, named_config(name), _DEPTH_SIDES).total("parameters")
 

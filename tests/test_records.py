@@ -11,8 +11,8 @@ from hostile_files import KINDS
 
 from densenets.analysis.run_facts import read_run
 from densenets.errors import InputError
-from densenets.profiling.measured_step import is_measured_step
-from densenets.records import read_metrics, read_result, read_starts
+from densenets.profiling.measured_step import MeasuredStep
+from densenets.records import RunResult, read_evaluation, read_metrics, read_result, read_starts
 
 
 @pytest.fixture
@@ -28,11 +28,14 @@ def change(path: Path, **fields: Any) -> None:
 def test_a_whole_run_is_read(run: Path) -> None:
     found = read_run(run)
     assert found.evaluation is not None
-    assert found.evaluation["top1_error"] == 10.0
-    assert found.evaluation["per_class"]  # which nobody reads is kept
-    assert [line["kind"] for line in found.metrics] == ["step", "epoch"] * 2
+    assert found.evaluation.top1_error == 10.0
+    assert found.evaluation.training_seconds == 6.0
+    assert [line["kind"] for line in read_metrics(run / "metrics.jsonl")] == ["step", "epoch"] * 2
+    assert [epoch.epoch for epoch in found.epochs] == [1, 2]
     assert found.starts[0]["device"] == "a CPU"
-    assert found.cost("auto", measure=False, announce=lambda _: None)["batch"] == 64
+    cost = found.cost("auto", measure=False, announce=lambda _: None)
+    assert isinstance(cost, MeasuredStep)
+    assert cost.batch == 64
 
 
 @pytest.mark.parametrize(
@@ -51,6 +54,20 @@ def test_an_evaluation_that_is_none_is_refused(run: Path, fields: dict[str, Any]
     change(run / "evaluation.json", **fields)
     with pytest.raises(InputError, match=f"evaluation.json is no evaluation of the run; .*{message}"):
         read_run(run)
+
+
+def test_fields_that_nobody_reads_are_no_fault(run: Path) -> None:
+    before = read_run(run).evaluation
+    assert json.loads((run / "evaluation.json").read_text())["per_class"]
+    change(run / "evaluation.json", per_class="something else", more=[1])
+    assert read_run(run).evaluation == before
+
+
+def test_an_older_versions_result_is_one_on_test_images(run: Path) -> None:
+    (run / "evaluation.json").write_text('{"top1_error": 12.5}')
+    result = read_result(run / "evaluation.json")
+    assert result == RunResult(top1_error=12.5, split=None, training_seconds=None)
+    assert result.reported_split == "test"
 
 
 def test_a_loss_that_was_not_a_number_is_no_fault(run: Path) -> None:
@@ -91,12 +108,16 @@ def test_lines_and_starts_that_are_none_are_refused(tmp_path: Path) -> None:
     assert read_metrics(tmp_path / "gone") == []
     assert read_starts(tmp_path / "gone") == []
     assert read_result(tmp_path / "gone") is None
+    assert read_evaluation(tmp_path / "gone", ("a", "b")) is None
 
 
-def test_a_step_that_cannot_be_computed_with_is_measured_again() -> None:
+def test_a_step_that_cannot_be_computed_with_is_refused() -> None:
     seconds = {"forward_seconds": 0.1, "backward_seconds": 0.2, "optimizer_seconds": 0.0}
     step = {**seconds, "batch": 64, "ran": "reference", "device": "a CPU", "torch": "2"}
-    assert is_measured_step(step)
+    assert MeasuredStep.from_dict(step).batch == 64
     for fields in ({"forward_seconds": 0}, {"batch": 0}, {"batch": "64"}, {"memory_bytes": "9"}, {"ran": 3}):
-        assert not is_measured_step(step | fields), fields
-    assert not is_measured_step([step])
+        with pytest.raises(InputError, match="is no measured step"):
+            MeasuredStep.from_dict(step | fields)
+    for value in ([step], {**step, "device": None}, {**step, "in_use_bytes": -1}, None):
+        with pytest.raises(InputError, match="is no measured step"):
+            MeasuredStep.from_dict(value)

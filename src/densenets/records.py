@@ -6,6 +6,7 @@ Other fields may stand there too: they are kept, and nobody computes with them. 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
@@ -13,13 +14,11 @@ from msgspec import Meta
 
 from densenets.errors import InputError
 from densenets.files import read_json, read_json_lines
-from densenets.limits import MOST_IMAGES
 from densenets.schema import read
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 Seconds = Annotated[float, Meta(ge=0, le=1e12)]
-_StepSeconds = Annotated[float, Meta(gt=0, le=1e9)]
 Loss = Annotated[float, Meta(ge=-1e30, le=1e30)] | None  # None where it was not a number
 Row = dict[str, Any]
 
@@ -69,16 +68,16 @@ class EpochLine(CurvePoint):
     seconds: Seconds
 
 
-class Result(TypedDict):
-    """What a table needs of evaluation.json."""
+class _ResultFields(TypedDict):
+    """The fields of an evaluation.json that `RunResult` is made of."""
 
     top1_error: Percent
     split: NotRequired[Literal["", "all", "training", "validation", "test"]]
     training_seconds: NotRequired[Seconds]
 
 
-class RunResult(Result):
-    """An evaluation.json, whole."""
+class _EvaluationFields(_ResultFields):
+    """The fields of an evaluation.json that `RunEvaluation` is made of."""
 
     top5_error: Percent
     loss: Loss
@@ -86,23 +85,47 @@ class RunResult(Result):
     confusion: list[list[Count]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """The result of a run, as far as tables show it.
+
+    Attributes:
+        top1_error: in percent.
+        split: the images that it is an error on; None in an older version's file.
+        training_seconds: time of the whole training; None where the file does not tell it.
+    """
+
+    top1_error: float
+    split: str | None = None
+    training_seconds: float | None = None
+
+    @property
+    def reported_split(self) -> str:
+        """The images that it is an error on; older versions wrote errors on test images alone."""
+        return "test" if self.split is None else self.split
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEvaluation(RunResult):
+    """The evaluation of a run or a checkpoint.
+
+    Attributes:
+        top5_error: in percent.
+        loss: mean cross-entropy in nats; None where it was not a number.
+        images: how many were evaluated.
+        confusion: confusion[i][j] images of class i were taken for class j.
+    """
+
+    top5_error: float
+    loss: float | None
+    images: int
+    confusion: Sequence[Sequence[int]]
+
+
 class Start(TypedDict):
     """An entry of environment.json."""
 
     command: list[str]
-
-
-class MeasuredStep(TypedDict):
-    """What is kept of `measured_step` and computed with."""
-
-    forward_seconds: _StepSeconds
-    backward_seconds: _StepSeconds
-    optimizer_seconds: Seconds
-    batch: Annotated[int, Meta(ge=1, le=MOST_IMAGES)]
-    ran: str
-    device: str
-    memory_bytes: NotRequired[Count | None]
-    in_use_bytes: NotRequired[Count | None]
 
 
 class Failure(TypedDict):
@@ -137,27 +160,54 @@ def _is_watched(line: Row, epoch: type[MetricsLine]) -> bool:
     return any(all(f"{split}_{q}" in line for q in quantities) for split in ("validation", "test"))
 
 
-def read_result(path: Path, classes: Sequence[str] | None = None) -> Row | None:
-    """What stands in an evaluation.json; None if there is no such file.
+def read_result(path: Path) -> RunResult | None:
+    """The result of a run, from its evaluation.json; None if there is no such file.
+
+    Raises:
+        InputError: it is broken, or no evaluation.
+    """
+    if not path.exists():
+        return None
+    fields: Row = read_json(path)
+    read(_ResultFields, fields, _no_evaluation(path))
+    return RunResult(
+        top1_error=fields["top1_error"],
+        split=fields.get("split"),
+        training_seconds=fields.get("training_seconds"),
+    )
+
+
+def read_evaluation(path: Path, classes: Sequence[str]) -> RunEvaluation | None:
+    """The evaluation of a run, from its evaluation.json; None if there is no such file.
 
     Args:
         path: the file.
-        classes: of the network that was evaluated; without them only the error is read.
+        classes: of the network that was evaluated.
 
     Raises:
         InputError: it is broken, or no evaluation of these classes.
     """
     if not path.exists():
         return None
-    what = f"{path} is no evaluation of the run; make it again with: densenets train ... --resume"
-    value: Row = read_json(path)
-    if classes is None:
-        read(Result, value, what)
-        return value
-    confusion = read(RunResult, value, what)["confusion"]
+    fields: Row = read_json(path)
+    confusion = read(_EvaluationFields, fields, _no_evaluation(path))["confusion"]
     if len(confusion) != len(classes) or any(len(row) != len(classes) for row in confusion):
-        raise InputError(f"{what}: $.confusion: {len(classes)} rows and columns are needed, one a class")
-    return value
+        raise InputError(
+            f"{_no_evaluation(path)}: $.confusion: {len(classes)} rows and columns are needed, one a class"
+        )
+    return RunEvaluation(
+        top1_error=fields["top1_error"],
+        split=fields.get("split"),
+        training_seconds=fields.get("training_seconds"),
+        top5_error=fields["top5_error"],
+        loss=fields["loss"],
+        images=fields["images"],
+        confusion=fields["confusion"],
+    )
+
+
+def _no_evaluation(path: Path) -> str:
+    return f"{path} is no evaluation of the run; make it again with: densenets train ... --resume"
 
 
 def read_starts(path: Path) -> list[Row]:

@@ -50,15 +50,6 @@ def read(target: type[T], value: object, error_start: str) -> T:
         raise InputError(f"{error_start}: {_shortened(str(error))}") from error
 
 
-def fits(target: type[T], value: object) -> bool:
-    """Whether `read` accepts a value."""
-    try:
-        read(target, value, "")
-    except InputError:
-        return False
-    return True
-
-
 def parse_json(text: str | bytes, error_start: str, *, non_finite: bool = False) -> Any:
     """Parse a text of JSON.
 

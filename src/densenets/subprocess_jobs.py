@@ -7,20 +7,46 @@ import re
 import signal
 import subprocess
 import sys
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from densenets.schema import read
 
 STDERR_LINES = 40  # last lines of a process' standard error, returned beside the reason
 
 _ERROR_PREFIX = "densenets: "  # of the command line's errors
 _ERROR = re.compile(r"[\w.]*(Error|Exception)\b")  # an exception's name in the last line of a stack trace
 
+Answer = TypeVar("Answer")
 
-def run_job(module: str, job: dict[str, Any]) -> dict[str, Any]:
-    """Run `python -m module JOB` to its end.
 
-    Returns:
-        The JSON object on the last line of its standard output; or "failed", the reason in one line, and
-        "stderr", the end of what it printed.
+@dataclass(frozen=True, kw_only=True)
+class JobFailure:
+    """Failure of a process that had a job.
+
+    Attributes:
+        reason: in one line.
+        stderr: the end of what it printed.
+    """
+
+    reason: str
+    stderr: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON holds them."""
+        return {"failed": self.reason, "stderr": self.stderr}
+
+
+def run_job(module: str, job: dict[str, Any], answer: type[Answer]) -> Answer | JobFailure:
+    """Run `python -m module JOB` to its end, and read the JSON on the last line of its standard output.
+
+    Args:
+        module: what the process runs.
+        job: what it is asked, as JSON can hold it.
+        answer: the dataclass that it answers with.
+
+    Raises:
+        InputError: its answer is none of that type.
     """
     done = subprocess.run(
         [sys.executable, "-m", module, json.dumps(job)],
@@ -32,12 +58,12 @@ def run_job(module: str, job: dict[str, Any]) -> dict[str, Any]:
     )
     errors = done.stderr.splitlines()[-STDERR_LINES:]
     if done.returncode:
-        return {"failed": failure(done.returncode, errors), "stderr": "\n".join(errors)}
+        return JobFailure(reason=failure(done.returncode, errors), stderr="\n".join(errors))
     try:
-        result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return result
+        result = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, json.JSONDecodeError):
-        return {"failed": "the process gave no result", "stderr": "\n".join(errors)}
+        return JobFailure(reason="the process gave no result", stderr="\n".join(errors))
+    return read(answer, result, f"the answer of {module}")
 
 
 def failure(returncode: int, errors: list[str]) -> str:

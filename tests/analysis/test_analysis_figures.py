@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,10 +13,12 @@ import torch
 from PIL import Image
 from small_networks import small_config
 
+from densenets.analysis.cost.compute import CostRow, StepCosts
 from densenets.analysis.cost.figure import cost_figure, write_cost
 from densenets.analysis.cost.table import print_cost
+from densenets.analysis.efficiency.compute import EfficiencyRow
 from densenets.analysis.efficiency.table import print_efficiency
-from densenets.analysis.memory.compute import MemoryGrowth
+from densenets.analysis.memory.compute import BatchMemory, Growth, ImageMemory, LargestBatch, MemoryGrowth
 from densenets.analysis.memory.figure import memory_figure, write_memory
 from densenets.analysis.memory.table import print_memory
 from densenets.analysis.reuse.compute import feature_reuse
@@ -24,30 +27,34 @@ from densenets.analysis.reuse.table import print_reuse
 from densenets.analysis.saliency.compute import ImageSaliency, SaliencyMap
 from densenets.analysis.saliency.table import print_saliency
 from densenets.models.densenet import DenseNet
+from densenets.ops.execution import Execution
+from densenets.profiling.measured_step import StepFigures
+from densenets.records import RunResult
 
 MIB = 2**20
 TOO_FEW = "two measured batches are needed"
 
 
 def growth(**changes: Any) -> MemoryGrowth:
-    def by_depth(execution: str, layers: int, image: int | None) -> dict[str, Any]:
-        return {
-            "execution": execution,
-            "depth": 2 * layers + 4,
-            "layers": layers,
-            "image_bytes": image,
-            "predicted_image_bytes": layers * MIB,
-        }
+    def by_depth(execution: Execution, layers: int, image: int | None) -> ImageMemory:
+        return ImageMemory(
+            execution=execution,
+            depth=2 * layers + 4,
+            layers=layers,
+            image_bytes=image,
+            predicted_image_bytes=layers * MIB,
+        )
 
-    def by_batch(execution: str, batch: int, measured: int | None) -> dict[str, Any]:
-        row = {
-            "execution": execution,
-            "depth": 40,
-            "layers": 18,
-            "batch": batch,
-            "predicted_bytes": 20 * batch * MIB,
-        }
-        return {**row, "failed": "no luck"} if measured is None else {**row, "measured_bytes": measured}
+    def by_batch(execution: Execution, batch: int, measured: int | None) -> BatchMemory:
+        return BatchMemory(
+            execution=execution,
+            depth=40,
+            layers=18,
+            batch=batch,
+            predicted_bytes=20 * batch * MIB,
+            measured_bytes=measured,
+            failed="no luck" if measured is None else "",
+        )
 
     fields: dict[str, Any] = {
         "model": "some$net",
@@ -66,17 +73,12 @@ def growth(**changes: Any) -> MemoryGrowth:
             by_batch("fused", 8, None),
         ),
         "growth": (
-            {"execution": "reference", "exponent": 2.0, "of_prediction": 2.0},
-            {"execution": "fused", "exponent": None, "of_prediction": None},
+            Growth(execution="reference", exponent=2.0, of_prediction=2.0),
+            Growth(execution="fused", exponent=None, of_prediction=None),
         ),
         "largest": (
-            {"execution": "reference", "batch": 12, "bytes": 300 * MIB, "known_by": "measured"},
-            {
-                "execution": "fused",
-                "batch": None,
-                "bytes": None,
-                "known_by": "two measured batches are needed",
-            },
+            LargestBatch(execution="reference", batch=12, bytes=300 * MIB, known_by="measured"),
+            LargestBatch(execution="fused", batch=None, bytes=None, known_by=TOO_FEW),
         ),
         "failures": ("fused, depth 40, batch 8 failed: no luck",),
         "memory": 310 * MIB,
@@ -100,7 +102,7 @@ def test_memory_is_drawn_in_mib_over_layers_and_batch() -> None:
 
 
 def test_memory_is_told_with_its_failures(capsys: pytest.CaptureFixture[str]) -> None:
-    print_memory(growth().to_dict())
+    print_memory(growth())
     text = capsys.readouterr().out
     assert "9.00 MiB (9.00 MiB)" in text
     assert "layers^2" in text
@@ -110,35 +112,31 @@ def test_memory_is_told_with_its_failures(capsys: pytest.CaptureFixture[str]) ->
 
 
 COSTS = [
-    {
-        "model": "densenet-bc-22-12",
-        "execution": "reference",
-        "depth": 22,
-        "parameters": 1_000_000,
-        "multiply_adds": 60_000_000,
-        "batch": 8,
-        "forward_ms": 20.0,
-        "backward_ms": 30.0,
-        "optimizer_ms": 2.0,
-        "step_ms": 52.0,
-        "forward_gigaflops": 6.0,
-        "backward_gigaflops": 8.0,
-        "memory_bytes": 80 * MIB,
-        "ran": "reference",
-    },
-    {
-        "model": "resnet20",
-        "execution": "reference",
-        "depth": 20,
-        "parameters": 500_000,
-        "multiply_adds": 40_000_000,
-        "batch": 8,
-        "forward_ms": None,
-        "backward_ms": None,
-        "step_ms": None,
-        "memory_bytes": None,
-        "failed": "no [red]luck",
-    },
+    CostRow(
+        model="densenet-bc-22-12",
+        execution="reference",
+        depth=22,
+        parameters=1_000_000,
+        multiply_adds=60_000_000,
+        batch=8,
+        forward_ms=20.0,
+        backward_ms=30.0,
+        optimizer_ms=2.0,
+        step_ms=52.0,
+        forward_gigaflops=6.0,
+        backward_gigaflops=8.0,
+        memory_bytes=80 * MIB,
+        ran="reference",
+    ),
+    CostRow(
+        model="resnet20",
+        execution="reference",
+        depth=20,
+        parameters=500_000,
+        multiply_adds=40_000_000,
+        batch=8,
+        failed="no [red]luck",
+    ),
 ]
 
 
@@ -153,20 +151,10 @@ def test_a_bar_is_as_long_as_its_phases() -> None:
 
 
 def test_costs_are_told_with_their_ratios(capsys: pytest.CaptureFixture[str]) -> None:
-    ratios = [
-        {
-            "model": row["model"],
-            "execution": row["execution"],
-            "parameters": 2.0,
-            "multiply_adds": 1.5,
-            "forward_ms": None,
-            "backward_ms": 0.5,
-            "step_ms": 1.0,
-            "memory_bytes": 3.0,
-        }
-        for row in COSTS
-    ]
-    print_cost({"sides": [32, 32], "rows": COSTS, "compared_to_last": ratios})
+    first, failed = COSTS
+    last = dataclasses.replace(first, model="plain-20", parameters=500_000, multiply_adds=40_000_000)
+    last = dataclasses.replace(last, forward_ms=None, backward_ms=60.0, memory_bytes=80 * MIB // 3)
+    print_cost(StepCosts(sides=(32, 32), rows=(first, failed, last)))
     text = capsys.readouterr().out
     assert "batch 8 of 32x32" in text
     assert "resnet20, reference failed: no [red]luck" in text
@@ -197,21 +185,28 @@ def test_reuse_is_told_by_block(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_runs_are_told_the_best_first(capsys: pytest.CaptureFixture[str]) -> None:
-    row = {
-        "network": "densenet-bc-22-12",
-        "recipe": "worse",
-        "mean_error": 9.0,
-        "deviation": 0.5,
-        "runs": ["a", "b"],
-        "parameters": 1234,
-        "multiply_adds": 10**6,
-        "training_seconds": 90.0,
-        "step_ms": 1.5,
-        "memory_bytes": MIB,
-        "step_failed": None,
-    }
-    better = {**row, "recipe": "better", "mean_error": 8.0, "deviation": None, "step_failed": "no luck"}
-    print_efficiency({"rows": [row, better]})
+    row = EfficiencyRow(
+        network="densenet-bc-22-12",
+        series="DenseNet-BC",
+        recipe="worse",
+        folders=(Path("a"), Path("b")),
+        results=tuple(
+            RunResult(top1_error=9 + part * 0.5**0.5, training_seconds=90.0) for part in (-0.5, 0.5)
+        ),
+        paper_error=None,
+        parameters=1234,
+        multiply_adds=10**6,
+        step=StepFigures(step_ms=1.5, memory_bytes=MIB),
+        batch=64,
+        curves=(),
+    )
+    better = dataclasses.replace(
+        row,
+        recipe="better",
+        results=(RunResult(top1_error=8.0),),
+        step=dataclasses.replace(row.step, failed="no luck"),
+    )
+    print_efficiency([row, better])
     text = capsys.readouterr().out
     assert text.index("better") < text.index("worse")
     assert "9.00 ± 0.50" in text

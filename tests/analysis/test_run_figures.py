@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -9,21 +8,25 @@ from PIL import Image
 
 from densenets.analysis.confusion_figure import write_confusion
 from densenets.analysis.curves_figure import write_curves
+from densenets.analysis.learning_curves import Epoch
 
 CONFUSION = [[999, 1, 0], [1, 2, 1], [0, 0, 0]]
 CLASSES = ("ant", "bee", "cow")
 
 
-def metrics(epochs: int) -> list[dict[str, Any]]:
-    """The lines of a run: one for a step and one for the end of each epoch."""
-    lines: list[dict[str, Any]] = []
-    for epoch in range(1, epochs + 1):
-        lines.append({"kind": "step", "run_step": 10 * epoch - 5, "epoch": epoch - 1, "loss": 2.0})
-        line: dict[str, Any] = {"kind": "epoch", "run_step": 10 * epoch, "epoch": epoch}
-        for split in ("train", "validation"):
-            line |= {f"{split}_loss": 2 / epoch, f"{split}_top1_error": 90 / epoch}
-        lines.append(line)
-    return lines
+def epochs(count: int) -> list[Epoch]:
+    """The epochs of a run."""
+    return [
+        Epoch(
+            epoch=number,
+            split="test",
+            train_error=90 / number,
+            evaluation_error=90 / number,
+            train_loss=2 / number,
+            evaluation_loss=2 / number,
+        )
+        for number in range(1, count + 1)
+    ]
 
 
 def texts(svg: Path) -> list[str]:
@@ -58,7 +61,7 @@ def test_cells_are_percent_of_the_true_class(tmp_path: Path) -> None:
 def test_the_same_data_gives_the_same_bytes(tmp_path: Path) -> None:
     for stem in ("first", "second"):
         write_confusion(CONFUSION, CLASSES, tmp_path / stem)
-        write_curves(metrics(3), "a run", "test", tmp_path / f"{stem}-curves")
+        write_curves(epochs(3), "a run", "test", tmp_path / f"{stem}-curves")
     for ending in (".svg", ".png", "-curves.svg", "-curves.png"):
         assert (tmp_path / f"first{ending}").read_bytes() == (tmp_path / f"second{ending}").read_bytes()
 
@@ -79,14 +82,14 @@ def test_class_names_are_no_markup(tmp_path: Path, name: str) -> None:
     assert texts(tmp_path / "confusion.svg").count(name) == 2
 
 
-@pytest.mark.parametrize("epochs", [0, 1, 3, 300])
-def test_the_curves_of_any_run_can_be_drawn(tmp_path: Path, epochs: int) -> None:
-    write_curves(metrics(epochs), "a run", "test", tmp_path / "curves")
+@pytest.mark.parametrize("count", [0, 1, 3, 300])
+def test_the_curves_of_any_run_can_be_drawn(tmp_path: Path, count: int) -> None:
+    write_curves(epochs(count), "a run", "test", tmp_path / "curves")
     assert_sane(tmp_path / "curves.png")
     shown = texts(tmp_path / "curves.svg")
     assert {"a run", "top-1 error (%)", "loss (nats)", "epoch", "training", "test"} <= set(shown)
 
 
 def test_a_stem_may_hold_a_dot(tmp_path: Path) -> None:
-    write_curves(metrics(2), "a run", "test", tmp_path / "rate-0.1")
+    write_curves(epochs(2), "a run", "test", tmp_path / "rate-0.1")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rate-0.1.png", "rate-0.1.svg"]

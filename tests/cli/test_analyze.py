@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from measured_times import given_step, no_step
 from training_runs import small_recipe
 
 import densenets
@@ -20,19 +21,12 @@ from densenets.cli import main as cli
 from densenets.data.preprocessing import Preprocessing
 from densenets.models.create import build_network
 from densenets.models.registry import named_config
+from densenets.profiling.measured_step import MeasuredStep
+from densenets.profiling.step import StepConfig
+from densenets.profiling.worker_jobs import StepMemory
+from densenets.subprocess_jobs import JobFailure
 from densenets.training.loop import train
 from densenets.training.recipe import changed
-
-STEP = {
-    "forward_seconds": 0.2,
-    "backward_seconds": 0.4,
-    "optimizer_seconds": 0.04,
-    "batch": 16,
-    "memory_bytes": 10,
-    "in_use_bytes": 8,
-    "ran": "reference (as asked for)",
-    "device": "some processor",
-}
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +137,7 @@ def test_efficiency_of_runs(capsys: pytest.CaptureFixture[str], run: Path, tmp_p
 def test_cost_of_a_densenet_beside_its_matched_resnet(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cost, "measured_step", lambda step: {**STEP, "batch": step.batch})
+    monkeypatch.setattr(cost, "measured_step", lambda step: given_step(batch=step.batch))
     text = prints(capsys, "analyze", "cost", "densenet-bc-40-12", "--input", "1x16x16", "--out", tmp_path)
     assert "preact-resnet" in text
     data = check_files(tmp_path, "cost")
@@ -153,10 +147,28 @@ def test_cost_of_a_densenet_beside_its_matched_resnet(
     assert "no shape" in fails(capsys, "analyze", "cost", "densenet-bc-40-12", "--input", "16")
 
 
+def test_a_cost_that_failed_stays_in_the_table(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(step: StepConfig) -> MeasuredStep | JobFailure:
+        return no_step("no luck") if step.execution == "fused" else given_step(batch=step.batch)
+
+    monkeypatch.setattr(cost, "measured_step", measure)
+    text = prints(capsys, "analyze", "cost", "densenet-bc-40-12", "resnet20", "--out", tmp_path)
+    assert "densenet-bc-40-12, fused failed: no luck" in text
+    rows = check_files(tmp_path, "cost")["rows"]
+    assert [row.get("failed") for row in rows] == [None, "no luck", None]
+    assert "ran" not in rows[1]
+    with (tmp_path / "cost.csv").open(newline="") as file:
+        assert [row["failed"] for row in csv.DictReader(file)] == ["", "no luck", ""]
+
+
 def test_memory_of_a_densenet(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "measured_memory", lambda step: {"in_use_bytes": 1000 + 10 * step.batch})
+    monkeypatch.setattr(
+        memory, "measured_memory", lambda step: StepMemory(in_use_bytes=1000 + 10 * step.batch)
+    )
     text = prints(
         capsys, "analyze", "memory", "densenet-bc-40-12", "--out", tmp_path, "--memory", "2kB", "--batch", "8"
     )

@@ -22,7 +22,8 @@ from densenets.data.dataset_info import DATASET_INFO
 from densenets.data.image_sets import MemoryImages
 from densenets.data.preprocessing import Preprocessing
 from densenets.profiling.worker import do_job
-from densenets.profiling.worker_jobs import WORKER
+from densenets.profiling.worker_jobs import WORKER, StepMemory
+from densenets.schema import read
 from densenets.training.loop import train
 from densenets.training.recipe import changed
 from densenets.training.recipes import named_recipe
@@ -80,13 +81,13 @@ def _loader(name: str) -> Any:
     return load
 
 
-def _measured_here(module: str, job: dict[str, Any]) -> dict[str, Any]:
-    """What the child process that measures a step would find; memory in use is its affair."""
+def _measured_here(module: str, job: dict[str, Any], answer: type) -> Any:
+    """The answer of the process that measures a step; memory in use is its affair."""
     assert module == WORKER
-    return {"in_use_bytes": 1 << 20} if job["quantity"] == "memory" else do_job(job)
+    return StepMemory(in_use_bytes=1 << 20) if job["quantity"] == "memory" else read(answer, do_job(job), "")
 
 
-def _no_benchmark(module: str, job: dict[str, Any]) -> dict[str, Any]:
+def _no_benchmark(module: str, job: dict[str, Any], answer: type) -> Any:
     raise AssertionError("a benchmark takes minutes; mark its command")
 
 

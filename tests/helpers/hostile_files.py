@@ -308,7 +308,7 @@ def _use_run(path: Path) -> None:
 
 def _compare(path: Path) -> None:
     run = read_run(path)
-    _ = run.step, run.network, run.kind, run.watched
+    _ = run.step, run.network, run.series, run.evaluation_split
     efficiency_rows([path], measure=False, announce=lambda _: None)
 
 

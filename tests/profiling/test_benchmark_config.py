@@ -10,13 +10,13 @@ import pytest
 from densenets.errors import InputError
 from densenets.models.registry import named_config
 from densenets.ops.execution import EXECUTIONS
-from densenets.profiling.benchmark_config import BenchmarkConfig, BenchmarkOptions
+from densenets.profiling.benchmark_config import BenchmarkConfig, MemoryBenchmarkConfig
 from densenets.profiling.variants import default_variants, named_variant, torchvision_refusal
 from densenets.profiling.worker_jobs import StepJob
 
 
 def config(**changes: Any) -> BenchmarkConfig:
-    fields = {"model": "densenet-bc-40-12", "batch": 2, "sides": (8, 8), "variants": ("reference",)}
+    fields = {"model": "densenet-bc-40-12", "batch": 2, "input": "3x8x8", "variants": ("reference",)}
     return BenchmarkConfig(**{**fields, **changes})
 
 
@@ -26,18 +26,16 @@ def config(**changes: Any) -> BenchmarkConfig:
         ({"model": "densenet-bc-41-12"}, "depth must be .*, got 41"),
         ({"batch": 0}, "batch must be at least 1, got 0"),
         ({"steps": 4}, "steps must be at least 5, got 4"),
-        ({"steps": 0, "only_memory": True}, "steps must be at least 1, got 0"),
         ({"warmup": -1}, "warmup must be at least 0, got -1"),
         ({"threads": -1}, "threads must be at least 0, got -1"),
         ({"mode": "test"}, "mode must be train or inference, got 'test'"),
-        ({"sides": (3, 8)}, "input 3x3x8 is too small"),
-        ({"sides": (8,) * 4}, "spatial_dims must be .*, got 4"),
-        ({"in_channels": 0}, "in_channels must be .*, got 0"),
-        ({"variants": ()}, "variants must be at least 1, got none"),
+        ({"input": "3x3x8"}, "input 3x3x8 is too small"),
+        ({"input": "3x8x8x8x8"}, "--input 3x8x8x8x8 is no shape"),
+        ({"input": "0x8x8"}, "--input 0x8x8 is no shape"),
         ({"variants": ("recompute", "recompute")}, "variants must be named once each"),
         ({"variants": ("recomputed",)}, "unknown variant 'recomputed'; did you mean recompute"),
         ({"variants": ("auto",)}, "unknown variant 'auto'"),
-        ({"variants": ("torchvision",), "sides": (8, 8, 8)}, "got 'torchvision': .* not 3"),
+        ({"variants": ("torchvision",), "input": "3x8x8x8"}, "got 'torchvision': .* not 3"),
         ({"variants": ("torchvision-bf16",), "model": "densenet-40-12"}, "always has a bottleneck"),
         ({"variants": ("torchvision",), "model": "densenet-b-40-12"}, "has compression 0.5, not 1"),
     ],
@@ -49,17 +47,19 @@ def test_what_cannot_be_measured_is_refused(changes: dict[str, Any], message: st
 
 
 def test_few_steps_are_enough_for_memory() -> None:
-    assert config(steps=1, only_memory=True).steps == 1
+    assert MemoryBenchmarkConfig(model="densenet-bc-40-12").steps == 1
+    with pytest.raises(InputError, match="steps must be at least 1, got 0"):
+        MemoryBenchmarkConfig(model="densenet-bc-40-12", steps=0)
 
 
-def test_the_sides_make_the_network() -> None:
-    network = config(sides=(8, 8, 8), in_channels=1).network
+def test_the_input_makes_the_network() -> None:
+    network = config(input="1x8x8x8").network
     assert (network.spatial_dims, network.in_channels) == (3, 1)
 
 
 def test_jobs_survive_json() -> None:
     whole = config(mode="inference", variants=("torchvision", "recompute-bf16"), threads=1)
-    for variant in map(named_variant, whole.variants):
+    for variant in whole.measured_variants:
         for job in (whole.time_job(variant), whole.memory_job(variant)):
             assert StepJob.from_dict(json.loads(json.dumps(job.to_dict()))) == job
 
@@ -92,13 +92,12 @@ def test_without_torchvision_ours_are_measured() -> None:
 
 
 def test_options_measure_both_precisions_unless_told_otherwise() -> None:
-    both = BenchmarkOptions("densenet121").to_config([3, 64, 64]).variants
-    one = BenchmarkOptions("densenet121", precision="bfloat16").to_config([3, 64, 64]).variants
+    both = BenchmarkConfig(model="densenet121").measured_variants
+    one = BenchmarkConfig(model="densenet121", precision="bfloat16").measured_variants
     assert both[-len(one) :] == one
-    assert all(name.endswith("-bf16") for name in one)
+    assert all(variant.name.endswith("-bf16") for variant in one)
 
 
 def test_variants_are_named_alone() -> None:
-    options = BenchmarkOptions("densenet121", variants=("reference",), compile=True)
     with pytest.raises(InputError, match="leave --compile and --precision out"):
-        options.to_config([3, 64, 64])
+        BenchmarkConfig(model="densenet121", variants=("reference",), compile=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from measured_times import times
+from measured_times import NO_PEAKS, no_step, times
 
 from densenets.cli import main as cli
 from densenets.profiling import runner
-from densenets.profiling.worker_jobs import MachineJob, StepJob
+from densenets.profiling.worker_jobs import MachineJob, StepJob, StepMemory
+from densenets.subprocess_jobs import JobFailure
 
 SMALL = ("benchmark", "densenet-bc-10-4", "--batch", "2", "--input", "1x8x8", "--steps", "5", "--warmup", "0")
 
@@ -19,10 +19,10 @@ SMALL = ("benchmark", "densenet-bc-10-4", "--batch", "2", "--input", "1x8x8", "-
 def test_a_table_and_a_file_with_json(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measure(job: StepJob | MachineJob) -> dict[str, Any]:
+    def measure(job: StepJob | MachineJob, answer: type) -> object:
         if isinstance(job, MachineJob):
-            return {"device": "some", "threads": 1, "peaks": {}}
-        return {"in_use_bytes": 2**19} if job.quantity == "memory" else times(0.5, peak_bytes=2**20)
+            return NO_PEAKS
+        return StepMemory(in_use_bytes=2**19) if job.quantity == "memory" else times(0.5, peak_bytes=2**20)
 
     monkeypatch.setattr(runner, "_measure", measure)
     out = tmp_path / "benchmark.json"
@@ -42,9 +42,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[StepJob | MachineJob]:
     """Jobs that processes would have been given; all of them fail."""
     jobs: list[StepJob | MachineJob] = []
 
-    def measure(job: StepJob | MachineJob) -> dict[str, Any]:
+    def measure(job: StepJob | MachineJob, answer: type) -> JobFailure:
         jobs.append(job)
-        return {"failed": "no such luck", "stderr": ""}
+        return no_step("no such luck")
 
     monkeypatch.setattr(runner, "_measure", measure)
     return jobs

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 )
 def test_every_variant_computes_the_same(model: str, in_channels: int, side: int, name: str) -> None:
     config = BenchmarkConfig(
-        model=model, batch=2, sides=(side, side), in_channels=in_channels, variants=("reference", name)
+        model=model, batch=2, input=f"{in_channels}x{side}x{side}", variants=("reference", name)
     )
     logits = []
     for variant in map(named_variant, config.variants):
@@ -35,7 +35,7 @@ def test_every_variant_computes_the_same(model: str, in_channels: int, side: int
 
 
 def test_channels_last_is_how_weights_and_images_lie() -> None:
-    config = BenchmarkConfig(model="densenet121", batch=2, sides=(32, 32), variants=("torchvision",))
+    config = BenchmarkConfig(model="densenet121", batch=2, input="3x32x32", variants=("torchvision",))
     step = config.step(named_variant("torchvision-channels-last"))
     weight = step_network(step, CPU).get_parameter("features.conv0.weight")
     for tensor in (weight, random_batch(step, CPU)[0]):

@@ -8,29 +8,37 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from measured_times import times
+from measured_times import NO_PEAKS, times
 
+from densenets.errors import InputError
 from densenets.profiling import runner
-from densenets.profiling.benchmark_config import BenchmarkConfig
+from densenets.profiling.benchmark_config import BenchmarkConfig, MemoryBenchmarkConfig
+from densenets.profiling.results import BenchmarkReport
 from densenets.profiling.runner import run_benchmarks
 from densenets.profiling.table import print_benchmark
-from densenets.profiling.worker_jobs import MachineJob, StepJob
+from densenets.profiling.worker_jobs import MachineJob, StepJob, StepMemory
+from densenets.subprocess_jobs import JobFailure
 
 
 def config(**changes: Any) -> BenchmarkConfig:
-    fields: dict[str, Any] = {"model": "densenet-bc-40-12", "batch": 2, "sides": (8, 8), "steps": 5}
+    fields: dict[str, Any] = {"model": "densenet-bc-40-12", "batch": 2, "input": "3x8x8", "steps": 5}
     return BenchmarkConfig(**{**fields, "variants": ("reference",), "threads": 1, "warmup": 1, **changes})
 
 
 @pytest.fixture(scope="module")
-def report() -> dict[str, Any]:
+def benchmark() -> BenchmarkReport:
     cases = {
         "training": config(variants=("torchvision", "reference")),
         "inference": config(variants=("reference-bf16",), mode="inference", keep_freed_memory=True),
         # Batch normalisation refuses to train on a single value a channel, where the last block has a pixel.
-        "one pixel": config(batch=1, sides=(4, 4)),
+        "one pixel": config(batch=1, input="3x4x4"),
     }
     return run_benchmarks(cases)
+
+
+@pytest.fixture(scope="module")
+def report(benchmark: BenchmarkReport) -> dict[str, Any]:
+    return benchmark.to_dict()
 
 
 @pytest.mark.slow
@@ -63,16 +71,18 @@ def test_every_variant_is_measured_on_the_same_weights(report: dict[str, Any]) -
 def test_rounds_are_pooled(monkeypatch: pytest.MonkeyPatch) -> None:
     order = []
 
-    def measure(job: StepJob | MachineJob) -> dict[str, Any]:
+    def measure(job: StepJob | MachineJob, answer: type) -> object:
         if isinstance(job, MachineJob):
-            return {"peaks": {}}
+            return NO_PEAKS
         of_torchvision = job.step.implementation == "torchvision"
         order.append(("torchvision" if of_torchvision else job.step.execution, job.quantity == "memory"))
+        if job.quantity == "memory":
+            return StepMemory(in_use_bytes=None)
         return times(*[float(len(order))] * 5, warmup=(9.0,), peak_bytes=len(order))
 
     monkeypatch.setattr(runner, "_measure", measure)
     case = config(variants=("torchvision", "reference"), rounds=2)
-    theirs, ours = runner.run_benchmarks({"case": case})["cases"]["case"]["rows"]
+    theirs, ours = runner.run_benchmarks({"case": case}).to_dict()["cases"]["case"]["rows"]
     names = ["torchvision", "reference"]
     assert order == [(name, in_use) for in_use in (False, False, True) for name in names]
     assert theirs["seconds"] == [1.0] * 5 + [3.0] * 5
@@ -90,11 +100,13 @@ def test_inference_in_bfloat16(report: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_a_process_that_fails_is_a_row(report: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_process_that_fails_is_a_row(
+    benchmark: BenchmarkReport, report: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     (row,) = report["cases"]["one pixel"]["rows"]
     assert row["failed"].startswith("ValueError: Expected more than 1 value per channel")
     assert row["stderr"].endswith(row["failed"])
-    print_benchmark(report)
+    print_benchmark(benchmark)
     printed = capsys.readouterr().out
     assert "reference failed: ValueError: Expected more than 1 value" in printed
     assert "fastest is torchvision, leanest is" in printed
@@ -120,7 +132,7 @@ def test_why_a_process_failed_is_one_line(
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    report = run_benchmarks({"all": config(sides=(8, 8, 8))})
+    report = run_benchmarks({"all": config(input="3x8x8x8")}).to_dict()
     (row,) = report["cases"]["all"]["rows"]
     assert row["failed"] == reason
     assert report["failed"] == reason
@@ -130,16 +142,25 @@ def test_why_a_process_failed_is_one_line(
     ]
 
 
+def test_an_answer_of_another_form_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho '{}'\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(InputError, match=r"the answer of densenets\.profiling\.worker: .* missing"):
+        run_benchmarks({"all": config()})
+
+
 def test_time_stands_without_the_memory_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(job: StepJob | MachineJob) -> dict[str, Any]:
+    def measure(job: StepJob | MachineJob, answer: type) -> object:
         if isinstance(job, MachineJob):
-            return {"device": "some", "threads": 1, "peaks": {"float32": {"gigaflops": 1.0}}}
+            return NO_PEAKS
         if job.quantity == "memory":
-            return {"failed": "killed", "stderr": "a trace"}
+            return JobFailure(reason="killed", stderr="a trace")
         return times(1.0, 2.0, 3.0)
 
     monkeypatch.setattr(runner, "_measure", measure)
-    report = run_benchmarks({"all": config()})
+    report = run_benchmarks({"all": config()}).to_dict()
     (row,) = report["cases"]["all"]["rows"]
     assert (row["median_seconds"], row["in_use_bytes"]) == (2.0, None)
     assert row["in_use_failed"] == {"failed": "killed", "stderr": "a trace"}
@@ -147,13 +168,15 @@ def test_time_stands_without_the_memory_in_use(monkeypatch: pytest.MonkeyPatch) 
 
 def test_only_memory_has_no_times(monkeypatch: pytest.MonkeyPatch) -> None:
 
-    def measure(job: StepJob | MachineJob) -> dict[str, Any]:
+    def measure(job: StepJob | MachineJob, answer: type) -> object:
         if isinstance(job, MachineJob):
-            return {"peaks": {}}
-        return {"in_use_bytes": 5} if job.quantity == "memory" else times(1.0)
+            return NO_PEAKS
+        return StepMemory(in_use_bytes=5) if job.quantity == "memory" else times(1.0)
 
     monkeypatch.setattr(runner, "_measure", measure)
-    report = run_benchmarks({"all": config(only_memory=True, steps=1)})
+    report = run_benchmarks(
+        {"all": MemoryBenchmarkConfig(model="densenet-bc-40-12", variants=("reference",))}
+    ).to_dict()
     (row,) = report["cases"]["all"]["rows"]
     assert "median_seconds" not in row
     assert row["in_use_of_leanest"] == 1.0

@@ -6,21 +6,22 @@ import dataclasses
 
 import pytest
 import torch
+from measured_times import given_step, no_step
 from small_networks import small_config
 from training_runs import small_recipe
 
 from densenets.errors import InputError
 from densenets.models.registry import named_config
 from densenets.profiling.measured_step import (
+    MeasuredStep,
+    StepFigures,
     measured_memory,
     measured_step,
-    peak_bytes,
-    phases_per_image,
-    step_seconds,
+    step_figures,
 )
 from densenets.profiling.step import StepConfig
 from densenets.profiling.timed_step import TimedStep, measure_time
-from densenets.profiling.worker_jobs import StepJob
+from densenets.profiling.worker_jobs import StepJob, StepMemory
 from densenets.training.recipes import named_recipe
 
 
@@ -52,38 +53,49 @@ def test_what_cannot_be_is_said_in_one_line() -> None:
 @pytest.mark.slow
 def test_a_process_reports_phases_and_memory() -> None:
     result = measured_step(small_step())
-    assert "failed" not in result, result
-    assert {"device", "torch", "date"} <= set(result)
-    assert result["batch"] == 32
-    assert result["steps"] == 7
-    for phase in ("forward", "backward", "optimizer"):
-        assert result[f"{phase}_seconds"] > 0
-    assert 0 < result["memory_bytes"] < 2**30
-    assert result["in_use_bytes"] is None or 0 < result["in_use_bytes"] < 2**30
+    assert isinstance(result, MeasuredStep), result
+    assert {"device", "torch", "date"} <= set(result.machine)
+    assert result.batch == 32
+    assert result.steps == 7
+    for seconds in (result.forward_seconds, result.backward_seconds, result.optimizer_seconds):
+        assert seconds > 0
+    assert result.memory_bytes is not None
+    assert 0 < result.memory_bytes < 2**30
+    assert result.in_use_bytes is None or 0 < result.in_use_bytes < 2**30
     # Milliseconds an image are the same time as seconds a step.
-    phases = phases_per_image(result)
-    seconds = step_seconds(result)
-    assert phases["step_ms"] is not None
-    assert seconds is not None
-    assert phases["step_ms"] * 32 / 1000 == pytest.approx(seconds)
+    milliseconds = step_figures(result).step_ms
+    assert milliseconds is not None
+    assert milliseconds * 32 / 1000 == pytest.approx(result.seconds)
 
 
 def test_without_a_step_nothing_is_known_of_it() -> None:
-    failed = {"failed": "no luck"}
-    assert step_seconds(failed) is None
-    assert peak_bytes(failed) is None
-    assert set(phases_per_image(failed).values()) == {None}
-    assert peak_bytes({"memory_bytes": 9, "in_use_bytes": None}) == 9
-    assert peak_bytes({"memory_bytes": 9, "in_use_bytes": 5}) == 5
+    assert step_figures(None) == StepFigures()
+    assert step_figures(no_step("no luck")) == StepFigures(failed="no luck")
+    assert step_figures(given_step(memory_bytes=9, in_use_bytes=None)).memory_bytes == 9
+    assert step_figures(given_step(memory_bytes=9, in_use_bytes=5)).memory_bytes == 5
+
+
+def test_a_file_holds_all_of_a_step() -> None:
+    step = given_step(machine={"date": "today", "device": "a CPU", "torch": "2"})
+    names = list(step.to_dict())
+    assert names[:4] == ["forward_seconds", "backward_seconds", "optimizer_seconds", "steps"]
+    assert names[4:] == ["batch", "ran", "memory_bytes", "date", "device", "torch", "in_use_bytes"]
+    assert MeasuredStep.from_dict(step.to_dict()) == step
 
 
 @pytest.mark.slow
 def test_larger_batches_need_more_memory() -> None:
-    small, large = (measured_memory(small_step(batch))["in_use_bytes"] for batch in (64, 1024))
-    if small is None:
+    small, large = (_in_use(batch) for batch in (64, 1024))
+    if small is None or large is None:
         pytest.skip("this system does not tell what is in use")
     # The weights, their gradients and the workspaces stay as they are.
     assert large > 2 * small
+
+
+def _in_use(batch: int) -> int | None:
+    memory = measured_memory(small_step(batch))
+    assert isinstance(memory, StepMemory), memory
+    return memory.in_use_bytes
 
 
 def test_the_network_is_that_of_the_data() -> None:

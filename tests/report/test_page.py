@@ -21,6 +21,7 @@ from densenets.errors import InputError
 from densenets.evaluation_options import EvaluationOptions
 from densenets.models.create import build_network, create_model
 from densenets.models.registry import named_config
+from densenets.records import RunEvaluation
 from densenets.report import content
 from densenets.report.confusion import ConfusionPair, confusion_pairs, confusion_rows
 from densenets.report.connection_map import block_maps, node_data
@@ -48,7 +49,7 @@ def checkpoint(tmp_path: Path) -> Path:
 def test_a_run_is_told_whole(digits_overview: Overview, digits_page: Path) -> None:
     text = digits_page.read_text()
     assert digits_overview.evaluation is not None
-    assert f"{digits_overview.evaluation['top1_error']:.2f}%" in text
+    assert f"{digits_overview.evaluation.top1_error:.2f}%" in text
     for part in ("Learning curves", "Worst mistakes", "Feature reuse", "Memory and cost", "learning_rate"):
         assert part in text
     assert "pytest" in text  # the command that made it
@@ -117,8 +118,10 @@ def test_the_confusion_table_is_the_evaluations(digits_overview: Overview) -> No
     found = digits_overview.evaluation
     assert found is not None
     rows = confusion_rows(digits_overview)
-    assert [[cell.count for cell in row.cells] for row in rows] == found["confusion"]
-    for row, per_class in zip(rows, found["per_class"], strict=True):
+    assert [[cell.count for cell in row.cells] for row in rows] == found.confusion
+    assert digits_overview.run is not None
+    stored = json.loads((digits_overview.run.folder / "evaluation.json").read_text())
+    for row, per_class in zip(rows, stored["per_class"], strict=True):
         assert row.error == f"{per_class['top1_error']:.1f}"
 
 
@@ -130,13 +133,13 @@ def test_names_of_any_bytes_are_on_the_page(tmp_path: Path, count: int) -> None:
     config = dataclasses.replace(small_config(), num_classes=count)
     file = tmp_path / "odd\nname.safetensors"
     save_checkpoint(file, build_network(config).state_dict(), config, odd, SMALL, {"by": "caf\udce9"})
-    found = {
-        "images": count,
-        "top1_error": 100.0,
-        "top5_error": 0.0,
-        "loss": 1.0,
-        "confusion": [[int(j == (i + 1) % count) for j in range(count)] for i in range(count)],
-    }
+    found = RunEvaluation(
+        images=count,
+        top1_error=100.0,
+        top5_error=0.0,
+        loss=1.0,
+        confusion=[[int(j == (i + 1) % count) for j in range(count)] for i in range(count)],
+    )
     overview = dataclasses.replace(overview_of(file), evaluation=found)
     write_page(overview, tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -150,7 +153,7 @@ def test_many_classes_are_an_image_and_their_worst_pairs(checkpoint: Path) -> No
     count = 40
     confusion = [[9 if i == j else 0 for j in range(count)] for i in range(count)]
     confusion[3][7], confusion[5][2] = 6, 1
-    evaluation = {"top1_error": 2.0, "top5_error": 0.0, "loss": 0.1, "images": 367, "confusion": confusion}
+    evaluation = RunEvaluation(top1_error=2.0, top5_error=0.0, loss=0.1, images=367, confusion=confusion)
     classes = tuple(f"class {number}" for number in range(count))
     many = dataclasses.replace(overview, classes=classes, evaluation=evaluation)
     assert confusion_rows(many) == []
@@ -184,13 +187,13 @@ def test_a_densenet_121_stays_under_5_mb(tmp_path: Path) -> None:
         name="a", true="b", true_probability=0.1, predicted="c", predicted_probability=0.9, pixels=noise
     )
     random = np.random.default_rng(0)
-    evaluation = {
-        "top1_error": 99.0,
-        "top5_error": 95.0,
-        "loss": 7.0,
-        "images": 50_000,
-        "confusion": random.integers(0, 3, (1000, 1000)).tolist(),
-    }
+    evaluation = RunEvaluation(
+        top1_error=99.0,
+        top5_error=95.0,
+        loss=7.0,
+        images=50_000,
+        confusion=random.integers(0, 3, (1000, 1000)).tolist(),
+    )
     full = dataclasses.replace(overview, mistakes=(mistake,) * 12, evaluation=evaluation)
     # Noise is the worst case of what pictures can take.
     assert write_page(full, tmp_path / "121.html") < 5e6

@@ -39,10 +39,10 @@ def test_what_fails_is_marked_and_the_others_go_on(
     assert "digits-seed0: failed: the loss is not a number" in told
     assert "digits-seed1: done" in told
     (row,) = result_rows([diverging, good], {})
-    assert row["failed"] == {"0": diverging.failure}
+    assert row.failed == {0: diverging.failure}
     evaluation = json.loads((good.folder / "evaluation.json").read_text())
-    assert (row["errors"], row["seeds"]) == ([evaluation["top1_error"]], 1)
-    assert row["deviation"] is None
+    assert (row.errors, len(row.results)) == ([evaluation["top1_error"]], 1)
+    assert row.deviation is None
 
     # What is done is not done again; what failed is tried once more.
     before = (good.folder / "evaluation.json").stat().st_mtime_ns

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from digits_runs import digits_run
+from measured_times import given_step
 
 from densenets.cli.arguments import parse
 from densenets.cli.train import TrainOptions, recipe_fields
@@ -118,16 +118,16 @@ def test_cost_is_arithmetic_and_a_measured_step(tmp_path: Path) -> None:
     assert arithmetic.parameters == 269_722
     assert training == 3 * arithmetic.multiply_adds * 12_800 * 8
     assert named_config("plain-20").num_classes == 10
-    cost: dict[str, Any] = {"forward_seconds": 0.2, "backward_seconds": 0.29, "optimizer_seconds": 0.01}
+    cost = given_step(forward_seconds=0.2, backward_seconds=0.29, optimizer_seconds=0.01)
     costs = {run.entry.base: cost}
     assert estimated_seconds(run, costs) == pytest.approx(800)
     assert estimated_seconds(runs[0], costs) is None
-    rows = {row["network"]: row for row in plan_rows(runs, costs)}
-    assert rows["plain-20"]["seconds_left"] == pytest.approx(1600)
-    assert rows["plain-20"]["training_multiply_adds"] == 2 * training
-    assert rows["densenet-bc-52-12"]["seconds_left"] is None
+    rows = {row.network: row for row in plan_rows(runs, costs)}
+    assert rows["plain-20"].seconds_left == pytest.approx(1600)
+    assert rows["plain-20"].training_multiply_adds == 2 * training
+    assert rows["densenet-bc-52-12"].seconds_left is None
     run.folder.mkdir(parents=True)
     (run.folder / "evaluation.json").write_text("{}")
-    (row,) = (row for row in plan_rows(runs, costs) if row["network"] == "plain-20")
-    assert row["states"] == {"new": 1, "cut": 0, "done": 1, "failed": 0}
-    assert row["seconds_left"] == pytest.approx(800)
+    (row,) = (row for row in plan_rows(runs, costs) if row.network == "plain-20")
+    assert row.states == {"new": 1, "cut": 0, "done": 1, "failed": 0}
+    assert row.seconds_left == pytest.approx(800)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-from measured_times import times
+from measured_times import given_step, no_step, times
 
 from densenets.profiling import measured_step
-from densenets.profiling.measured_step import step_seconds
+from densenets.profiling.measured_step import MeasuredStep
+from densenets.profiling.worker_jobs import StepMemory
 from densenets.reproduce import plan_cost as cost
 from densenets.reproduce.options import ReproduceOptions
 from densenets.reproduce.plan import planned_runs
@@ -19,8 +19,7 @@ from densenets.reproduce.plan_cost import measured_costs
 def test_recipes_whose_steps_compute_the_same_share_a_measurement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = {"forward_seconds": 1.0, "backward_seconds": 2.0, "optimizer_seconds": 0.5, "memory_bytes": 9}
-    monkeypatch.setattr(cost, "measured_step", lambda _: dict(found))
+    monkeypatch.setattr(cost, "measured_step", lambda _: given_step())
     runs = planned_runs(ReproduceOptions("table2", scale="paper", seeds=1, out=tmp_path))
     told: list[str] = []
     costs = measured_costs(runs, tmp_path, told.append)
@@ -36,12 +35,12 @@ def test_each_recipe_is_measured_once_and_kept(tmp_path: Path, monkeypatch: pyte
     runs = planned_runs(ReproduceOptions("fig4", seeds=2, out=tmp_path))
     jobs = []
 
-    def child(module: str, job: dict[str, object]) -> dict[str, object]:
+    def child(module: str, job: dict[str, object], answer: type) -> object:
         jobs.append(job)
         if job["quantity"] == "memory":
-            return {"in_use_bytes": 5}
+            return StepMemory(in_use_bytes=5)
         if len(jobs) == 1:
-            return {"failed": "no luck", "stderr": ""}
+            return no_step("no luck")
         return times(3.5, 3.5, 3.5, peak_bytes=9)
 
     monkeypatch.setattr(measured_step, "run_job", child)
@@ -51,11 +50,12 @@ def test_each_recipe_is_measured_once_and_kept(tmp_path: Path, monkeypatch: pyte
     assert len(costs) == len(told) == networks
     assert len(jobs) == 2 * networks - 1  # of what failed no memory is asked
     first, second, *_ = costs.values()
-    assert first["failed"] == "no luck"
-    assert (step_seconds(first), step_seconds(second)) == (None, 3.5)
-    assert second["in_use_bytes"] == 5
+    assert first == no_step("no luck")
+    assert isinstance(second, MeasuredStep)
+    assert second.seconds == 3.5
+    assert second.in_use_bytes == 5
     # What failed is measured again, the others stand in files.
     jobs.clear()
     jobs.append({})
-    assert json.dumps(measured_costs(runs, tmp_path, told.append)[runs[1].entry.base]) == json.dumps(second)
+    assert measured_costs(runs, tmp_path, told.append)[runs[1].entry.base] == second
     assert len(jobs) == 1 + 2

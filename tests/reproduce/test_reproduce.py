@@ -38,14 +38,14 @@ def test_runs_become_a_table_and_a_figure(
     report = reproduce(options)
     printed = capsys.readouterr()
     assert "time left" in printed.out.splitlines()[1] or "time left" in printed.out
-    assert json.loads((tmp_path / "results.json").read_text()) == report
-    (row,) = report["results"]
-    assert (row["seeds"], list(row["failed"])) == (1, ["1"])
+    assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(report.to_dict()))
+    (row,) = report.results
+    assert (len(row.results), list(row.failed)) == (1, [1])
     table = (tmp_path / "table.md").read_text()
     assert "seed 1 failed: the loss is not a number any more" in table
-    assert f"{row['mean_error']:.2f} (some failed)" in table
+    assert f"{row.mean_error:.2f} (some failed)" in table
     assert "paper (%) | ours (%) | seeds" in table
-    assert report["machine"]["device"] in table
+    assert report.machine["device"] in table
     with Image.open(tmp_path / "figure.png") as picture:
         assert picture.size[0] > 1000
     texts = "".join(ElementTree.parse(tmp_path / "figure.svg").getroot().itertext())
@@ -53,14 +53,14 @@ def test_runs_become_a_table_and_a_figure(
         assert said in texts, said
     # Once more: nothing is left but what failed, and the same comes out.
     again = reproduce(options)
-    assert again["results"][0]["errors"] == row["errors"]
+    assert again.results[0].errors == row.errors
 
 
 def test_a_plan_starts_nothing(
     digits: list[PlannedRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = reproduce(ReproduceOptions("fig4", out=tmp_path, plan=True))
-    assert report["plan"][0]["states"] == {"new": 2, "cut": 0, "done": 0, "failed": 0}
+    assert report.plan[0].states == {"new": 2, "cut": 0, "done": 0, "failed": 0}
     assert not (tmp_path / "runs").exists()
     assert "2" in capsys.readouterr().out
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from densenets.analysis.learning_curves import watched_split
+from densenets.analysis.learning_curves import Epoch, epochs_of, evaluation_split
 from densenets.checkpoint import Description, read_description
 from densenets.errors import InputError
 from densenets.files import read_json, write_json
 from densenets.models.registry import network_entry
 from densenets.ops.execution import Execution
-from densenets.profiling.measured_step import measured_step, read_measured_step
+from densenets.profiling.measured_step import MeasuredStep, measured_step, read_measured_step
 from densenets.profiling.step import StepConfig
-from densenets.records import read_metrics, read_result, read_starts
+from densenets.records import RunEvaluation, read_evaluation, read_metrics, read_starts
+from densenets.subprocess_jobs import JobFailure
 from densenets.training.recipe import Recipe, recipe_from_dict
 
 
@@ -28,31 +29,31 @@ class RunFacts:
         folder: of the run.
         recipe: that it followed.
         description: of the checkpoint that it reports.
-        evaluation: what stands in evaluation.json; None before the run has come to its end.
-        metrics: the lines of metrics.jsonl.
+        evaluation: of that checkpoint; None before the run has come to its end.
+        epochs: error and loss after each.
         starts: of each start, versions, device, date and command.
     """
 
     folder: Path
     recipe: Recipe
     description: Description
-    evaluation: Mapping[str, Any] | None
-    metrics: tuple[dict[str, Any], ...]
+    evaluation: RunEvaluation | None
+    epochs: tuple[Epoch, ...]
     starts: tuple[dict[str, Any], ...]
 
     @property
-    def watched(self) -> str:
-        """Of which images, validation or test, the error stands beside that of training by epoch."""
+    def evaluation_split(self) -> str:
+        """The images that were evaluated after every epoch: validation or test."""
         data = self.recipe.data
         # An older version wrote of a named set's test images as of validation images.
         if data.in_memory and not data.held_out:
             return "test"
-        return watched_split(self.metrics)
+        return evaluation_split(self.epochs)
 
     @property
     def reported(self) -> str:
-        """What the images are that the result is an error of: test or validation."""
-        return str((self.evaluation or {}).get("split", "test"))
+        """The images that the result is an error on: test or validation."""
+        return self.evaluation.reported_split if self.evaluation else "test"
 
     @property
     def step(self) -> StepConfig:
@@ -69,30 +70,32 @@ class RunFacts:
         return self.recipe.model.name if same == config else f"{config.title} of depth {config.depth}"
 
     @property
-    def kind(self) -> str:
-        """What a figure's legend calls it."""
+    def series(self) -> str:
+        """The label of its network in a figure's legend."""
         name = self.recipe.model.name
         if self.network != name:
             return self.description.config.title
         return network_entry(name).architecture.label
 
-    def cost(self, execution: Execution, *, measure: bool, announce: Callable[[str], None]) -> dict[str, Any]:
-        """What `measured_step` finds of the run's step, measured once and then kept in the folder.
+    def cost(
+        self, execution: Execution, *, measure: bool, announce: Callable[[str], None]
+    ) -> MeasuredStep | JobFailure | None:
+        """Time and memory of the run's step, measured once and then kept in its folder.
 
         Args:
             execution: of the dense blocks.
-            measure: measure it if the folder does not hold it; otherwise the result is empty.
+            measure: measure it if the folder does not hold it; otherwise the result is None.
             announce: told of a measurement before it is made.
         """
         file = self.folder / f"step-cost-{execution}.json"
         if known := read_measured_step(file):
             return known
         if not measure:
-            return {}
+            return None
         announce(f"a training step of {self.folder}, {execution}")
         cost = measured_step(dataclasses.replace(self.step, execution=execution))
-        if "failed" not in cost:
-            write_json(file, cost)
+        if isinstance(cost, MeasuredStep):
+            write_json(file, cost.to_dict())
         return cost
 
 
@@ -109,8 +112,8 @@ def read_run(folder: Path) -> RunFacts:
         folder=folder,
         recipe=recipe,
         description=description,
-        evaluation=read_result(folder / "evaluation.json", description.classes),
-        metrics=tuple(read_metrics(folder / "metrics.jsonl")),
+        evaluation=read_evaluation(folder / "evaluation.json", description.classes),
+        epochs=epochs_of(read_metrics(folder / "metrics.jsonl")),
         starts=tuple(read_starts(folder / "environment.json")),
     )
 

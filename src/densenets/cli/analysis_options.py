@@ -1,18 +1,23 @@
-"""The options of `densenets analyze`, as dataclasses: the docstrings are the help. Needs no PyTorch."""
+"""The options of `densenets analyze`, as dataclasses: the docstrings are the help. Needs no PyTorch.
+
+Where an analysis has a config, its options are that config's fields. Efficiency and saliency have none: their
+functions take the runs, and the network and the pictures, that these options name.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
+
+from densenets.errors import InputError
 
 Config = TypeVar("Config")
-DenseExecution = Literal["reference", "recompute", "fused", "fused-lean"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """Where an analysis goes."""
+    """The folder and the form of an analysis' result."""
 
     out: Path = Path("analysis")
     """Folder for the data (JSON, CSV) and the figure (PNG, SVG)."""
@@ -22,64 +27,17 @@ class OutputOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AnalysisOptions(OutputOptions, Generic[Config]):
-    """What is analysed, and where the data and the figure go."""
+    """An analysis, and where its data and its figure go."""
 
     config: Config
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointOptions(AnalysisOptions[Config], Generic[Config]):
-    """Which trained network is analysed, how, and where the data and the figure go."""
+    """An analysis of a trained network, and where its data and its figure go."""
 
     checkpoint: Path
     """A run's folder or a checkpoint file."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepOptions(OutputOptions):
-    """What measured steps have in common."""
-
-    input: str = ""
-    """Channels and sides, such as 3x64x64; by default the first network's own."""
-    batch: int = 16
-    """Images of a step."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 computes under autocast; what memory it takes is not predicted."""
-    channels_last: bool = False
-    """Memory format of weights and images, in all networks."""
-    device: str = "auto"
-    """auto, cpu, cuda, ..."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemoryOptions(StepOptions):
-    """Peak training memory of a DenseNet against depth and batch, measured in every execution."""
-
-    model: str
-    """A name of the zoo."""
-    batches: tuple[int, ...] = ()
-    """Batches of the whole network; by default a quarter, a half and the whole of --batch."""
-    scales: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    """Shares of the dense layers that the networks of other depths have."""
-    executions: tuple[DenseExecution, ...] = ("reference", "recompute", "fused", "fused-lean")
-    """How the dense blocks run."""
-    memory: str = ""
-    """Find the largest batch that fits in so much, such as 8GiB."""
-
-    @property
-    def batch_sizes(self) -> tuple[int, ...]:
-        """The batches of the whole network, ascending."""
-        return self.batches or tuple(sorted({max(1, self.batch // 4), max(1, self.batch // 2), self.batch}))
-
-
-@dataclass(frozen=True, kw_only=True)
-class CostOptions(StepOptions):
-    """What a training step costs, forward pass, backward pass and optimiser apart."""
-
-    models: tuple[str, ...]
-    """Names of the zoo; beside one DenseNet alone the ResNet of the nearest parameters is measured."""
-    executions: tuple[DenseExecution, ...] = ("reference", "fused")
-    """How dense blocks run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +48,10 @@ class EfficiencyOptions(OutputOptions):
     """Folders of finished runs; those that differ in their seed alone are one row."""
     measure: bool = True
     """Measure a training step where the run's folder does not hold one already."""
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise InputError("name at least one run's folder, such as runs/demo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,3 +66,7 @@ class SaliencyOptions(OutputOptions):
     """The class that is explained; by default each picture's likeliest."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise InputError("name at least one picture, or a folder of pictures")

@@ -12,18 +12,13 @@ from typing import Any
 from densenets.cli.analysis_options import (
     AnalysisOptions,
     CheckpointOptions,
-    CostOptions,
     EfficiencyOptions,
-    MemoryOptions,
     OutputOptions,
     SaliencyOptions,
-    StepOptions,
 )
-from densenets.cli.arguments import parse, read_bytes, read_shape
-from densenets.errors import InputError, unknown_name
+from densenets.cli.arguments import parse
+from densenets.errors import unknown_name
 from densenets.files import json_text, write_csv, write_json
-from densenets.models.registry import named_config
-from densenets.profiling.step import StepConfig
 
 _HELP = """usage: densenets analyze ANALYSIS [...]
 
@@ -89,45 +84,34 @@ def _gradients(arguments: list[str]) -> None:
 
 
 def _memory(arguments: list[str]) -> None:
-    options = parse(MemoryOptions, arguments, "analyze memory")
-    from densenets.analysis.memory.compute import MemoryConfig, measurements, memory_growth
+    from densenets.analysis.memory.memory_config import MemoryConfig
+
+    options = parse(AnalysisOptions[MemoryConfig], arguments, "analyze memory", flat=True)
+    from densenets.analysis.memory.compute import measurements, memory_growth
     from densenets.analysis.memory.figure import write_memory
     from densenets.analysis.memory.table import print_memory
     from densenets.progress import announcements
 
-    config = MemoryConfig(
-        model=options.model,
-        step=_step(options, options.model),
-        scales=options.scales,
-        batches=options.batch_sizes,
-        executions=options.executions,
-        memory=read_bytes(options.memory),
-    )
-    with announcements(measurements(config)) as announce:
-        growth = memory_growth(config, announce)
+    with announcements(measurements(options.config)) as announce:
+        growth = memory_growth(options.config, announce)
     write_memory(growth, options.out / "memory")
-    data = growth.to_dict()
-    _finish("memory", options, data, growth.rows(), lambda: print_memory(data))
+    _finish("memory", options, growth.to_dict(), growth.rows(), lambda: print_memory(growth))
 
 
 def _cost(arguments: list[str]) -> None:
-    options = parse(CostOptions, arguments, "analyze cost")
-    from densenets.analysis.cost.compute import CostConfig, compared_to_last, matched_resnet, step_costs
+    from densenets.analysis.cost.cost_config import CostConfig
+
+    options = parse(AnalysisOptions[CostConfig], arguments, "analyze cost", flat=True)
+    from densenets.analysis.cost.compute import step_costs
     from densenets.analysis.cost.figure import write_cost
     from densenets.analysis.cost.table import print_cost
     from densenets.progress import announcements
 
-    if not options.models:
-        raise InputError("name at least one network, such as densenet-bc-100-12")
-    models = (
-        options.models if len(options.models) > 1 else (*options.models, matched_resnet(options.models[0]))
-    )
-    config = CostConfig(models=models, executions=options.executions, step=_step(options, models[0]))
-    with announcements(len(config.steps())) as announce:
-        rows = step_costs(config, announce)
-    write_cost(rows, options.out / "cost")
-    data = {"sides": list(config.step.sides), "rows": rows, "compared_to_last": compared_to_last(rows)}
-    _finish("cost", options, data, rows, lambda: print_cost(data))
+    with announcements(len(options.config.steps)) as announce:
+        costs = step_costs(options.config, announce)
+    write_cost(costs.rows, options.out / "cost")
+    rows = [row.to_dict() for row in costs.rows]
+    _finish("cost", options, costs.to_dict(), rows, lambda: print_cost(costs))
 
 
 def _efficiency(arguments: list[str]) -> None:
@@ -137,15 +121,14 @@ def _efficiency(arguments: list[str]) -> None:
     from densenets.analysis.efficiency.table import print_efficiency
     from densenets.progress import announcements
 
-    if not options.runs:
-        raise InputError("name at least one run's folder, such as runs/demo")
     with announcements(len(options.runs)) as announce:
         rows = efficiency_rows(options.runs, measure=options.measure, announce=announce)
     title = f"{len(options.runs)} finished runs"
-    write_comparison(rows, title, options.out / "efficiency", RUN_AXES, watched="watched images")
-    flat = [{name: value for name, value in row.items() if name != "curves"} for row in rows]
-    data = {"rows": rows}
-    _finish("efficiency", options, data, flat, lambda: print_efficiency(data))
+    images = "validation or test images"
+    write_comparison(rows, title, options.out / "efficiency", RUN_AXES, evaluated_on=images)
+    data = [row.to_dict() for row in rows]
+    flat = [{name: value for name, value in row.items() if name != "curves"} for row in data]
+    _finish("efficiency", options, {"rows": data}, flat, lambda: print_efficiency(rows))
 
 
 def _saliency(arguments: list[str]) -> None:
@@ -158,8 +141,6 @@ def _saliency(arguments: list[str]) -> None:
     from densenets.prediction import find_images
     from densenets.progress import announcements
 
-    if not options.images:
-        raise InputError("name at least one picture, or a folder of pictures")
     paths, device = find_images(options.images), choose_device(options.device)
     explained = saliency(
         read_checkpoint(options.checkpoint), paths, class_name=options.class_name, device=device
@@ -185,24 +166,6 @@ _ANALYSES: dict[str, Callable[[list[str]], None]] = {
 }
 
 
-def _step(options: StepOptions, model: str) -> StepConfig:
-    """A network's training step on images such as 3x64x64, or without a shape on its own images."""
-    network = named_config(model)
-    sides = (network.default_size,) * network.spatial_dims
-    if options.input:
-        channels, *given = read_shape(options.input)
-        sides = tuple(given)
-        network = dataclasses.replace(network, in_channels=channels, spatial_dims=len(sides))
-    return StepConfig(
-        network=network,
-        batch=options.batch,
-        sides=sides,
-        precision=options.precision,
-        channels_last=options.channels_last,
-        device=options.device,
-    )
-
-
 def _finish(
     name: str,
     options: OutputOptions,
@@ -210,14 +173,18 @@ def _finish(
     rows: Sequence[dict[str, Any]],
     print_table: Callable[[], None],
 ) -> None:
-    """Write an analysis as JSON, with where and when it was made, and its rows as CSV; then print it."""
+    """Write an analysis as JSON, with where and when it was made, and its rows as CSV; then print it.
+
+    A row may lack columns that others have, such as one whose measurement failed.
+    """
     import torch
 
     from densenets.machine import environment
 
     report = {**environment(torch.device("cpu")), **data}
     write_json(options.out / f"{name}.json", report)
-    write_csv(options.out / f"{name}.csv", rows)
+    columns = dict.fromkeys(column for row in rows for column in row)
+    write_csv(options.out / f"{name}.csv", [columns | row for row in rows])
     if options.json:
         print(json_text(report))
         return

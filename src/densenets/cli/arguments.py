@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
 from densenets.errors import InputError
 
-if TYPE_CHECKING:
-    from densenets.models.network_config import NetworkConfig
-
 Options = TypeVar("Options")
-
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB|KB|MB|GB|B)", re.IGNORECASE)
-_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
 def parse(
@@ -55,11 +48,19 @@ def parse(
     except SystemExit as end:
         if end.code in (0, None):
             raise
-        raise InputError(_one_line(printed.getvalue())) from None
+        # Where a dataclass refused its values, our own line says all.
+        raise _refusal(end) or InputError(_one_line(printed.getvalue())) from None
+
+
+def _refusal(error: BaseException | None) -> InputError | None:
+    """The refusal of a dataclass among the errors that led to this one."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__context__
+    return error
 
 
 def _one_line(box: str) -> str:
-    """What tyro's box of several lines says: its first section, and the options it proposes."""
+    """The message of tyro's box in one line: its first section, and the options it proposes."""
     sections: list[list[str]] = [[]]
     for line in box.splitlines():
         text = line.strip("│ ")
@@ -77,37 +78,4 @@ def _one_line(box: str) -> str:
         for text in section
         if text.startswith("--") and section[0].startswith("Perhaps")
     ]
-    # Where a dataclass refused its values, our own line says all.
-    message = re.sub(r"^Error parsing \S+: (?=.* (cannot be|must be|unknown|did you mean|need))", "", message)
     return message + (f"; did you mean {' or '.join(proposed[:3])}?" if proposed else "")
-
-
-def read_shape(text: str) -> list[int]:
-    """Channels and sides of a text such as 3x32x32.
-
-    Raises:
-        InputError: it is no shape.
-    """
-    sizes = text.lower().split("x")
-    if not all(size.isdecimal() and int(size) for size in sizes) or not 2 <= len(sizes) <= 4:
-        raise InputError(f"--input {text} is no shape; channels and sides are needed, such as 3x32x32")
-    return [int(size) for size in sizes]
-
-
-def default_shape(config: NetworkConfig) -> list[int]:
-    """Channels and sides of the images that a network is made for."""
-    return [config.in_channels] + [config.default_size] * config.spatial_dims
-
-
-def read_bytes(text: str) -> int:
-    """Bytes of a text such as 8GiB or 11 GB; 0 of an empty one.
-
-    Raises:
-        InputError: it is no size.
-    """
-    if not text:
-        return 0
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise InputError(f"--memory {text} is no size; a number and a unit are needed, such as 8GiB or 11GB")
-    return int(float(match[1]) * _UNITS[match[2].lower()])

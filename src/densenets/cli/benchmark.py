@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from densenets.cli.arguments import default_shape, parse, read_shape
+from dataclasses import dataclass
+from pathlib import Path
+
+from densenets.cli.arguments import parse
 from densenets.errors import InputError
 from densenets.files import json_text, write_json
-from densenets.models.registry import named_config
-from densenets.profiling.benchmark_config import BenchmarkOptions
+from densenets.profiling.benchmark_config import BenchmarkConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions:
+    """A benchmark of a network, and where its result goes."""
+
+    config: BenchmarkConfig
+    json: bool = False
+    """Print JSON."""
+    out: Path | None = None
+    """File for the JSON."""
 
 
 def benchmark(arguments: list[str]) -> None:
     """Measure a network, and print a table or JSON."""
-    options = parse(BenchmarkOptions, arguments, "benchmark")
-    shape = read_shape(options.input) if options.input else default_shape(named_config(options.model))
-    config = options.to_config(shape)
-    from densenets.profiling.results import all_failed
+    options = parse(BenchmarkOptions, arguments, "benchmark", flat=True)
     from densenets.profiling.runner import run_benchmarks
     from densenets.profiling.table import print_benchmark
 
-    report = run_benchmarks({options.model: config})
-    print(json_text(report)) if options.json else print_benchmark(report)
+    report = run_benchmarks({options.config.model: options.config})
+    print(json_text(report.to_dict())) if options.json else print_benchmark(report)
     if options.out:
-        write_json(options.out, report)
-    if reason := all_failed(report["cases"]):
-        raise InputError(reason)
+        write_json(options.out, report.to_dict())
+    if report.failure:
+        raise InputError(report.failure)

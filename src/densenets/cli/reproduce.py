@@ -14,4 +14,4 @@ def reproduce(arguments: list[str]) -> None:
 
     report = runs.reproduce(options)
     if options.json:
-        print(json_text(report))
+        print(json_text(report.to_dict()))

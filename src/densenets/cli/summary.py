@@ -10,13 +10,14 @@ from pathlib import Path
 
 from rich.table import Table
 
-from densenets.cli.arguments import default_shape, parse, read_shape
+from densenets.cli.arguments import parse
 from densenets.figures.numbers import bytes_text, shape_text
 from densenets.files import json_text
 from densenets.models.densenet_rows import block_table
 from densenets.models.layer_rows import LayerTable
 from densenets.models.layer_table import layer_table
 from densenets.models.network_config import NetworkConfig
+from densenets.models.network_input import for_input, read_shape
 from densenets.models.registry import named_config
 from densenets.ops.execution import Choice, choose_execution
 from densenets.terminal import console, plain_title
@@ -46,24 +47,18 @@ def summary(arguments: list[str]) -> None:
     """Print a network layer by layer, as a table or JSON."""
     options = parse(SummaryOptions, arguments, "summary")
     if options.model == "dense-block":
-        channels, *sides = read_shape(options.input or "1x32x32")
+        channels, *block_sides = read_shape(options.input or "1x32x32")
         facts = block_table(
             channels,
             options.layers,
             options.growth_rate,
-            tuple(sides),
+            tuple(block_sides),
             bottleneck=options.bottleneck,
         )
     else:
-        config = _summarized_config(options.model)
-        channels, *sides = read_shape(options.input) if options.input else default_shape(config)
-        config = dataclasses.replace(
-            config,
-            in_channels=channels,
-            spatial_dims=len(sides),
-            num_classes=options.num_classes or config.num_classes,
-        )
-        facts = layer_table(options.model, config, tuple(sides))
+        config, sides = for_input(_summarized_config(options.model), options.input)
+        config = dataclasses.replace(config, num_classes=options.num_classes or config.num_classes)
+        facts = layer_table(options.model, config, sides)
     execution = choose_execution("auto", device="cpu", dtype="float32")
     if options.json:
         print(json_text({**facts.to_dict(), "execution": str(execution)}))
@@ -85,7 +80,7 @@ def print_summary(facts: LayerTable, execution: Choice) -> None:
     table = Table(title=plain_title(f"{facts.name} for {shape_text(facts.input_shape)} inputs"), box=None)
     for column in ("layer", "maps"):
         table.add_column(column)
-    counts = ("reads", "adds", "hands on", "connections") if has_blocks else ("reads", "makes")
+    counts = ("reads", "adds", "outputs", "connections") if has_blocks else ("reads", "makes")
     stored = ("stored", "recompute", "fused", "lean") if has_blocks else ()
     for column in (*counts, "parameters", "multiply-adds", *stored):
         table.add_column(column, justify="right")
@@ -111,7 +106,7 @@ def print_summary(facts: LayerTable, execution: Choice) -> None:
             f"reads {transition.in_channels}; {facts.total('connections')} connections"
         )
     if not has_blocks:
-        out.print("makes: channels of the maps that a layer hands on", style="dim")
+        out.print("makes: channels of what a layer outputs", style="dim")
         return
     out.print(
         "stored, recompute, fused, lean: float32 activations that training keeps for the backward pass, one "

@@ -1,1 +1,1 @@
-"""What a network costs on this machine: time and memory, each variant in a process of its own."""
+"""Time and memory of networks on this machine, each variant in a process of its own."""

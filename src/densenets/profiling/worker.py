@@ -19,7 +19,7 @@ from densenets.machine import device_name
 from densenets.ops.backends.cpp.kernels import CppKernels
 from densenets.ops.backends.cpp.library import availability
 from densenets.profiling.timed_step import measure_memory, measure_time
-from densenets.profiling.worker_jobs import MachineJob, StepJob
+from densenets.profiling.worker_jobs import MachineJob, MachinePeaks, Peak, StepJob
 from densenets.schema import read
 
 _PRODUCT_SIDE, _PRODUCTS = 2048, 5
@@ -32,39 +32,33 @@ def main() -> None:
 
 
 def do_job(fields: dict[str, Any]) -> dict[str, Any]:
-    """What a job in JSON asks for, as JSON can hold it."""
+    """The answer to a job, both as JSON holds them."""
     if "step" not in fields:
-        return measure_machine(read(MachineJob, fields, "not a job"))
+        return measure_machine(read(MachineJob, fields, "not a job")).to_dict()
     job = StepJob.from_dict(fields)
     measure = measure_time if job.quantity == "time" else measure_memory
     return dataclasses.asdict(measure(job.step, job.protocol))
 
 
-def measure_machine(job: MachineJob) -> dict[str, Any]:
-    """What the processor calls itself, and the most that it computes in each precision.
-
-    Returns:
-        device; threads; peaks: precision -> gigaflops (10^9 additions and multiplications a second) and how
-        they were measured, "FMA" or "AMX" (these instructions alone) or "matrix product" (what the library
-        attains).
-    """
+def measure_machine(job: MachineJob) -> MachinePeaks:
+    """Measure the most that the processor computes in each precision."""
     if job.threads:
         torch.set_num_threads(job.threads)
-    return {
-        "device": device_name(torch.device("cpu")),
-        "threads": torch.get_num_threads(),
-        "peaks": {precision: _peak(getattr(torch, precision)) for precision in job.precisions},
-    }
+    return MachinePeaks(
+        device=device_name(torch.device("cpu")),
+        threads=torch.get_num_threads(),
+        peaks={precision: _peak(getattr(torch, precision)) for precision in job.precisions},
+    )
 
 
-def _peak(dtype: torch.dtype) -> dict[str, Any]:
+def _peak(dtype: torch.dtype) -> Peak:
     is_available, instruction_set = availability()
     if not is_available:
-        return {"gigaflops": _product_peak(dtype), "measured_by": "matrix product"}
+        return Peak(gigaflops=_product_peak(dtype), measured_by="matrix product")
     kernels = CppKernels()
     peaks = [kernels.peak(dtype, torch.get_num_threads(), _PEAK_SECONDS) for _ in range(_PEAKS)]
     in_matrices = instruction_set == "amx" and dtype == torch.bfloat16
-    return {"gigaflops": max(peaks), "measured_by": "AMX" if in_matrices else "FMA"}
+    return Peak(gigaflops=max(peaks), measured_by="AMX" if in_matrices else "FMA")
 
 
 def _product_peak(dtype: torch.dtype) -> float:

@@ -1,4 +1,4 @@
-"""What a measuring process is asked, and what it answers: frozen, and JSON on the way. Needs no PyTorch."""
+"""Jobs and answers of a measuring process: frozen, and JSON on the way. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RANDOM_STEPS = 20  # of networks whose steps differ, as layers are left out by 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How often a step is taken, and under which conditions.
+    """Number of steps, and conditions under which they are taken.
 
     Attributes:
         warmup: steps before those that count.
@@ -95,7 +95,7 @@ class StepPhases:
 
 @dataclass(frozen=True, kw_only=True)
 class StepTimes:
-    """What a process found that timed steps.
+    """Answer of a process that timed steps.
 
     Attributes:
         warmup: steps that do not count.
@@ -124,3 +124,35 @@ class StepMemory:
     """The peak without what the allocator holds in reserve, in bytes; None where that cannot be told."""
 
     in_use_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    """The most that a processor computes in one precision.
+
+    Attributes:
+        gigaflops: 10^9 additions and multiplications a second.
+        measured_by: "FMA" or "AMX", the instructions; or "matrix product", what the library attains.
+    """
+
+    gigaflops: float
+    measured_by: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachinePeaks:
+    """Name of a processor, and the most that it computes.
+
+    Attributes:
+        device: its name.
+        threads: that PyTorch computes with.
+        peaks: by precision.
+    """
+
+    device: str
+    threads: int
+    peaks: dict[Precision, Peak]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON can hold them."""
+        return dataclasses.asdict(self)

@@ -11,7 +11,13 @@ from bokeh.models import ColumnDataSource, HoverTool, Range1d
 from bokeh.plotting import figure
 from bokeh.resources import Resources
 
-from densenets.analysis.learning_curves import watched_value
+from densenets.analysis.learning_curves import (
+    MOST_MARKED_EPOCHS,
+    Epoch,
+    LearningCurve,
+    error_curve,
+    loss_curve,
+)
 from densenets.figures.series_style import COLOURS
 from densenets.models.layer_rows import LayerTable
 
@@ -38,20 +44,21 @@ def embedded(charts: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     return script, divs
 
 
-def curve_charts(metrics: Sequence[Mapping[str, Any]], watched: str) -> dict[str, Any]:
-    """Error and loss by epoch; none before the first epoch has ended."""
-    epochs = [line for line in metrics if line["kind"] == "epoch"]
+def curve_charts(epochs: Sequence[Epoch], split: str) -> dict[str, Any]:
+    """Error and loss by epoch; none before the first epoch has ended.
+
+    Args:
+        epochs: of the run.
+        split: the images that were evaluated after every epoch, "validation" or "test".
+    """
     if not epochs:
         return {}
-    return {
-        "error": _curve(epochs, "top1_error", "top-1 error (%)", watched),
-        "loss": _curve(epochs, "loss", "loss (nats)", watched),
-    }
+    return {"error": _curve(error_curve(epochs), split), "loss": _curve(loss_curve(epochs), split)}
 
 
-def curve_legend(watched: str) -> list[tuple[str, str, str]]:
+def curve_legend(split: str) -> list[tuple[str, str, str]]:
     """Name, colour and dash of the curves' lines, for the page's own legend."""
-    return [("training", _ORANGE, "dashed"), (watched, _BLUE, "solid")]
+    return [("training", _ORANGE, "dashed"), (split, _BLUE, "solid")]
 
 
 def stored_legend() -> list[tuple[str, str, str]]:
@@ -59,16 +66,15 @@ def stored_legend() -> list[tuple[str, str, str]]:
     return [(name, colour, dash) for _, name, colour, dash in _STORED]
 
 
-def _curve(epochs: Sequence[Mapping[str, Any]], quantity: str, label: str, watched: str) -> Any:
-    chart = _chart("epoch", label)
-    training = [line[f"train_{quantity}"] for line in epochs]
-    seen = [watched_value(line, quantity) for line in epochs]
-    for values, (name, colour, dash) in zip((training, seen), curve_legend(watched), strict=True):
-        source = ColumnDataSource({"epoch": [line["epoch"] for line in epochs], "value": values})
+def _curve(curve: LearningCurve, split: str) -> Any:
+    chart = _chart("epoch", curve.label)
+    both = (curve.training, curve.evaluation)
+    for values, (name, colour, dash) in zip(both, curve_legend(split), strict=True):
+        source = ColumnDataSource({"epoch": curve.epochs, "value": values})
         line = chart.line("epoch", "value", source=source, color=colour, line_dash=dash, line_width=2)
-        if len(epochs) <= 40:
+        if len(curve.epochs) <= MOST_MARKED_EPOCHS:
             chart.scatter("epoch", "value", source=source, color=colour, size=5)
-        tips = [("epoch", "@epoch"), (f"{name} {label}", "@value{0.000}")]
+        tips = [("epoch", "@epoch"), (f"{name} {curve.label}", "@value{0.000}")]
         chart.add_tools(HoverTool(renderers=[line], tooltips=tips, mode="vline"))
     chart.y_range.start = 0
     return chart

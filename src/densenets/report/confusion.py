@@ -68,9 +68,7 @@ def confusion_rows(overview: Overview) -> list[ConfusionRow]:
     if not overview.evaluation or len(overview.classes) > MOST_NAMED_CLASSES:
         return []
     rows = []
-    for label, (name, counts) in enumerate(
-        zip(overview.classes, overview.evaluation["confusion"], strict=True)
-    ):
+    for label, (name, counts) in enumerate(zip(overview.classes, overview.evaluation.confusion, strict=True)):
         images = sum(counts)
         shares = [count / images if images else 0.0 for count in counts]
         rows.append(
@@ -95,7 +93,7 @@ def confusion_rows(overview: Overview) -> list[ConfusionRow]:
 def confusion_pairs(overview: Overview) -> list[ConfusionPair]:
     """The most frequent confusions, the most frequent first."""
     assert overview.evaluation is not None
-    counts = np.array(overview.evaluation["confusion"])
+    counts = np.array(overview.evaluation.confusion)
     images = counts.sum(axis=1)
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")[:_MOST_PAIRS]

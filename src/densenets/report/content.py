@@ -11,8 +11,6 @@ from typing import Any
 
 from PIL import Image
 
-from densenets.analysis.learning_curves import watched_value
-from densenets.analysis.run_facts import RunFacts
 from densenets.figures.numbers import bytes_text, duration, images_text, milliseconds, shape_text, short
 from densenets.models.layer_rows import LayerTable
 from densenets.report.mistakes import Mistake
@@ -69,19 +67,19 @@ class MeasuredSteps:
 
 def headline(overview: Overview) -> list[tuple[str, str]]:
     """Labels and values of the numbers at the head of the page."""
-    facts, found = overview.facts, overview.evaluation
+    facts, evaluation = overview.facts, overview.evaluation
     shown = []
-    if found:
-        split = found.get("split", "test")  # an older version's run says nothing else
-        shown.append(("error" if split == "all" else f"{split} error", f"{found['top1_error']:.2f}%"))
+    if evaluation:
+        split = evaluation.reported_split
+        shown.append(("error" if split == "all" else f"{split} error", f"{evaluation.top1_error:.2f}%"))
         if len(overview.classes) > 10:
-            shown.append(("top-5 error", f"{found['top5_error']:.2f}%"))
+            shown.append(("top-5 error", f"{evaluation.top5_error:.2f}%"))
     shown += [
         ("parameters", f"{facts.total('parameters'):,}"),
         ("multiply-adds an image", short(facts.total("multiply_adds"))),
     ]
-    if found and "training_seconds" in found:
-        shown.append(("training", duration(found["training_seconds"])))
+    if evaluation and evaluation.training_seconds is not None:
+        shown.append(("training", duration(evaluation.training_seconds)))
     if facts.has_stored_bytes:
         shown.append(("direct connections", f"{facts.total('connections'):,}"))
     return shown
@@ -89,29 +87,17 @@ def headline(overview: Overview) -> list[tuple[str, str]]:
 
 def result_sentence(overview: Overview) -> str:
     """The result in a sentence; empty without one."""
-    found = overview.evaluation
-    if not found:
+    evaluation = overview.evaluation
+    if not evaluation:
         return ""
-    loss = "a loss that is not a number" if found["loss"] is None else f"a loss of {found['loss']:.4f} nats"
-    right = found["images"] - round(found["top1_error"] * found["images"] / 100)
-    images = f"{found['images']:,} {images_text(found.get('split', 'test'))}"
+    loss, count = evaluation.loss, evaluation.images
+    loss_text = "a loss that is not a number" if loss is None else f"a loss of {loss:.4f} nats"
+    right = count - round(evaluation.top1_error * count / 100)
     return (
-        f"{right:,} of {images} are classified right: a top-1 error of "
-        f"{found['top1_error']:.2f}%, a top-5 error of {found['top5_error']:.2f}% and {loss}."
+        f"{right:,} of {count:,} {images_text(evaluation.reported_split)} are classified right: a top-1 "
+        f"error of {evaluation.top1_error:.2f}%, a top-5 error of {evaluation.top5_error:.2f}% "
+        f"and {loss_text}."
     )
-
-
-def epochs(run: RunFacts) -> list[dict[str, Any]]:
-    """Lines of metrics.jsonl of a run's epochs, with error and loss on its validation or test images."""
-    return [
-        {
-            **line,
-            "watched_error": watched_value(line, "top1_error"),
-            "watched_loss": watched_value(line, "loss"),
-        }
-        for line in run.metrics
-        if line["kind"] == "epoch"
-    ]
 
 
 def shown_mistakes(mistakes: Sequence[Mistake]) -> list[ShownMistake]:
@@ -179,15 +165,21 @@ def stored_rows(facts: LayerTable) -> list[list[str]]:
 
 def measured_steps(overview: Overview) -> MeasuredSteps | None:
     """The measured steps; None without one."""
-    measured = [row for row in overview.costs if row["step_ms"] is not None]
+    measured = [row for row in overview.costs if not row.failed]
     if not measured:
         return None
-    phases = ("forward_ms", "backward_ms", "optimizer_ms", "step_ms")
     return MeasuredSteps(
-        batch=measured[0]["batch"],
-        device=measured[0]["device"],
+        batch=measured[0].batch,
+        device=measured[0].device,
         rows=tuple(
-            (row["ran"], *(milliseconds(row[phase]) for phase in phases), bytes_text(row["memory_bytes"]))
+            (
+                row.ran,
+                milliseconds(row.forward_ms),
+                milliseconds(row.backward_ms),
+                milliseconds(row.optimizer_ms),
+                milliseconds(row.step_ms),
+                bytes_text(row.memory_bytes),
+            )
             for row in measured
         ),
     )

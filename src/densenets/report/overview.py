@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
-from densenets.analysis.cost.compute import Row, cost_row
+from densenets.analysis.cost.compute import CostRow, cost_row
 from densenets.analysis.reuse.compute import FeatureReuse, feature_reuse
 from densenets.analysis.run_facts import RunFacts, read_run
 from densenets.checkpoint import Checkpoint, read_checkpoint
 from densenets.data.preprocessing import Preprocessing
 from densenets.distributed import joined_ranks
 from densenets.errors import InputError, NotFinite
+from densenets.evaluation import Evaluation
 from densenets.finite import check_weights
 from densenets.machine import environment
 from densenets.models.densenet_config import DenseNetConfig
@@ -28,6 +29,7 @@ from densenets.ops.execution import Execution
 from densenets.profiling.measured_step import measured_step
 from densenets.profiling.step import StepConfig
 from densenets.progress import announcements, progress_bar
+from densenets.records import RunEvaluation
 from densenets.report.mistakes import Mistake, evaluate_with_mistakes
 from densenets.report.overview_config import OverviewConfig
 
@@ -50,11 +52,11 @@ class Overview:
         facts: the network layer by layer.
         reuse: its heat maps; None if it is no DenseNet.
         run: the run; None of a checkpoint file.
-        evaluation: what `Evaluation.to_dict` gives; None if nothing was evaluated.
+        evaluation: of the checkpoint; None if nothing was evaluated.
         mistakes: the worst first.
         mistakes_split: the role of the images among which they were looked for.
         mistakes_note: why there are none, in a sentence; empty if there are.
-        costs: rows of `step_costs`, one an execution.
+        costs: of the run's training step, a row an execution.
         machine: where the steps were measured and the overview was made, with the command.
     """
 
@@ -68,11 +70,11 @@ class Overview:
     facts: LayerTable
     reuse: FeatureReuse | None
     run: RunFacts | None
-    evaluation: Mapping[str, Any] | None
+    evaluation: RunEvaluation | None
     mistakes: tuple[Mistake, ...]
     mistakes_split: str
     mistakes_note: str
-    costs: tuple[Row, ...]
+    costs: tuple[CostRow, ...]
     machine: Mapping[str, Any]
 
     @property
@@ -108,7 +110,7 @@ def make_overview(config: OverviewConfig) -> Overview:
         run=run,
         evaluation=(run.evaluation if run else None) or evaluation,
         mistakes=mistakes,
-        mistakes_split=evaluation["split"] if evaluation else "",
+        mistakes_split=evaluation.reported_split if evaluation else "",
         mistakes_note=note,
         costs=tuple(_costs(name, network, sides, run, measure=config.measure)),
         machine=environment(torch.device("cpu")),
@@ -117,7 +119,7 @@ def make_overview(config: OverviewConfig) -> Overview:
 
 def _mistakes(
     checkpoint: Checkpoint, config: OverviewConfig
-) -> tuple[dict[str, Any] | None, tuple[Mistake, ...], str]:
+) -> tuple[RunEvaluation | None, tuple[Mistake, ...], str]:
     """The evaluation, the worst mistakes, and why there are none; data that is missing is no error here."""
     if not config.mistakes:
         return None, (), "They were not looked for."
@@ -136,12 +138,23 @@ def _mistakes(
         except InputError as error:
             return None, (), f"They need the images to evaluate on: {error}."
     note = "" if mistakes else f"All {evaluation.images} images were classified right."
-    return evaluation.to_dict(checkpoint.classes), tuple(mistakes), note
+    return _run_evaluation(evaluation), tuple(mistakes), note
+
+
+def _run_evaluation(evaluation: Evaluation) -> RunEvaluation:
+    return RunEvaluation(
+        top1_error=evaluation.top1_error,
+        split=evaluation.split,
+        top5_error=evaluation.top5_error,
+        loss=evaluation.loss,
+        images=evaluation.images,
+        confusion=evaluation.confusion,
+    )
 
 
 def _costs(
     name: str, network: NetworkConfig, sides: tuple[int, ...], run: RunFacts | None, *, measure: bool
-) -> list[Row]:
+) -> list[CostRow]:
     """What a training step takes in the reference execution, and in the one that training takes."""
     step = run.step if run else _default_step(network, sides)
     executions: list[Execution] = ["reference"]
@@ -157,7 +170,7 @@ def _costs(
                 announce(f"a training step, {execution}")
                 cost = measured_step(executed)
             else:
-                cost = {}
+                cost = None
             if cost:
                 rows.append(cost_row(name, executed, cost))
     return rows

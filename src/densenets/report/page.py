@@ -70,9 +70,9 @@ def page_text(overview: Overview) -> str:
 def _charts(overview: Overview) -> dict[str, Any]:
     charts = stored_chart(overview.facts)
     if overview.run:
-        charts |= curve_charts(overview.run.metrics, overview.run.watched)
+        charts |= curve_charts(overview.run.epochs, overview.run.evaluation_split)
     if overview.evaluation and len(overview.classes) > MOST_NAMED_CLASSES:
-        charts |= confusion_chart(overview.evaluation["confusion"], overview.classes)
+        charts |= confusion_chart(overview.evaluation.confusion, overview.classes)
     return charts
 
 
@@ -100,9 +100,9 @@ def _result(overview: Overview, charts: dict[str, Markup]) -> dict[str, Any]:
         "result": content.result_sentence(overview),
         "no_result": "Nothing was evaluated: the run has not come to its end, or images are missing.",
         "curves": curves,
-        "curve_legend": curve_legend(run.watched) if run else [],
-        "watched": run.watched if run else "",
-        "epochs": content.epochs(run) if run else [],
+        "curve_legend": curve_legend(run.evaluation_split) if run else [],
+        "evaluation_split": run.evaluation_split if run else "",
+        "epochs": run.epochs if run else (),
         "confusion": {
             "classes": overview.classes if rows else (),
             "rows": rows,

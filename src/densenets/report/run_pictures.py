@@ -8,7 +8,7 @@ from typing import Any
 
 from densenets.analysis.confusion_figure import write_confusion
 from densenets.analysis.curves_figure import write_curves
-from densenets.analysis.learning_curves import watched_split
+from densenets.analysis.learning_curves import epochs_of, evaluation_split
 from densenets.files import read_json_lines
 
 
@@ -22,7 +22,7 @@ def write_run_pictures(result: Mapping[str, Any], folder: Path) -> None:
     Raises:
         InputError: the metrics are broken, the folder cannot be written, or the disk is full.
     """
-    metrics = read_json_lines(folder / "metrics.jsonl")
-    write_curves(metrics, result["run"], watched_split(metrics), folder / "curves")
+    epochs = epochs_of(read_json_lines(folder / "metrics.jsonl"))
+    write_curves(epochs, result["run"], evaluation_split(epochs), folder / "curves")
     classes = [row["class"] for row in result["per_class"]]
     write_confusion(result["confusion"], classes, folder / "confusion")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from densenets.data.dataset_info import steps_per_epoch, training_count
 from densenets.files import read_json
@@ -17,6 +18,7 @@ from densenets.training.recipe import Recipe, changed
 from densenets.training.recipe_cost import RecipeCost, recipe_cost
 
 State = Literal["new", "cut", "done", "failed"]
+STATES: tuple[State, ...] = get_args(State)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +105,14 @@ def planned_runs(options: ReproduceOptions) -> list[PlannedRun]:
         for seed in range(options.seeds)
         for entry in listed
     ]
+
+
+def by_recipe(runs: Sequence[PlannedRun]) -> dict[str, list[PlannedRun]]:
+    """The runs of each recipe, which differ in their seed alone, by the recipe's name."""
+    groups: dict[str, list[PlannedRun]] = {}
+    for run in runs:
+        groups.setdefault(run.entry.base, []).append(run)
+    return groups
 
 
 def steps_of(recipe: Recipe) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
@@ -18,20 +20,43 @@ from densenets.machine import choose_device, environment
 from densenets.reproduce.jobs import do_runs
 from densenets.reproduce.options import ReproduceOptions
 from densenets.reproduce.plan import PlannedRun, planned_runs
-from densenets.reproduce.plan_cost import estimated_seconds, measured_costs, plan_rows
-from densenets.reproduce.results import result_rows
+from densenets.reproduce.plan_cost import PlanRow, estimated_seconds, measured_costs, plan_rows
+from densenets.reproduce.results import ResultRow, result_rows
 from densenets.reproduce.tables import print_plan, print_results, write_markdown
 from densenets.reproduce.targets import title
 
 
-def reproduce(options: ReproduceOptions) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """The plan and the results of a target.
+
+    Attributes:
+        title: the target, and how its runs are trained.
+        plan: a row a network, as it is after the runs.
+        results: a row a network and column, also of runs that are not done.
+        machine: device, versions, date and command.
+    """
+
+    title: str
+    plan: Sequence[PlanRow]
+    results: Sequence[ResultRow]
+    machine: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of results.json."""
+        return {
+            "title": self.title,
+            "plan": [asdict(row) for row in self.plan],
+            "results": [row.to_dict() for row in self.results],
+            "machine": self.machine,
+        }
+
+
+def reproduce(options: ReproduceOptions) -> Reproduction:
     """Plan the runs of a target, show what they cost, do those that are not done, and report on all.
 
     Everything lies in the options' folder: runs/ with a folder a run, costs/ with the measured steps,
     results.json, table.md, figure.png and figure.svg.
-
-    Returns:
-        title, plan (its rows), results (rows; none before a run has ended) and the machine.
 
     Raises:
         InputError: data is missing, or the device cannot be used; nothing has been written.
@@ -53,17 +78,16 @@ def reproduce(options: ReproduceOptions) -> dict[str, Any]:
         part, parts = options.shard_place
         mine = runs[part::parts]
         do_runs(mine, {run.folder: estimated_seconds(run, costs) or 1.0 for run in mine})
-    machine = environment(device)
-    report: dict[str, Any] = {
-        "title": heading,
-        "plan": plan_rows(runs, costs),
-        "results": result_rows(runs, costs),
-        "machine": machine,
-    }
-    if any(row["errors"] or row["failed"] for row in report["results"]):
+    report = Reproduction(
+        title=heading,
+        plan=plan_rows(runs, costs),
+        results=result_rows(runs, costs),
+        machine=environment(device),
+    )
+    if any(row.results or row.failed for row in report.results):
         _write(report, options)
         if not options.json:
-            print_results(report["results"], heading)
+            print_results(report.results, heading)
             announce.print(f"{options.folder} holds table.md, figure.png, results.json and runs/")
     return report
 
@@ -77,16 +101,17 @@ def _check_data(runs: list[PlannedRun]) -> None:
         load_data(config)
 
 
-def _write(report: dict[str, Any], options: ReproduceOptions) -> None:
-    folder, machine = options.folder, report["machine"]
-    write_json(folder / "results.json", report)
+def _write(report: Reproduction, options: ReproduceOptions) -> None:
+    folder, machine = options.folder, report.machine
+    write_json(folder / "results.json", report.to_dict())
     machine_text = f"{machine['device']}, torch {machine['torch']}, {machine['date'][:10]}"
-    write_markdown(report["results"], report["title"], machine_text, folder / "table.md")
-    shown = [row for row in report["results"] if row["column"] in ("cifar10+", "imagenet")]
+    write_markdown(report.results, report.title, machine_text, folder / "table.md")
+    shown = [row for row in report.results if row.column in ("cifar10+", "imagenet")]
+    split = reported_split(row.split for row in shown)
     write_comparison(
         shown,
-        f"{report['title']}\n{machine_text}",
+        f"{report.title}\n{machine_text}",
         folder / "figure",
-        watched="held-out images" if options.scale == "cpu" else f"{reported_split(shown)} images",
+        evaluated_on="held-out images" if options.scale == "cpu" else f"{split} images",
         with_paper=options.scale == "paper",
     )

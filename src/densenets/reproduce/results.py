@@ -2,76 +2,93 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from densenets.analysis.learning_curves import error_curves
-from densenets.profiling.measured_step import peak_bytes, phases_per_image
-from densenets.records import CurvePoint, read_metrics, read_result
-from densenets.reproduce.plan import PlannedRun, cost_of
+from densenets.analysis.efficiency.compared_network import ComparedNetwork
+from densenets.analysis.learning_curves import epochs_of, mean_errors
+from densenets.profiling.measured_step import MeasuredStep, step_figures
+from densenets.records import CurvePoint, RunResult, read_metrics, read_result
+from densenets.reproduce.plan import PlannedRun, by_recipe, cost_of
+from densenets.subprocess_jobs import JobFailure
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True, kw_only=True)
+class ResultRow(ComparedNetwork):
+    """A network in a column of its table.
+
+    Attributes:
+        column: of the table.
+        failed: reasons of the runs that failed, by seed.
+    """
+
+    column: str
+    failed: Mapping[int, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as JSON holds it."""
+        return {
+            "network": self.network,
+            "series": self.series,
+            "recipe": self.recipe,
+            "column": self.column,
+            "parameters": self.parameters,
+            "multiply_adds": self.multiply_adds,
+            "paper_error": self.paper_error,
+            "split": self.split,
+            "errors": self.errors,
+            "mean_error": self.mean_error,
+            "deviation": self.deviation,
+            "seeds": len(self.results),
+            "failed": {str(seed): reason for seed, reason in self.failed.items()},
+            "training_seconds": self.training_seconds,
+            "forward_ms": self.step.forward_ms,
+            "backward_ms": self.step.backward_ms,
+            "step_ms": self.step.step_ms,
+            "memory_bytes": self.step.memory_bytes,
+            "batch": self.batch,
+            "step_failed": self.step.failed,
+            "curves": [errors.to_dict() for errors in self.curves],
+        }
 
 
-def result_rows(runs: Sequence[PlannedRun], costs: Mapping[str, dict[str, Any]]) -> list[Row]:
+def result_rows(
+    runs: Sequence[PlannedRun], costs: Mapping[str, MeasuredStep | JobFailure]
+) -> list[ResultRow]:
     """A row for every network in every column of its table.
 
-    Returns:
-        network, series, recipe and column; split, what the errors are of (test or validation);
-        the paper's error and ours of each seed (errors), their mean and
-        standard deviation (None with fewer than two), in percent; seeds, how many are done, and failed,
-        reasons by seed; parameters and multiply_adds; what was measured of a step, per image where it is a
-        time; training_seconds, the mean of the runs'; curves, by epoch, where the figure shows them.
+    Args:
+        runs: planned, done or failed.
+        costs: a training step of each network, by the name of its recipe.
     """
-    by_recipe: dict[str, list[PlannedRun]] = {}
-    for run in runs:
-        by_recipe.setdefault(run.entry.base, []).append(run)
     return [
-        _row(same, column, costs.get(recipe, {}))
-        for recipe, same in by_recipe.items()
+        _row(same, column, costs.get(recipe))
+        for recipe, same in by_recipe(runs).items()
         for column in same[0].entry.columns
     ]
 
 
-def _row(runs: Sequence[PlannedRun], column: str, cost: dict[str, Any]) -> Row:
+def _row(runs: Sequence[PlannedRun], column: str, cost: MeasuredStep | JobFailure | None) -> ResultRow:
     entry = runs[0].entry
     arithmetic = cost_of(runs[0].recipe)
-    evaluations = [result for run in runs if (result := _evaluation(run, column)) is not None]
-    errors = [result["top1_error"] for result in evaluations]
-    metrics = [read_metrics(run.folder / "metrics.jsonl", CurvePoint) for run in runs]
-    seconds = [result["training_seconds"] for result in evaluations if "training_seconds" in result]
-    return {
-        "network": entry.network,
-        "series": entry.series,
-        "recipe": entry.base,
-        "column": column,
-        "parameters": arithmetic.parameters,
-        "multiply_adds": arithmetic.multiply_adds,
-        "paper_error": entry.published.get(column),
-        "split": next((result["split"] for result in evaluations if result.get("split")), "test"),
-        "errors": errors,
-        "mean_error": statistics.fmean(errors) if errors else None,
-        "deviation": statistics.stdev(errors) if len(errors) > 1 else None,
-        "seeds": len(errors),
-        "failed": {str(run.seed): run.failure for run in runs if run.state == "failed"},
-        "training_seconds": statistics.fmean(seconds) if seconds else None,
-        **_measured(cost),
-        "curves": error_curves(metrics) if entry.curves else [],
-    }
+    epochs = [epochs_of(read_metrics(run.folder / "metrics.jsonl", CurvePoint)) for run in runs]
+    return ResultRow(
+        network=entry.network,
+        series=entry.series,
+        recipe=entry.base,
+        column=column,
+        results=tuple(result for run in runs if (result := _result(run, column)) is not None),
+        failed={run.seed: run.failure for run in runs if run.state == "failed"},
+        paper_error=entry.published.get(column),
+        parameters=arithmetic.parameters,
+        multiply_adds=arithmetic.multiply_adds,
+        step=step_figures(cost),
+        batch=cost.batch if isinstance(cost, MeasuredStep) else None,
+        curves=mean_errors(epochs) if entry.curves else (),
+    )
 
 
-def _evaluation(run: PlannedRun, column: str) -> dict[str, Any] | None:
+def _result(run: PlannedRun, column: str) -> RunResult | None:
     is_first = column == run.entry.columns[0]
-    file = (run.folder if is_first else run.ten_crop_folder) / "evaluation.json"
-    return read_result(file)
-
-
-def _measured(cost: dict[str, Any]) -> Row:
-    """Of a training step: milliseconds an image, forward and backward apart, and bytes at the peak."""
-    return {
-        **phases_per_image(cost),
-        "memory_bytes": peak_bytes(cost),
-        "batch": cost.get("batch"),
-        "step_failed": cost.get("failed"),
-    }
+    return read_result((run.folder if is_first else run.ten_crop_folder) / "evaluation.json")

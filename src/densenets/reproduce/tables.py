@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
 from densenets.analysis.learning_curves import reported_split
 from densenets.figures.numbers import bytes_text, duration, milliseconds, short
 from densenets.files import write_bytes
+from densenets.reproduce.plan_cost import PlanRow
+from densenets.reproduce.results import ResultRow
 from densenets.terminal import console
 
 _COLUMNS = (
@@ -27,40 +29,40 @@ _COLUMNS = (
 )
 
 
-def print_plan(rows: list[dict[str, Any]], title: str) -> None:
+def print_plan(rows: Sequence[PlanRow], title: str) -> None:
     """Print what is going to be run, and what it costs."""
     table = Table(title=title, box=None)
     table.add_column("recipe")
     for column in ("parameters", "epochs", "runs", "done", "multiply-adds", "a step", "time left"):
         table.add_column(column, justify="right")
     for row in rows:
-        step = row["step_seconds"]
+        step = row.step_seconds
         table.add_row(
-            row["recipe"],
-            f"{row['parameters']:,}",
-            f"{row['epochs']}",
-            f"{row['runs']}",
-            f"{row['states']['done']}",
-            short(row["training_multiply_adds"]),
+            row.recipe,
+            f"{row.parameters:,}",
+            f"{row.epochs}",
+            f"{row.runs}",
+            f"{row.states['done']}",
+            short(row.training_multiply_adds),
             "-" if step is None else f"{1000 * step:,.0f} ms",
-            duration(row["seconds_left"]),
+            duration(row.seconds_left),
         )
-    known = [row["seconds_left"] for row in rows if row["seconds_left"] is not None]
+    known = [row.seconds_left for row in rows if row.seconds_left is not None]
     table.add_section()
     table.add_row(
         "total",
         *[""] * 2,
-        f"{sum(row['runs'] for row in rows)}",
-        f"{sum(row['states']['done'] for row in rows)}",
-        short(sum(row["training_multiply_adds"] for row in rows)),
+        f"{sum(row.runs for row in rows)}",
+        f"{sum(row.states['done'] for row in rows)}",
+        short(sum(row.training_multiply_adds for row in rows)),
         "",
         ("at least " if len(known) < len(rows) else "") + duration(sum(known)),
     )
     out = console()
     out.print(table)
     for row in rows:
-        if row["step_failed"]:
-            out.print(f"{row['recipe']}: no step could be measured: {row['step_failed']}", markup=False)
+        if row.step_failed:
+            out.print(f"{row.recipe}: no step could be measured: {row.step_failed}", markup=False)
     out.print(
         "multiply-adds of all runs, 3 forward passes an image and epoch; the time left is that of a measured "
         "step times the steps that are left, evaluation not counted",
@@ -68,7 +70,7 @@ def print_plan(rows: list[dict[str, Any]], title: str) -> None:
     )
 
 
-def print_results(rows: list[dict[str, Any]], title: str) -> None:
+def print_results(rows: Sequence[ResultRow], title: str) -> None:
     """Print the paper's figures and ours, side by side."""
     table = Table(title=title, box=None)
     for column in _COLUMNS:
@@ -81,7 +83,7 @@ def print_results(rows: list[dict[str, Any]], title: str) -> None:
         out.print(line, markup=False, style="dim", soft_wrap=True)
 
 
-def write_markdown(rows: list[dict[str, Any]], title: str, machine: str, file: Path) -> None:
+def write_markdown(rows: Sequence[ResultRow], title: str, machine: str, file: Path) -> None:
     """Write the same table as Markdown, atomically."""
     lines = [
         f"**{title}**",
@@ -95,40 +97,38 @@ def write_markdown(rows: list[dict[str, Any]], title: str, machine: str, file: P
     write_bytes(file, ("\n".join(lines) + "\n").encode())
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+def _cells(row: ResultRow) -> list[str]:
     return [
-        row["network"],
-        row["column"],
-        f"{row['parameters']:,}",
-        short(row["multiply_adds"]),
-        "-" if row["paper_error"] is None else f"{row['paper_error']:.2f}",
+        row.network,
+        row.column,
+        f"{row.parameters:,}",
+        short(row.multiply_adds),
+        "-" if row.paper_error is None else f"{row.paper_error:.2f}",
         _ours(row),
-        f"{row['seeds']}",
-        milliseconds(row["forward_ms"]),
-        milliseconds(row["backward_ms"]),
-        bytes_text(row["memory_bytes"]),
-        duration(row["training_seconds"]),
+        f"{len(row.results)}",
+        milliseconds(row.step.forward_ms),
+        milliseconds(row.step.backward_ms),
+        bytes_text(row.step.memory_bytes),
+        duration(row.training_seconds),
     ]
 
 
-def _ours(row: dict[str, Any]) -> str:
-    if row["mean_error"] is None:
-        return "failed" if row["failed"] else "-"
-    spread = "" if row["deviation"] is None else f" ± {row['deviation']:.2f}"
-    return f"{row['mean_error']:.2f}{spread}" + (" (some failed)" if row["failed"] else "")
+def _ours(row: ResultRow) -> str:
+    if not row.failed:
+        return row.error_text
+    return f"{row.error_text} (some failed)" if row.results else "failed"
 
 
-def _remarks(rows: list[dict[str, Any]]) -> list[str]:
+def _remarks(rows: Sequence[ResultRow]) -> list[str]:
     remarks = [
-        f"{row['recipe']}, seed {seed} failed: {reason}"
-        for row in rows
-        for seed, reason in row["failed"].items()
+        f"{row.recipe}, seed {seed} failed: {reason}" for row in rows for seed, reason in row.failed.items()
     ]
-    batches = sorted({row["batch"] for row in rows if row["batch"]})
+    batches = sorted({row.batch for row in rows if row.batch})
     measured = f"; a training step measured in batches of {', '.join(map(str, batches))}" if batches else ""
+    split = reported_split(row.split for row in rows)
     remarks.append(
-        f"{reported_split(rows)} error, mean ± standard deviation over the seeds; forward and backward: "
+        f"{split} error, mean ± standard deviation over the seeds; forward and backward: "
         "milliseconds an image; "
-        f"memory at the peak of training{measured}; training: a run's, with the images watched"
+        f"memory at the peak of training{measured}; training: a run's, with its evaluations after every epoch"
     )
     return remarks

@@ -1,107 +1,56 @@
-"""What a step costs: arithmetic, rates from given times, and the ResNet of the same size."""
+"""What a step costs: rates from given times, ratios, and a step that failed."""
 
 from __future__ import annotations
 
 import dataclasses
 
 import pytest
+from measured_times import given_step, no_step
 
 from densenets.analysis.cost import compute as cost
-from densenets.analysis.cost.compute import CostConfig, compared_to_last, matched_resnet, step_costs
-from densenets.errors import InputError
-from densenets.models.layer_table import layer_table
-from densenets.models.registry import named_config
+from densenets.analysis.cost.compute import StepCosts, step_costs
+from densenets.analysis.cost.cost_config import CostConfig
+from densenets.profiling.measured_step import MeasuredStep
 from densenets.profiling.step import StepConfig
 
-STEP = StepConfig(network=named_config("densenet-bc-22-12"), batch=4, sides=(32, 32))
-FOUND = {
-    "forward_seconds": 0.2,
-    "backward_seconds": 0.5,
-    "optimizer_seconds": 0.1,
-    "batch": 4,
-    "memory_bytes": 10,
-    "in_use_bytes": 8,
-    "ran": "reference (as asked for)",
-    "device": "some processor",
-}
+FOUND = given_step(backward_seconds=0.5, optimizer_seconds=0.1, batch=4)
 
 
 def config(*models: str) -> CostConfig:
-    return CostConfig(models=models, executions=("reference", "fused"), step=STEP)
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        # A pre-activation ResNet of the paper's width has about 94,000 parameters a unit of its stages.
-        ("densenet-bc-100-12", "preact-resnet74-16"),
-        ("densenet-bc-250-24", "preact-resnet"),
-        ("densenet-40-12", "preact-resnet"),
-        ("densenet121", "resnet18"),
-    ],
-)
-def test_the_matched_resnet_has_about_the_same_parameters(name: str, expected: str) -> None:
-    matched = matched_resnet(name)
-    assert matched.startswith(expected)
-    ours, theirs = (layer_table(n, named_config(n), (32, 32)).total("parameters") for n in (name, matched))
-    # ImageNet's networks are what they are: the smallest has 11.7 million.
-    assert theirs == pytest.approx(ours, rel=0.5 if name == "densenet121" else 0.04)
-
-
-def test_dense_networks_run_in_every_execution_and_others_in_one() -> None:
-    steps = config("densenet-bc-22-12", "resnet20").steps()
-    assert [(name, step.execution) for name, step in steps] == [
-        ("densenet-bc-22-12", "reference"),
-        ("densenet-bc-22-12", "fused"),
-        ("resnet20", "reference"),
-    ]
-    grey = dataclasses.replace(STEP, network=dataclasses.replace(STEP.network, in_channels=1, num_classes=7))
-    networks = [step.network for _, step in dataclasses.replace(config("resnet20"), step=grey).steps()]
-    assert (networks[0].in_channels, networks[0].num_classes) == (1, 7)
+    return CostConfig(models=models, batch=4)
 
 
 def test_rates_follow_from_times_and_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "measured_step", lambda _: FOUND)
     told: list[str] = []
-    row, _, last = step_costs(config("densenet-bc-22-12", "resnet20"), told.append)
+    row, _, last = step_costs(config("densenet-bc-22-12", "resnet20"), told.append).rows
     assert told == ["densenet-bc-22-12, reference", "densenet-bc-22-12, fused", "resnet20, reference"]
-    assert (row["forward_ms"], row["backward_ms"], row["optimizer_ms"]) == (50.0, 125.0, 25.0)
-    assert row["step_ms"] == pytest.approx(200.0)
-    assert row["memory_bytes"] == 8
+    assert (row.forward_ms, row.backward_ms, row.optimizer_ms) == (50.0, 125.0, 25.0)
+    assert row.step_ms == pytest.approx(200.0)
+    assert row.memory_bytes == 8
     # A multiply-add is two operations, and a backward pass two forward passes.
-    assert row["forward_gigaflops"] == pytest.approx(2 * row["multiply_adds"] * 4 / 0.2 / 1e9)
-    assert row["backward_gigaflops"] == pytest.approx(4 * row["multiply_adds"] * 4 / 0.5 / 1e9)
-    assert last["parameters"] == 269_722
+    assert row.forward_gigaflops == pytest.approx(2 * row.multiply_adds * 4 / 0.2 / 1e9)
+    assert row.backward_gigaflops == pytest.approx(4 * row.multiply_adds * 4 / 0.5 / 1e9)
+    assert last.parameters == 269_722
 
 
 def test_ratios_are_to_the_last_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measured(step: StepConfig) -> dict[str, object]:
-        return {**FOUND, "forward_seconds": 0.6} if step.execution == "reference" else FOUND
+    def measured(step: StepConfig) -> MeasuredStep:
+        return dataclasses.replace(FOUND, forward_seconds=0.6) if step.execution == "reference" else FOUND
 
     monkeypatch.setattr(cost, "measured_step", measured)
-    rows = step_costs(config("densenet-bc-22-12"), lambda _: None)
-    first, last = compared_to_last(rows)
-    assert first["forward_ms"] == pytest.approx(3.0)
-    assert first["backward_ms"] == first["parameters"] == 1.0
-    assert last["forward_ms"] == 1.0
+    costs = step_costs(config("densenet-bc-22-12", "resnet20"), lambda _: None)
+    first, last = StepCosts(sides=costs.sides, rows=costs.rows[:2]).compared_to_last()
+    assert first.forward_ms == pytest.approx(3.0)
+    assert first.backward_ms == first.parameters == 1.0
+    assert last.forward_ms == 1.0
 
 
 def test_what_failed_stays_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cost, "measured_step", lambda _: {"failed": "out of luck"})
-    rows = step_costs(config("resnet20"), lambda _: None)
-    assert rows[0]["failed"] == "out of luck"
-    assert rows[0]["forward_ms"] is None
-    assert rows[0]["parameters"] > 0
-    assert compared_to_last(rows)[0]["parameters"] is None
-
-
-def test_what_cannot_be_is_said_in_one_line() -> None:
-    with pytest.raises(InputError, match="models must be named once each, got resnet20 resnet20"):
-        config("resnet20", "resnet20")
-    with pytest.raises(InputError, match="unknown model 'resnet-banana'"):
-        config("resnet-banana")
-    with pytest.raises(InputError, match="resnet20 is a ResNet; name a second network"):
-        matched_resnet("resnet20")
-    small = dataclasses.replace(STEP, sides=(4, 4))
-    with pytest.raises(InputError, match="too small"):
-        CostConfig(models=("densenet-bc-22-12", "densenet121"), executions=("fused",), step=small)
+    monkeypatch.setattr(cost, "measured_step", lambda _: no_step("out of luck"))
+    costs = step_costs(config("resnet20", "plain-20"), lambda _: None)
+    row = costs.rows[0]
+    assert row.to_dict()["failed"] == row.failed == "out of luck"
+    assert row.forward_ms is None
+    assert row.parameters > 0
+    assert costs.compared_to_last()[0].parameters is None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from pathlib import Path
 
 import pytest
+from measured_times import given_step, no_step
 from training_runs import small_recipe
 
 from densenets.analysis import run_facts as runs
@@ -15,20 +15,10 @@ from densenets.analysis.run_facts import read_run
 from densenets.errors import InputError
 from densenets.files import read_json, write_json
 from densenets.models.layer_table import layer_table
+from densenets.profiling.measured_step import MeasuredStep
 from densenets.profiling.step import StepConfig
 from densenets.training.loop import train
 from densenets.training.recipe import changed
-
-COST = {
-    "forward_seconds": 0.2,
-    "backward_seconds": 0.4,
-    "optimizer_seconds": 0.04,
-    "batch": 64,
-    "memory_bytes": 10,
-    "in_use_bytes": 8,
-    "ran": "fused (native kernels, amx)",
-    "device": "some processor",
-}
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +40,15 @@ def test_seeds_are_one_row_and_their_mean_is_the_error(finished: list[Path]) -> 
     rows = efficiency_rows(finished, measure=False, announce=lambda _: None)
     dense, residual = rows
     errors = [read_json(folder / "evaluation.json")["top1_error"] for folder in finished]
-    assert dense["errors"] == errors[:2]
-    assert dense["mean_error"] == pytest.approx(statistics.fmean(errors[:2]))
-    assert dense["deviation"] == pytest.approx(statistics.stdev(errors[:2]))
-    assert residual["errors"] == errors[2:]
-    assert residual["deviation"] is None
-    assert [row["series"] for row in rows] == ["DenseNet-BC", "ResNet"]
-    assert [row["network"] for row in rows] == ["densenet-bc-10-4", "resnet8"]
-    assert dense["step_ms"] is None
-    assert len(dense["curves"]) == 1
+    assert dense.errors == errors[:2]
+    assert dense.mean_error == pytest.approx(statistics.fmean(errors[:2]))
+    assert dense.deviation == pytest.approx(statistics.stdev(errors[:2]))
+    assert residual.errors == errors[2:]
+    assert residual.deviation is None
+    assert [row.series for row in rows] == ["DenseNet-BC", "ResNet"]
+    assert [row.network for row in rows] == ["densenet-bc-10-4", "resnet8"]
+    assert dense.step.step_ms is None
+    assert len(dense.curves) == 1
 
 
 def test_arithmetic_is_that_of_the_trained_network(finished: list[Path]) -> None:
@@ -67,29 +57,30 @@ def test_arithmetic_is_that_of_the_trained_network(finished: list[Path]) -> None
     config = read_run(finished[2]).description.config
     facts = layer_table("resnet8", config, (8, 8))
     assert config.in_channels == 1
-    assert row["parameters"] == facts.total("parameters")
-    assert row["multiply_adds"] == facts.total("multiply_adds")
+    assert row.parameters == facts.total("parameters")
+    assert row.multiply_adds == facts.total("multiply_adds")
 
 
 def test_a_step_is_measured_once_and_kept(finished: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[StepConfig] = []
 
-    def measure(step: StepConfig) -> dict[str, object]:
+    def measure(step: StepConfig) -> MeasuredStep:
         steps.append(step)
-        return dict(COST)
+        return given_step()
 
     monkeypatch.setattr(runs, "measured_step", measure)
     told: list[str] = []
     first = efficiency_rows(finished, measure=True, announce=told.append)
     again = efficiency_rows(finished, measure=True, announce=told.append)
-    assert json.dumps(first) == json.dumps(again)
+    assert first == again
     assert len(steps) == len(told) == 2
-    assert first[0]["step_ms"] == pytest.approx(10.0)
-    assert first[0]["memory_bytes"] == 8
+    assert first[0].step.step_ms == pytest.approx(10.0)
+    assert first[0].step.memory_bytes == 8
     assert (steps[0].batch, steps[0].sides) == (256, (8, 8))
     # What another version kept is measured anew.
     write_json(finished[0] / "step-cost-auto.json", {"forward_seconds": 1.0})
-    assert efficiency_rows(finished, measure=True, announce=told.append)[0]["step_ms"] == first[0]["step_ms"]
+    anew = efficiency_rows(finished, measure=True, announce=told.append)
+    assert anew[0].step.step_ms == first[0].step.step_ms
     assert len(steps) == 3
     for folder in finished:
         for file in folder.glob("step-cost-*.json"):
@@ -99,10 +90,10 @@ def test_a_step_is_measured_once_and_kept(finished: list[Path], monkeypatch: pyt
 def test_what_could_not_be_measured_is_told_and_tried_again(
     finished: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "measured_step", lambda _: {"failed": "no luck"})
+    monkeypatch.setattr(runs, "measured_step", lambda _: no_step("no luck"))
     row = efficiency_rows(finished[:1], measure=True, announce=lambda _: None)[0]
-    assert row["step_failed"] == "no luck"
-    assert row["step_ms"] is None
+    assert row.step.failed == "no luck"
+    assert row.step.step_ms is None
     assert not list(finished[0].glob("step-cost-*.json"))
 
 

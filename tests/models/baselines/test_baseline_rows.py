@@ -10,12 +10,11 @@ import torch
 from quick_tests import every
 from torch.utils.flop_counter import FlopCounterMode
 
-from densenets.cli.catalog import model_rows
 from densenets.errors import InputError
 from densenets.models.create import create_model
 from densenets.models.layer_table import layer_table
 from densenets.models.network import Network
-from densenets.models.registry import BASELINES, NETWORKS, named_config
+from densenets.models.registry import BASELINES, named_config
 
 # One of every architecture, on images whose sides are odd and unlike where that can be.
 SAMPLES: dict[str, tuple[int, int]] = {
@@ -96,15 +95,6 @@ def test_multiply_adds_that_others_publish() -> None:
     for name, published in (("resnet50", 4.09), ("resnet152", 11.51)):
         total = layer_table(name, named_config(name), (224, 224)).total("multiply_adds")
         assert round(total / 1e9, 2) == published
-
-
-def test_the_list_of_models_flags_counts_that_the_rules_do_not_give() -> None:
-    rows = {row["name"]: row for row in model_rows()}
-    assert list(rows) == list(NETWORKS)
-    assert rows["stochastic-depth-1202"]["printed_parameters"] == 10.2
-    assert rows["stochastic-depth-1202"]["parameters"] == 19_421_274
-    assert rows["resnet50"]["input"] == [3, 224, 224]
-    assert rows["nin"]["growth_rate"] is None
 
 
 def test_too_small_an_image_has_no_table() -> None:

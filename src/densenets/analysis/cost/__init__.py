@@ -1,1 +1,1 @@
-"""What a training step costs."""
+"""Cost of training steps: arithmetic, time and memory."""

@@ -1,169 +1,179 @@
-"""What a training step costs: multiply-adds by arithmetic, time and memory measured. Needs no PyTorch."""
+"""Cost of training steps: multiply-adds by arithmetic, time and memory measured. Needs no PyTorch."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from densenets.errors import InputError
-from densenets.models.densenet_config import DenseNetConfig
-from densenets.models.layer_rows import LayerTable
+from densenets.analysis.cost.cost_config import CostConfig
 from densenets.models.layer_table import layer_table
-from densenets.models.network_config import NetworkConfig
-from densenets.models.registry import named_config
 from densenets.ops.execution import Execution
-from densenets.profiling.measured_step import measured_step, peak_bytes, phases_per_image
+from densenets.profiling.measured_step import MeasuredStep, measured_step, step_figures
 from densenets.profiling.step import StepConfig
+from densenets.subprocess_jobs import JobFailure
 
 _BACKWARD = 2  # forward passes that a backward pass takes by arithmetic
 _FLOPS = 2  # of a multiply-add
-_IMAGENET_RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-_RESNET_UNITS = range(1, 19)  # a stage, up to the 164 layers whose errors the paper compares
-_RESNET_WIDTHS = (16, 32, 48, 64, 96, 128)  # channels that a stage begins with; 16 is the paper's
-_NEAR = 0.04  # of the parameters
 
-Row = dict[str, Any]
+_OF_A_MEASUREMENT = ("ran", "device", "optimizer_ms", "forward_gigaflops", "backward_gigaflops")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CostConfig:
-    """Whose steps are measured, and on what images.
+class CostRow:
+    """Cost of a network's training step in one execution; what is measured is None where that failed.
 
     Attributes:
-        models: names; all are measured on the same images.
-        executions: of DenseNets; others have one.
-        step: what all steps have in common; its network says which images and classes.
-
-    Raises:
-        InputError: a model is named twice, or an image is too small for one.
+        model: the network's name.
+        execution: of its dense blocks.
+        depth: of the network.
+        parameters: of the network.
+        multiply_adds: of a forward pass of one image.
+        batch: images of the step.
+        forward_ms: milliseconds an image, as the other times.
+        backward_ms: of the backward pass.
+        step_ms: of the whole step.
+        memory_bytes: at the peak.
+        ran: the execution that an asked-for one became, and why.
+        device: that it ran on.
+        optimizer_ms: of the optimiser.
+        forward_gigaflops: 10^9 additions and multiplications a second that the arithmetic asks for, without
+            what is made again.
+        backward_gigaflops: of the backward pass, by arithmetic two forward passes.
+        failed: why it could not be measured; empty if it was.
     """
 
-    models: tuple[str, ...]
-    executions: tuple[Execution, ...]
-    step: StepConfig
+    model: str
+    execution: Execution
+    depth: int
+    parameters: int
+    multiply_adds: int
+    batch: int
+    forward_ms: float | None = None
+    backward_ms: float | None = None
+    step_ms: float | None = None
+    memory_bytes: int | None = None
+    ran: str = ""
+    device: str = ""
+    optimizer_ms: float | None = None
+    forward_gigaflops: float | None = None
+    backward_gigaflops: float | None = None
+    failed: str = ""
 
-    def __post_init__(self) -> None:
-        if len(set(self.models)) < len(self.models):
-            raise InputError(f"models must be named once each, got {' '.join(self.models)}")
-        if not self.models or not self.executions:
-            raise InputError("at least one model and one execution are needed")
-        for _ in self.steps():
-            pass
-
-    def steps(self) -> list[tuple[str, StepConfig]]:
-        """The name of every network, and its step in every execution that it has."""
-        steps = []
-        for name in self.models:
-            network = self.network(name)
-            executions = self.executions if isinstance(network, DenseNetConfig) else ("reference",)
-            steps += [
-                (name, dataclasses.replace(self.step, network=network, execution=execution))
-                for execution in executions
-            ]
-        return steps
-
-    def network(self, name: str) -> NetworkConfig:
-        """The network of a name, for the images of all."""
-        images = self.step.network
-        return dataclasses.replace(
-            named_config(name), in_channels=images.in_channels, num_classes=images.num_classes
-        )
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON holds them: what was measured, or why it failed."""
+        fields = dataclasses.asdict(self)
+        left_out = _OF_A_MEASUREMENT if self.failed else ("failed",)
+        return {name: value for name, value in fields.items() if name not in left_out}
 
 
-def matched_resnet(name: str) -> str:
-    """Name of the ResNet with about as many parameters as a DenseNet: pre-activation, or one of ImageNet's.
+@dataclass(frozen=True, kw_only=True)
+class CostRatios:
+    """A row's quantities by those of the last row that was measured; None where one of the two is not known.
 
-    Raises:
-        InputError: no network has the name, or it is no DenseNet.
+    Attributes:
+        model: the network's name.
+        execution: of its dense blocks.
+        parameters: of the network.
+        multiply_adds: of a forward pass.
+        forward_ms: time of the forward pass.
+        backward_ms: time of the backward pass.
+        step_ms: time of the whole step.
+        memory_bytes: at the peak.
     """
-    network = named_config(name)
-    if not isinstance(network, DenseNetConfig):
-        raise InputError(f"{name} is a {network.title}; name a second network to compare it with")
-    wanted = _facts(name, network).total("parameters")
 
-    def distance(other: str) -> float:
-        config = dataclasses.replace(named_config(other), num_classes=network.num_classes)
-        return abs(_facts(other, config).total("parameters") / wanted - 1)
-
-    if network.stem == "imagenet":
-        return min(_IMAGENET_RESNETS, key=distance)
-    nearest = [
-        min((f"preact-resnet{9 * units + 2}-{width}" for units in _RESNET_UNITS), key=distance)
-        for width in _RESNET_WIDTHS
-    ]
-    # The first that is near enough, so that it is no wider than it has to be.
-    return next((other for other in nearest if distance(other) < _NEAR), min(nearest, key=distance))
+    model: str
+    execution: Execution
+    parameters: float | None
+    multiply_adds: float | None
+    forward_ms: float | None
+    backward_ms: float | None
+    step_ms: float | None
+    memory_bytes: float | None
 
 
-def _facts(name: str, network: NetworkConfig) -> LayerTable:
-    return layer_table(name, network, (network.default_size,) * network.spatial_dims)
+@dataclass(frozen=True, kw_only=True)
+class StepCosts:
+    """Training steps that are compared.
+
+    Attributes:
+        sides: of an image, in pixels.
+        rows: a row a network and execution.
+    """
+
+    sides: tuple[int, ...]
+    rows: tuple[CostRow, ...]
+
+    def compared_to_last(self) -> list[CostRatios]:
+        """Each row by the last that was measured."""
+        measured = [row for row in self.rows if not row.failed]
+        return [_ratios(row, measured[-1] if measured else None) for row in self.rows]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON can hold it."""
+        return {
+            "sides": list(self.sides),
+            "rows": [row.to_dict() for row in self.rows],
+            "compared_to_last": [dataclasses.asdict(row) for row in self.compared_to_last()],
+        }
 
 
-def step_costs(config: CostConfig, announce: Callable[[str], None]) -> list[Row]:
+def step_costs(config: CostConfig, announce: Callable[[str], None]) -> StepCosts:
     """Measure every network in every execution, each in processes of its own.
 
     Args:
         config: what is measured.
         announce: told of each measurement before it is made.
-
-    Returns:
-        A row each: model, execution, depth, parameters and multiply_adds (of a forward pass of one
-        image); milliseconds an image of forward_ms, backward_ms, optimizer_ms and step_ms; forward_gigaflops
-        and backward_gigaflops, the additions and multiplications a second that the arithmetic asks for
-        (what is made again is not counted); memory_bytes at the peak; batch; ran, the
-        execution that an asked-for one became, and why; device. Or "failed", the reason.
     """
     rows = []
-    for name, step in config.steps():
+    for name, step in config.steps:
         announce(f"{name}, {step.execution}")
         rows.append(cost_row(name, step, measured_step(step)))
-    return rows
+    return StepCosts(sides=config.step.sides, rows=tuple(rows))
 
 
-def cost_row(name: str, step: StepConfig, cost: dict[str, Any]) -> Row:
-    """A row of `step_costs` from what `measured_step` returned."""
+def cost_row(name: str, step: StepConfig, cost: MeasuredStep | JobFailure) -> CostRow:
+    """Cost of a step that was measured, or that failed."""
     facts = layer_table(name, step.network, step.sides)
     multiply_adds = facts.total("multiply_adds")
-    row: Row = {
-        "model": name,
-        "execution": step.execution,
-        "depth": step.network.depth,
-        "parameters": facts.total("parameters"),
-        "multiply_adds": multiply_adds,
-        "batch": step.batch,
-        **phases_per_image(cost),
-        "memory_bytes": peak_bytes(cost),
-    }
-    if "failed" in cost:
-        return {**row, "failed": cost["failed"]}
-    gigaflops = _FLOPS * multiply_adds * step.batch / 1e9
-    return {
-        **row,
-        "ran": cost["ran"],
-        "device": cost["device"],
-        "optimizer_ms": 1000 * cost["optimizer_seconds"] / step.batch,
-        "forward_gigaflops": gigaflops / cost["forward_seconds"],
-        "backward_gigaflops": _BACKWARD * gigaflops / cost["backward_seconds"],
-    }
+    row = CostRow(
+        model=name,
+        execution=step.execution,
+        depth=step.network.depth,
+        parameters=facts.total("parameters"),
+        multiply_adds=multiply_adds,
+        batch=step.batch,
+    )
+    if isinstance(cost, JobFailure):
+        return dataclasses.replace(row, failed=cost.reason)
+    figures, gigaflops = step_figures(cost), _FLOPS * multiply_adds * step.batch / 1e9
+    return dataclasses.replace(
+        row,
+        forward_ms=figures.forward_ms,
+        backward_ms=figures.backward_ms,
+        step_ms=figures.step_ms,
+        memory_bytes=figures.memory_bytes,
+        ran=cost.ran,
+        device=cost.device,
+        optimizer_ms=figures.optimizer_ms,
+        forward_gigaflops=gigaflops / cost.forward_seconds,
+        backward_gigaflops=_BACKWARD * gigaflops / cost.backward_seconds,
+    )
 
 
-def compared_to_last(rows: Sequence[Row]) -> list[Row]:
-    """Each row's parameters, multiply-adds, times and memory by those of the last row that was measured.
+def _ratios(row: CostRow, last: CostRow | None) -> CostRatios:
+    def ratio(quantity: str) -> float | None:
+        above, below = getattr(row, quantity), getattr(last, quantity, None)
+        return above / below if above and below else None
 
-    Returns:
-        A row each with model, execution and the ratios by the names of the quantities; None where one of the
-        two is not known.
-    """
-    measured = [row for row in rows if "failed" not in row]
-    last = measured[-1] if measured else {}
-    names = ("parameters", "multiply_adds", "forward_ms", "backward_ms", "step_ms", "memory_bytes")
-    return [
-        {
-            "model": row["model"],
-            "execution": row["execution"],
-            **{name: row[name] / last[name] if row.get(name) and last.get(name) else None for name in names},
-        }
-        for row in rows
-    ]
+    return CostRatios(
+        model=row.model,
+        execution=row.execution,
+        parameters=ratio("parameters"),
+        multiply_adds=ratio("multiply_adds"),
+        forward_ms=ratio("forward_ms"),
+        backward_ms=ratio("backward_ms"),
+        step_ms=ratio("step_ms"),
+        memory_bytes=ratio("memory_bytes"),
+    )

@@ -1,4 +1,4 @@
-"""What training steps cost as a figure: bars of time, and points of memory and multiply-adds."""
+"""Cost of training steps as a figure: bars of time, and points of memory and multiply-adds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from densenets.analysis.cost.compute import Row
+from densenets.analysis.cost.compute import CostRow
 from densenets.figures.fonts import literal
 from densenets.figures.series_style import COLOURS
 from densenets.figures.write import write_figure
@@ -21,20 +21,20 @@ _SIDES = (
 _HATCHES = ("", "//", "..")
 
 
-def write_cost(rows: Sequence[Row], stem: Path) -> None:
+def write_cost(rows: Sequence[CostRow], stem: Path) -> None:
     """Draw time, multiply-adds and memory of training steps, as `stem`.png and `stem`.svg."""
     write_figure(cost_figure(rows), stem)
 
 
-def cost_figure(rows: Sequence[Row]) -> Figure:
+def cost_figure(rows: Sequence[CostRow]) -> Figure:
     """A bar a row in each of three panels; rows that failed have none."""
     figure = Figure(figsize=(12, 1.8 + 0.5 * len(rows)), layout="constrained")
     panels = figure.subplots(1, 3, sharey=True, width_ratios=(2, 1, 1))
-    names = [literal(f"{row['model']}\n{row['execution']}, {row['parameters'] / 1e6:.2f} M") for row in rows]
+    names = [literal(f"{row.model}\n{row.execution}, {row.parameters / 1e6:.2f} M") for row in rows]
     places = range(len(rows))
     _draw_phases(panels[0], rows)
     for axes, (quantity, label, factor) in zip(panels[1:], _SIDES, strict=True):
-        axes.barh(places, [(row[quantity] or 0) * factor for row in rows], color="0.55", height=0.65)
+        axes.barh(places, [(getattr(row, quantity) or 0) * factor for row in rows], color="0.55", height=0.65)
         axes.set_xlabel(label)
         axes.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(places, names, fontsize=8)
@@ -43,10 +43,10 @@ def cost_figure(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def _draw_phases(axes: Axes, rows: Sequence[Row]) -> None:
+def _draw_phases(axes: Axes, rows: Sequence[CostRow]) -> None:
     starts = [0.0] * len(rows)
     for number, (phase, label) in enumerate(_PHASES):
-        widths = [row.get(phase) or 0.0 for row in rows]
+        widths = [getattr(row, phase) or 0.0 for row in rows]
         axes.barh(
             range(len(rows)),
             widths,
@@ -60,10 +60,10 @@ def _draw_phases(axes: Axes, rows: Sequence[Row]) -> None:
         )
         starts = [start + width for start, width in zip(starts, widths, strict=True)]
     for place, row in enumerate(rows):
-        text = "failed" if "failed" in row else f"{row['step_ms']:.3g}"
+        text = "failed" if row.step_ms is None else f"{row.step_ms:.3g}"
         axes.annotate(
             text, (starts[place], place), (4, 0), textcoords="offset points", va="center", fontsize=8
         )
     axes.set_xlim(right=1.12 * max([*starts, 1e-9]))
-    axes.set_xlabel(f"a training step (ms an image, batch {rows[0]['batch']})")
+    axes.set_xlabel(f"a training step (ms an image, batch {rows[0].batch})")
     axes.grid(axis="x", alpha=0.3)

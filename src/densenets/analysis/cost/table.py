@@ -1,49 +1,48 @@
-"""What training steps cost as a table for the terminal."""
+"""Cost of training steps as a table for the terminal."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.table import Table
 
+from densenets.analysis.cost.compute import StepCosts
 from densenets.figures.numbers import bytes_text, milliseconds, short
 from densenets.terminal import console
 
 
-def print_cost(data: dict[str, Any]) -> None:
-    """Print what training steps cost, and each row by the last."""
-    rows, ratios = data["rows"], data["compared_to_last"]
-    sides = "x".join(str(side) for side in data["sides"])
-    table = Table(
-        box=None, title=f"a training step, batch {rows[0]['batch']} of {sides}, milliseconds an image"
-    )
+def print_cost(costs: StepCosts) -> None:
+    """Print time and memory of training steps, and each row by the last."""
+    sides = "x".join(str(side) for side in costs.sides)
+    batch = costs.rows[0].batch
+    table = Table(box=None, title=f"a training step, batch {batch} of {sides}, milliseconds an image")
     table.add_column("network")
     table.add_column("execution")
     columns = ("parameters", "multiply-adds", "forward", "backward", "optimiser", "step", "GFLOP/s", "memory")
     for column in columns:
         table.add_column(column, justify="right")
-    for row in rows:
-        speeds = [row.get(f"{phase}_gigaflops") for phase in ("forward", "backward")]
+    for row in costs.rows:
         table.add_row(
-            row["model"],
-            row["execution"],
-            f"{row['parameters']:,}",
-            short(row["multiply_adds"]),
-            *(milliseconds(row.get(f"{phase}_ms")) for phase in ("forward", "backward", "optimizer", "step")),
-            " / ".join(_speed(speed) for speed in speeds),
-            "failed" if "failed" in row else bytes_text(row["memory_bytes"]),
+            row.model,
+            row.execution,
+            f"{row.parameters:,}",
+            short(row.multiply_adds),
+            milliseconds(row.forward_ms),
+            milliseconds(row.backward_ms),
+            milliseconds(row.optimizer_ms),
+            milliseconds(row.step_ms),
+            f"{_speed(row.forward_gigaflops)} / {_speed(row.backward_gigaflops)}",
+            "failed" if row.failed else bytes_text(row.memory_bytes),
         )
     out = console()
     out.print(table)
-    for row in rows:
-        if "failed" in row:
-            out.print(f"{row['model']}, {row['execution']} failed: {row['failed']}", markup=False)
-    last = f"{ratios[-1]['model']}"
-    for row in ratios[:-1]:
+    for row in costs.rows:
+        if row.failed:
+            out.print(f"{row.model}, {row.execution} failed: {row.failed}", markup=False)
+    *others, last = costs.compared_to_last()
+    for ratios in others:
         out.print(
-            f"{row['model']}, {row['execution']}, by {last}: parameters {_times(row['parameters'])}, "
-            f"multiply-adds {_times(row['multiply_adds'])}, forward {_times(row['forward_ms'])}, "
-            f"backward {_times(row['backward_ms'])}, memory {_times(row['memory_bytes'])}"
+            f"{ratios.model}, {ratios.execution}, by {last.model}: parameters {_times(ratios.parameters)}, "
+            f"multiply-adds {_times(ratios.multiply_adds)}, forward {_times(ratios.forward_ms)}, "
+            f"backward {_times(ratios.backward_ms)}, memory {_times(ratios.memory_bytes)}"
         )
     out.print(
         "GFLOP/s of forward / backward pass by the network's own arithmetic, a backward pass being two "

@@ -3,22 +3,59 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from densenets.analysis.learning_curves import error_curves
+from densenets.analysis.efficiency.compared_network import ComparedNetwork
+from densenets.analysis.learning_curves import mean_errors
 from densenets.analysis.run_facts import RunFacts, read_run
 from densenets.errors import InputError
 from densenets.models.layer_table import layer_table
-from densenets.profiling.measured_step import peak_bytes, phases_per_image
+from densenets.profiling.measured_step import MeasuredStep, step_figures
+from densenets.subprocess_jobs import JobFailure
 from densenets.training.recipe import Recipe
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True, kw_only=True)
+class EfficiencyRow(ComparedNetwork):
+    """Finished runs by one recipe.
+
+    Attributes:
+        folders: of the runs, one a seed.
+    """
+
+    folders: tuple[Path, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as JSON holds it."""
+        return {
+            "network": self.network,
+            "series": self.series,
+            "recipe": self.recipe,
+            "split": self.split,
+            "runs": [str(folder) for folder in self.folders],
+            "errors": self.errors,
+            "mean_error": self.mean_error,
+            "deviation": self.deviation,
+            "paper_error": self.paper_error,
+            "parameters": self.parameters,
+            "multiply_adds": self.multiply_adds,
+            "training_seconds": self.training_seconds,
+            "forward_ms": self.step.forward_ms,
+            "backward_ms": self.step.backward_ms,
+            "step_ms": self.step.step_ms,
+            "memory_bytes": self.step.memory_bytes,
+            "step_failed": self.step.failed,
+            "batch": self.batch,
+            "curves": [errors.to_dict() for errors in self.curves],
+        }
 
 
-def efficiency_rows(folders: Sequence[Path], *, measure: bool, announce: Callable[[str], None]) -> list[Row]:
+def efficiency_rows(
+    folders: Sequence[Path], *, measure: bool, announce: Callable[[str], None]
+) -> list[EfficiencyRow]:
     """A row for every recipe among the runs; runs that differ in their seed alone are one row.
 
     Args:
@@ -26,14 +63,6 @@ def efficiency_rows(folders: Sequence[Path], *, measure: bool, announce: Callabl
         measure: measure a training step of each recipe, if its run's folder does not hold one already; it is
             kept there.
         announce: told of each measurement before it is made.
-
-    Returns:
-        network, series (its kind), recipe, split (what the errors are of, test or validation), runs;
-        errors of each seed, mean_error and deviation (None with
-        fewer than two), in percent; parameters and multiply_adds (of a forward pass of one image);
-        training_seconds, the mean of the runs', None where none tells; forward_ms, backward_ms, step_ms an
-        image and memory_bytes of a step, None where none was measured; step_failed; batch; curves, by epoch;
-        paper_error, None: runs of anybody's own have none.
 
     Raises:
         InputError: a run is not finished, or the runs are of different data.
@@ -72,29 +101,19 @@ def _without_seed(recipe: Recipe) -> Recipe:
     )
 
 
-def _row(runs: Sequence[RunFacts], cost: dict[str, Any]) -> Row:
+def _row(runs: Sequence[RunFacts], cost: MeasuredStep | JobFailure | None) -> EfficiencyRow:
     first = runs[0]
     facts = layer_table(first.recipe.name, first.description.config, first.step.sides)
-    evaluations = [run.evaluation for run in runs if run.evaluation is not None]
-    errors = [result["top1_error"] for result in evaluations]
-    # An evaluation that was made anew, with --out, does not know how long training took.
-    seconds = [result["training_seconds"] for result in evaluations if "training_seconds" in result]
-    return {
-        "network": first.network,
-        "series": first.kind,
-        "recipe": first.recipe.name,
-        "split": first.reported,
-        "runs": [str(run.folder) for run in runs],
-        "errors": errors,
-        "mean_error": statistics.fmean(errors),
-        "deviation": statistics.stdev(errors) if len(errors) > 1 else None,
-        "paper_error": None,
-        "parameters": facts.total("parameters"),
-        "multiply_adds": facts.total("multiply_adds"),
-        "training_seconds": statistics.fmean(seconds) if seconds else None,
-        **phases_per_image(cost),
-        "memory_bytes": peak_bytes(cost),
-        "step_failed": cost.get("failed"),
-        "batch": first.recipe.training.batch_size,
-        "curves": error_curves([run.metrics for run in runs]),
-    }
+    return EfficiencyRow(
+        network=first.network,
+        series=first.series,
+        recipe=first.recipe.name,
+        folders=tuple(run.folder for run in runs),
+        results=tuple(run.evaluation for run in runs if run.evaluation is not None),
+        paper_error=None,
+        parameters=facts.total("parameters"),
+        multiply_adds=facts.total("multiply_adds"),
+        step=step_figures(cost),
+        batch=first.recipe.training.batch_size,
+        curves=mean_errors(run.epochs for run in runs),
+    )

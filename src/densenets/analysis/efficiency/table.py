@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from rich.table import Table
 
+from densenets.analysis.efficiency.compute import EfficiencyRow
 from densenets.figures.numbers import bytes_text, duration, milliseconds, short
 from densenets.terminal import console, plain
 
 
-def print_efficiency(data: dict[str, Any]) -> None:
+def print_efficiency(rows: Sequence[EfficiencyRow]) -> None:
     """Print finished runs, the best first."""
     table = Table(box=None, title="finished runs")
     for column in ("network", "recipe"):
@@ -18,21 +19,20 @@ def print_efficiency(data: dict[str, Any]) -> None:
     columns = ("error (%)", "runs", "parameters", "multiply-adds", "training", "step (ms an image)", "memory")
     for column in columns:
         table.add_column(column, justify="right")
-    for row in sorted(data["rows"], key=lambda row: row["mean_error"]):
-        spread = "" if row["deviation"] is None else f" ± {row['deviation']:.2f}"
+    for row in sorted(rows, key=lambda row: row.mean_error or 0.0):
         table.add_row(
-            plain(row["network"]),
-            plain(row["recipe"]),
-            f"{row['mean_error']:.2f}{spread}",
-            f"{len(row['runs'])}",
-            f"{row['parameters']:,}",
-            short(row["multiply_adds"]),
-            duration(row["training_seconds"]),
-            milliseconds(row["step_ms"]),
-            bytes_text(row["memory_bytes"]),
+            plain(row.network),
+            plain(row.recipe),
+            row.error_text,
+            f"{len(row.folders)}",
+            f"{row.parameters:,}",
+            short(row.multiply_adds),
+            duration(row.training_seconds),
+            milliseconds(row.step.step_ms),
+            bytes_text(row.step.memory_bytes),
         )
     out = console()
     out.print(table)
-    for row in data["rows"]:
-        if row["step_failed"]:
-            out.print(f"{row['recipe']}: no step could be measured: {row['step_failed']}", markup=False)
+    for row in rows:
+        if row.step.failed:
+            out.print(f"{row.recipe}: no step could be measured: {row.step.failed}", markup=False)

@@ -1,1 +1,1 @@
-"""Where in a picture a DenseNet finds evidence for a class."""
+"""Evidence for a class in a picture, dense block by dense block (Grad-CAM)."""

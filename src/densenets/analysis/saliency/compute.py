@@ -1,4 +1,4 @@
-"""Saliency: where in a picture a DenseNet finds evidence for a class, dense block by dense block.
+"""Saliency: the evidence for a class in a picture, dense block by dense block of a DenseNet.
 
 Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391), through the library torchcam. The feature maps of a
 layer are added up, each with the mean over its pixels of the gradient of the class's logit as its weight;
@@ -95,7 +95,7 @@ class SaliencyRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSaliency:
-    """Where a network finds evidence for a class in one picture.
+    """Evidence that a network finds for a class in one picture.
 
     Attributes:
         path: the file.
