@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from wrappers import Scaled
 
 from densenets.models.blocks import DenseBlock, Features
 from densenets.models.densenet import DenseNet
-from densenets.ops.backends.backend import CPP
+from densenets.ops.backends import backend as backend_module
+from densenets.ops.backends.backend import CPP, EAGER
 
 Change = Callable[[DenseNet], object]
 EXACT = 1e-10  # float64 in another order, as in test_fused.py
@@ -178,3 +180,16 @@ def test_an_explanation_of_what_was_asked_for_and_cannot_run():
     rows = explained(fused, case_images(fused.config))
     assert rows["denseblock1"].startswith("reference: execution 'fused' cannot run: it has a SiLU")
     assert rows["transition1"].startswith("fused: as asked for")
+
+
+def test_another_backend_is_a_record(monkeypatch: pytest.MonkeyPatch):
+    """Kernels of units alone run blocks and transitions; the stem they leave to its modules, and say so."""
+    other = replace(EAGER, name="other", label="other kernels", is_fast=True)
+    monkeypatch.setattr(backend_module, "BACKENDS", (other, CPP))
+    reference, auto = pair(case_config("large stem"), "auto")
+    x = case_images(auto.config)
+    rows = explained(auto, x)
+    assert rows["denseblock1"].startswith("fused: other kernels")
+    assert rows["transition1"].startswith("fused: other kernels")
+    assert rows["stem"] == "reference: the backend that runs blocks has no kernels for it"
+    assert_equal(step(auto, x), step(reference, x), EXACT)

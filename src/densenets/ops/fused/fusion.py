@@ -130,8 +130,10 @@ def stem_part(x: Tensor, modules: Sequence[nn.Module]) -> Part | None:
         return None
     norm, relu, pool = modules[:3]
     choice = choose("auto", x.device, compute_type(x), stem_ineligibility(x, norm, relu, pool))
-    if choice.backend is None or not runs_stem(choice.backend):
+    if choice.backend is None:
         return Part(choice)
+    if not runs_stem(choice.backend):
+        return Part(Choice("reference", None, "the backend that runs blocks has no kernels for it"))
     assert isinstance(norm, _BatchNorm)
     return Part(choice, partial(fused_stem, norm=norm, backend=choice.backend), 3)
 
