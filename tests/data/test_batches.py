@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from densenets.data.augmentation import Augmentation, draw, normalize, pca_lighting
 from densenets.data.batches import Batch, BatchOrder, Shard, evaluation_batches, seeded, training_batches
 from densenets.data.data_config import AugmentationStep
-from densenets.data.image_folder import class_names, scan_image_folder
+from densenets.data.folder import class_names, scan
 from densenets.data.image_sets import FileImages, Images, MemoryImages
 from densenets.data.images import central_crop, read_image, ten_crops, to_pixels
 from densenets.data.preprocessing import Preprocessing
@@ -44,9 +44,7 @@ def memory_images() -> MemoryImages:
 @pytest.fixture
 def file_images(picture_folder: Path) -> FileImages:
     """15 files whose labels say which they are."""
-    files = scan_image_folder(
-        picture_folder / "train", class_names(picture_folder / "train"), skip_broken=False
-    )
+    files = scan(picture_folder / "train", class_names(picture_folder / "train"), skip_broken=False)
     return FileImages(files.paths, torch.arange(15))
 
 

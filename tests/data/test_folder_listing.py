@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from densenets.data.folder import scan
 from densenets.data.folder_listing import find_pictures, print_left_out
-from densenets.data.image_folder import scan_image_folder
 
 
 def make(path: Path) -> Path:
@@ -62,7 +62,7 @@ def test_links_between_classes_give_no_picture_two_labels(tmp_path: Path) -> Non
         make(tmp_path / name / "one.png")
     link(tmp_path / "cat" / "dogs", tmp_path / "dog")
     link(tmp_path / "dog" / "all", tmp_path)
-    images = scan_image_folder(tmp_path, ("cat", "dog"), skip_broken=False)
+    images = scan(tmp_path, ("cat", "dog"), skip_broken=False)
     assert images.paths == (tmp_path / "cat" / "one.png", tmp_path / "dog" / "one.png")
 
 
@@ -88,7 +88,7 @@ def test_files_that_are_left_out_are_counted_aloud(
         (tmp_path / name).write_bytes(b"?")
     for name in ("cat/Thumbs.db", "cat/.DS_Store", "dog/desktop.ini", "dog/.hidden.txt"):
         (tmp_path / name).write_bytes(b"?")
-    scan_image_folder(tmp_path, ("cat", "dog"), skip_broken=False)
+    scan(tmp_path, ("cat", "dog"), skip_broken=False)
     assert capsys.readouterr().err == (
         f"{tmp_path}: left out 5 files that are no pictures that can be read: "
         "3 .heic, 1 .txt, 1 without an ending\n"
@@ -98,7 +98,7 @@ def test_files_that_are_left_out_are_counted_aloud(
 def test_where_nothing_is_left_out_nothing_is_said(
     picture_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scan_image_folder(picture_folder / "train", ("one", "two", "zero"), skip_broken=False)
+    scan(picture_folder / "train", ("one", "two", "zero"), skip_broken=False)
     assert capsys.readouterr().err == ""
 
 

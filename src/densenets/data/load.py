@@ -13,7 +13,7 @@ from torch import Tensor
 
 from densenets.data.data_config import DATA_NAMES, MEMORY_DATA, DataConfig
 from densenets.data.datasets import load_dataset
-from densenets.data.image_folder import class_names, decodable_images, scan_image_folder
+from densenets.data.folder import class_names, decodable_images, scan
 from densenets.data.image_sets import FileImages, Images, MemoryImages
 from densenets.data.preprocessing import Preprocessing, imagenet_preprocessing
 from densenets.data.random_split import held_out_split, stratified_split
@@ -115,7 +115,7 @@ def _test_split(config: DataConfig) -> DataSplits | None:
     if not (folders.training and folders.test):
         return None
     classes = class_names(folders.training)
-    files = scan_image_folder(folders.test, classes, skip_broken=False)
+    files = scan(folders.test, classes, skip_broken=False)
     return _data_splits({"test": (files, str(folders.test))}, config, classes)
 
 
@@ -133,7 +133,7 @@ def _folder_images(folder: Path, classes: tuple[str, ...], *, skip_broken: bool)
         if folders.validation
         else split_of_name(folder.name) or "all"
     )
-    return EvaluationImages(scan_image_folder(chosen, classes, skip_broken=skip_broken), split, str(chosen))
+    return EvaluationImages(scan(chosen, classes, skip_broken=skip_broken), split, str(chosen))
 
 
 def _place(config: DataConfig) -> str:
@@ -241,19 +241,17 @@ def _file_images(
 ) -> dict[str, tuple[FileImages, str]]:
     """Split -> all its files, and the folder they lie in, for people."""
     assert folders.training is not None
-    training, held_out = _hold_out(
-        scan_image_folder(folders.training, classes, skip_broken=False), config, classes
-    )
+    training, held_out = _hold_out(scan(folders.training, classes, skip_broken=False), config, classes)
     files_of = {"training": (training, str(folders.training))}
     validation, sources = held_out, [f"{folders.training}, held out"] if held_out is not None else []
     if folders.validation:
-        own = scan_image_folder(folders.validation, classes, skip_broken=False)
+        own = scan(folders.validation, classes, skip_broken=False)
         validation = own.joined(validation) if validation is not None else own
         sources.insert(0, str(folders.validation))
     if validation is not None:
         files_of["validation"] = (validation, " and in ".join(sources))
     if folders.test:
-        files_of["test"] = (scan_image_folder(folders.test, classes, skip_broken=False), str(folders.test))
+        files_of["test"] = (scan(folders.test, classes, skip_broken=False), str(folders.test))
     return files_of
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from densenets.data.data_config import MEMORY_DATA
 from densenets.data.dataset_info import DATASET_INFO
-from densenets.data.image_folder import class_names
+from densenets.data.folder import class_names
 from densenets.data.preprocessing import (
     IMAGENET_MEAN,
     IMAGENET_STD,

@@ -42,7 +42,7 @@ def class_names(folder: Path) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def scan_image_folder(folder: Path, classes: Sequence[str], *, skip_broken: bool) -> FileImages:
+def scan(folder: Path, classes: Sequence[str], *, skip_broken: bool) -> FileImages:
     """Labelled files of all class folders in a folder, class by class, sorted; none is decoded.
 
     Args:
@@ -83,6 +83,11 @@ def decodable_images(images: FileImages) -> Tensor:
     broken = _broken_paths(Console(stderr=True), images.paths)
     indices = [index for index, path in enumerate(images.paths) if path not in broken]
     return torch.tensor(indices, dtype=torch.int64)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Every picture below a folder, by its suffix, sorted; links are followed, hidden files are left out."""
+    return find_pictures(folder).pictures
 
 
 def _unknown_class_error(folder: Path, name: str, classes: Sequence[str]) -> InputError:

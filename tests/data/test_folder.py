@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from densenets.data.folder_listing import find_pictures
-from densenets.data.image_folder import class_names, scan_image_folder
+from densenets.data.folder import class_names, image_files, scan
 from densenets.errors import InputError
 
 
@@ -25,14 +24,14 @@ def test_images_are_found_at_any_depth_in_order(tmp_path: Path) -> None:
         make(tmp_path / ignored)
     (tmp_path / "notes.txt").write_text("no picture")
     (tmp_path / "png").write_text("no suffix")
-    assert find_pictures(tmp_path).pictures == expected
+    assert image_files(tmp_path) == expected
 
 
 def test_links_are_followed(tmp_path: Path) -> None:
     make(tmp_path / "elsewhere" / "far.png")
     near = make(tmp_path / "class" / "near.png")
     (tmp_path / "class" / "link").symlink_to(tmp_path / "elsewhere")
-    assert find_pictures(tmp_path / "class").pictures == [near, tmp_path / "class" / "link" / "far.png"]
+    assert image_files(tmp_path / "class") == [near, tmp_path / "class" / "link" / "far.png"]
 
 
 def test_classes_are_the_sorted_folders(picture_folder: Path) -> None:
@@ -54,29 +53,27 @@ def test_a_folder_without_class_folders_is_refused(tmp_path: Path) -> None:
 
 def test_a_scan_goes_class_by_class(picture_folder: Path) -> None:
     root = picture_folder / "train"
-    images = scan_image_folder(root, ("one", "two", "zero"), skip_broken=False)
+    images = scan(root, ("one", "two", "zero"), skip_broken=False)
     assert images.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
     assert images.paths[:2] == (root / "one" / "0.png", root / "one" / "1.png")
     assert [path.parent.name for path in images.paths[::5]] == ["one", "two", "zero"]
 
 
 def test_labels_are_places_among_all_classes(picture_folder: Path) -> None:
-    images = scan_image_folder(
-        picture_folder / "val", ("four", "one", "three", "two", "zero"), skip_broken=False
-    )
+    images = scan(picture_folder / "val", ("four", "one", "three", "two", "zero"), skip_broken=False)
     assert images.labels.tolist() == [1] * 3 + [3] * 3 + [4] * 3
 
 
 def test_an_unknown_class_is_named_with_the_nearest(picture_folder: Path) -> None:
     (picture_folder / "val" / "zero").rename(picture_folder / "val" / "zeros")
     with pytest.raises(InputError, match="'zeros'; did you mean zero"):
-        scan_image_folder(picture_folder / "val", ("one", "two", "zero"), skip_broken=False)
+        scan(picture_folder / "val", ("one", "two", "zero"), skip_broken=False)
 
 
 def test_an_empty_class_is_named(picture_folder: Path) -> None:
     (picture_folder / "train" / "ten").mkdir()
     with pytest.raises(InputError, match="no images in class ten of"):
-        scan_image_folder(picture_folder / "train", ("one", "ten", "two", "zero"), skip_broken=False)
+        scan(picture_folder / "train", ("one", "ten", "two", "zero"), skip_broken=False)
 
 
 def test_broken_files_are_left_out_and_named(
@@ -86,7 +83,7 @@ def test_broken_files_are_left_out_and_named(
     (root / "one" / "2.png").write_bytes(b"")
     whole = (root / "two" / "4.png").read_bytes()
     (root / "two" / "4.png").write_bytes(whole[: len(whole) // 2])
-    images = scan_image_folder(root, ("one", "two", "zero"), skip_broken=True)
+    images = scan(root, ("one", "two", "zero"), skip_broken=True)
     assert len(images) == 13
     assert images.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 5
     assert root / "one" / "2.png" not in images.paths
@@ -98,14 +95,14 @@ def test_broken_files_are_left_out_and_named(
 
 def test_broken_files_stay_unless_they_shall_be_skipped(picture_folder: Path) -> None:
     (picture_folder / "val" / "one" / "5.png").write_bytes(b"")
-    assert len(scan_image_folder(picture_folder / "val", ("one", "two", "zero"), skip_broken=False)) == 9
+    assert len(scan(picture_folder / "val", ("one", "two", "zero"), skip_broken=False)) == 9
 
 
 def test_a_class_of_broken_files_alone_is_empty(picture_folder: Path) -> None:
     for path in (picture_folder / "val" / "two").iterdir():
         path.write_bytes(b"")
     with pytest.raises(InputError, match="no images in class two"):
-        scan_image_folder(picture_folder / "val", ("one", "two", "zero"), skip_broken=True)
+        scan(picture_folder / "val", ("one", "two", "zero"), skip_broken=True)
 
 
 def test_class_names_that_look_the_same_are_refused(tmp_path: Path) -> None:
@@ -127,7 +124,7 @@ def test_names_that_differ_in_case_are_two_classes(tmp_path: Path) -> None:
 def test_a_class_in_another_spelling_is_named_with_both(tmp_path: Path, name: str, other: str) -> None:
     make(tmp_path / name / "0.png")
     with pytest.raises(InputError, match=f"'{name}'; it is '{other}'"):
-        scan_image_folder(tmp_path, (other, "more"), skip_broken=False)
+        scan(tmp_path, (other, "more"), skip_broken=False)
 
 
 def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
@@ -146,7 +143,7 @@ def test_a_folder_that_may_not_be_read_is_told(picture_folder: Path, monkeypatch
 
     monkeypatch.setattr(os, "scandir", refusing)
     with pytest.raises(InputError, match=f"the folder {closed} cannot be read: Permission denied"):
-        scan_image_folder(picture_folder / "train", ("one", "two", "zero"), skip_broken=False)
+        scan(picture_folder / "train", ("one", "two", "zero"), skip_broken=False)
 
 
 def test_links_that_lead_nowhere_are_no_classes(picture_folder: Path) -> None:
