@@ -9,9 +9,11 @@ from xml.etree import ElementTree
 
 import pytest
 from digits_runs import digits_run
+from measured_times import given_step
 from PIL import Image
 
 from densenets.errors import InputError
+from densenets.reproduce import plan_cost
 from densenets.reproduce import reproduce as module
 from densenets.reproduce.options import DataPlace, ReproduceOptions
 from densenets.reproduce.plan import PlannedRun
@@ -57,8 +59,12 @@ def test_runs_become_a_table_and_a_figure(
 
 
 def test_a_plan_starts_nothing(
-    digits: list[PlannedRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    digits: list[PlannedRun],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(plan_cost, "measured_step", lambda _: given_step())
     report = reproduce(ReproduceOptions("fig4", out=tmp_path, plan=True))
     assert report.plan[0].states == {"new": 2, "cut": 0, "done": 0, "failed": 0}
     assert not (tmp_path / "runs").exists()
