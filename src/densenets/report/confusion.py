@@ -19,13 +19,13 @@ class ConfusionCell:
     Attributes:
         share: of the true class' images, 0 ... 1, for the cell's colour.
         count: images.
-        right: whether both classes are the same.
+        correct: whether both classes are the same.
         text: percent of the true class, as shown.
     """
 
     share: str
     count: int
-    right: bool
+    correct: bool
     text: str
 
 
@@ -80,7 +80,7 @@ def confusion_rows(overview: Overview) -> list[ConfusionRow]:
                     ConfusionCell(
                         share=f"{share:.3f}",
                         count=count,
-                        right=place == label,
+                        correct=place == label,
                         text=f"{100 * share:.0f}" if share >= 0.005 else "·" if count else "",
                     )
                     for place, (share, count) in enumerate(zip(shares, counts, strict=True))
