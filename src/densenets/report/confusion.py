@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from densenets.analysis.confusion_figure import MOST_NAMED_CLASSES
 from densenets.report.overview import Overview
 
-MOST_NAMED_CLASSES = 30  # with more a table cannot be taken in
 _MOST_PAIRS = 20
 
 
@@ -64,7 +64,7 @@ class ConfusionPair:
 
 
 def confusion_rows(overview: Overview) -> list[ConfusionRow]:
-    """Rows of the confusion matrix; none without an evaluation, or of more than 30 classes."""
+    """Rows of the confusion matrix; none without an evaluation, or of too many classes to name."""
     if not overview.evaluation or len(overview.classes) > MOST_NAMED_CLASSES:
         return []
     rows = []

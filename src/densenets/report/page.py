@@ -9,11 +9,11 @@ from bokeh.plotting import figure
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from densenets.analysis.confusion_figure import MOST_NAMED_CLASSES
 from densenets.analysis.learning_curves import error_curve, loss_curve
 from densenets.files import write_bytes
 from densenets.names import printable
 from densenets.report.charts import bokeh_script, confusion_chart, curve_chart, embedded, stored_chart
-from densenets.report.confusion import MOST_NAMED_CLASSES
 from densenets.report.heat_map import heat_maps
 from densenets.report.overview import Overview
 from densenets.report.sections import (
