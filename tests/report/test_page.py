@@ -24,7 +24,7 @@ from densenets.models.registry import named_config
 from densenets.records import RunEvaluation
 from densenets.report import content
 from densenets.report.confusion import ConfusionPair, confusion_pairs, confusion_rows
-from densenets.report.connection_map import block_maps, node_data
+from densenets.report.connection_map import block_maps, node_texts
 from densenets.report.mistakes import Mistake
 from densenets.report.overview import Overview, make_overview
 from densenets.report.overview_config import OverviewConfig
@@ -71,7 +71,8 @@ def test_what_nodes_say_is_json_of_the_architecture(digits_overview: Overview, d
     assert found is not None
     nodes = json.loads(found[1])
     assert digits_overview.reuse is not None
-    assert nodes == node_data(digits_overview.facts, digits_overview.reuse)
+    texts = node_texts(digits_overview.facts, digits_overview.reuse)
+    assert nodes == json.loads(json.dumps({key: dataclasses.asdict(text) for key, text in texts.items()}))
     # A node for each block's input, for each layer, and for what reads the block.
     assert len(nodes) == (3 + 2) + (2 + 2) + (4 + 2)
     assert nodes["b3n4"]["title"] == "denseblock3.denselayer4"

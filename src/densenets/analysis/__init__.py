@@ -1,1 +1,1 @@
-"""What networks and runs show when they are measured or looked into: plain data in, plain data out."""
+"""Analyses of networks and runs, each with its computation, its figure and its table."""

@@ -11,7 +11,7 @@ from densenets.figures.fonts import literal, shortened
 from densenets.figures.write import write_figure
 from densenets.names import printable
 
-_MOST_NAMED_CLASSES = 30  # with more the names cannot be read
+MOST_NAMED_CLASSES = 30  # with more the names cannot be read
 _LONGEST_NAME = 32  # characters
 
 
@@ -19,7 +19,7 @@ def write_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], 
     """Draw a confusion matrix, rows in percent of their class, as `stem`.png and `stem`.svg."""
     shares = [[100 * n / max(1, sum(row)) for n in row] for row in confusion]
     count = len(classes)
-    named = count <= _MOST_NAMED_CLASSES
+    named = count <= MOST_NAMED_CLASSES
     names = [literal(shortened(printable(name), _LONGEST_NAME)) for name in classes] if named else []
     # The names take from the matrix: of few classes with long names it would have no room.
     side = min(12.0, 3 + 0.5 * count + 0.06 * max(map(len, names), default=0)) if named else 9.0

@@ -1,4 +1,4 @@
-"""A run's folder as plain data: what it followed, what came out, what a step of it costs."""
+"""A run's folder as plain data: its recipe, its result, and the cost of its step."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ class RunFacts:
 
     @property
     def step(self) -> StepConfig:
-        """A training step of it."""
+        """A training step of the run."""
         config = self.description.config
         sides = (self.description.preprocessing.image_size,) * config.spatial_dims
         return StepConfig.of_training(self.recipe, config, sides)
 
     @property
     def network(self) -> str:
-        """Its name, or of weights that say themselves what they are, the family and the depth."""
+        """Name of its network, or family and depth where the weights themselves say what it is."""
         config, named = self.description.config, self.recipe.model.config
         same = dataclasses.replace(named, num_classes=config.num_classes, in_channels=config.in_channels)
         return self.recipe.model.name if same == config else f"{config.title} of depth {config.depth}"

@@ -20,7 +20,7 @@ from densenets.training.recipes import named_recipe, recipe_names
 
 @dataclass(frozen=True)
 class ListOptions:
-    """How a list is printed."""
+    """Form in which a list is printed."""
 
     json: bool = False
     """Print JSON."""

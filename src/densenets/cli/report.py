@@ -11,7 +11,7 @@ from densenets.report.overview_config import OverviewConfig
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions(OverviewConfig):
-    """What becomes a page, and what it shows beside what is known already."""
+    """The run or checkpoint that becomes a page, and what the page shows of it."""
 
     out: Path | None = None
     """The page; by default report.html in the run's folder, or beside the checkpoint."""

@@ -10,8 +10,8 @@ from densenets.reproduce.options import ReproduceOptions
 def reproduce(arguments: list[str]) -> None:
     """Plan or do the runs of a target."""
     options = parse(ReproduceOptions, arguments, "reproduce")
-    from densenets.reproduce import reproduce as runs
+    from densenets.reproduce import reproduce as reproduction
 
-    report = runs.reproduce(options)
+    report = reproduction.reproduce(options)
     if options.json:
         print(json_text(report.to_dict()))

@@ -25,7 +25,7 @@ from densenets.terminal import console, plain_title
 
 @dataclass(frozen=True)
 class SummaryOptions:
-    """Which network is shown, for what input."""
+    """The network that is shown, and for what input."""
 
     model: str
     """A name of the zoo, a run's folder, a checkpoint, or dense-block for a bare block."""
@@ -118,7 +118,7 @@ def print_summary(facts: LayerTable, execution: Choice) -> None:
 
 
 def _quantities(facts: LayerTable, value: Callable[[str], int]) -> list[str]:
-    """The cells of a row that can be summed, but for the connections."""
+    """The cells of a row's quantities but the connections."""
     _, parameters, multiply_adds, *stored = facts.quantities
     return [
         f"{value(parameters):,}",

@@ -9,7 +9,13 @@ from typing import Any
 
 TRAINING_COST = 3  # multiply-adds of a training step in forward passes: the backward pass takes two
 
-_STORED = ("stored_reference", "stored_recompute", "stored_fused", "stored_fused_lean")
+# Field of a row that counts the activations that an execution of the dense blocks stores.
+STORED_BYTES = {
+    "reference": "stored_reference",
+    "recompute": "stored_recompute",
+    "fused": "stored_fused",
+    "fused-lean": "stored_fused_lean",
+}
 # Keys of the command line's tables and JSON that differ from the fields' names.
 _COLUMNS = {"in_channels": "reads", "new_channels": "adds", "out_channels": "hands_on"}
 
@@ -71,7 +77,8 @@ class LayerTable:
     @property
     def quantities(self) -> list[str]:
         """Names of the fields of a row that have a total."""
-        return ["connections", "parameters", "multiply_adds", *(_STORED if self.has_stored_bytes else ())]
+        stored = STORED_BYTES.values() if self.has_stored_bytes else ()
+        return ["connections", "parameters", "multiply_adds", *stored]
 
     def total(self, quantity: str) -> int:
         """The sum of a quantity over all layers, such as "parameters"."""
@@ -79,7 +86,7 @@ class LayerTable:
 
     def to_dict(self) -> dict[str, Any]:
         """Rows and totals as JSON."""
-        unknown = set(_STORED) - set(self.quantities)
+        unknown = set(STORED_BYTES.values()) - set(self.quantities)
         return {
             "name": self.name,
             "input": list(self.input_shape),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from bokeh.embed import components
@@ -11,24 +11,33 @@ from bokeh.models import ColumnDataSource, HoverTool, Range1d
 from bokeh.plotting import figure
 from bokeh.resources import Resources
 
-from densenets.analysis.learning_curves import (
-    MOST_MARKED_EPOCHS,
-    Epoch,
-    LearningCurve,
-    error_curve,
-    loss_curve,
-)
+from densenets.analysis.learning_curves import MOST_MARKED_EPOCHS, LearningCurve
 from densenets.figures.series_style import COLOURS
-from densenets.models.layer_rows import LayerTable
+from densenets.models.layer_rows import STORED_BYTES, LayerTable
 
 _HEIGHT, _SQUARE = 300, 540  # pixels
 _BLUE, _ORANGE, _GREEN, _PINK, *_ = COLOURS
-_STORED = (
-    ("stored_reference", "reference", _ORANGE, "solid"),
-    ("stored_recompute", "recompute", _PINK, "dashed"),
-    ("stored_fused", "fused", _BLUE, "solid"),
-    ("stored_fused_lean", "fused-lean", _GREEN, "dotted"),
-)
+_EXECUTIONS = {
+    "reference": (_ORANGE, "solid"),
+    "recompute": (_PINK, "dashed"),
+    "fused": (_BLUE, "solid"),
+    "fused-lean": (_GREEN, "dotted"),
+}
+
+
+@dataclass(frozen=True)
+class LegendLine:
+    """A line of a chart, for the page's own legend.
+
+    Attributes:
+        name: what the line shows.
+        colour: as #RRGGBB.
+        dash: solid, dashed or dotted, as CSS and Bokeh call it.
+    """
+
+    name: str
+    colour: str
+    dash: str
 
 
 def bokeh_script() -> str:
@@ -36,7 +45,7 @@ def bokeh_script() -> str:
     return "\n".join(Resources(mode="inline", minified=True, components=["bokeh"]).js_raw)
 
 
-def embedded(charts: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+def embedded(charts: Mapping[str, figure]) -> tuple[str, dict[str, str]]:
     """JavaScript that draws charts, and for each chart's name its HTML element."""
     if not charts:
         return "", {}
@@ -44,58 +53,54 @@ def embedded(charts: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     return script, divs
 
 
-def curve_charts(epochs: Sequence[Epoch], split: str) -> dict[str, Any]:
-    """Error and loss by epoch; none before the first epoch has ended.
+def curve_legend(split: str) -> list[LegendLine]:
+    """The lines of a learning curve: on the training images, and on the validation or test images."""
+    return [LegendLine("training", _ORANGE, "dashed"), LegendLine(split, _BLUE, "solid")]
+
+
+def stored_legend() -> list[LegendLine]:
+    """The lines of the stored activations, one an execution."""
+    return [LegendLine(name, colour, dash) for name, (colour, dash) in _EXECUTIONS.items()]
+
+
+def curve_chart(curve: LearningCurve, split: str) -> figure:
+    """A learning curve.
 
     Args:
-        epochs: of the run.
+        curve: of at least one epoch.
         split: the images that were evaluated after every epoch, "validation" or "test".
     """
-    if not epochs:
-        return {}
-    return {"error": _curve(error_curve(epochs), split), "loss": _curve(loss_curve(epochs), split)}
-
-
-def curve_legend(split: str) -> list[tuple[str, str, str]]:
-    """Name, colour and dash of the curves' lines, for the page's own legend."""
-    return [("training", _ORANGE, "dashed"), (split, _BLUE, "solid")]
-
-
-def stored_legend() -> list[tuple[str, str, str]]:
-    """Name, colour and dash of the executions' lines."""
-    return [(name, colour, dash) for _, name, colour, dash in _STORED]
-
-
-def _curve(curve: LearningCurve, split: str) -> Any:
     chart = _chart("epoch", curve.label)
-    both = (curve.training, curve.evaluation)
-    for values, (name, colour, dash) in zip(both, curve_legend(split), strict=True):
+    for values, style in zip((curve.training, curve.evaluation), curve_legend(split), strict=True):
         source = ColumnDataSource({"epoch": curve.epochs, "value": values})
-        line = chart.line("epoch", "value", source=source, color=colour, line_dash=dash, line_width=2)
+        line = chart.line(
+            "epoch", "value", source=source, color=style.colour, line_dash=style.dash, line_width=2
+        )
         if len(curve.epochs) <= MOST_MARKED_EPOCHS:
-            chart.scatter("epoch", "value", source=source, color=colour, size=5)
-        tips = [("epoch", "@epoch"), (f"{name} {curve.label}", "@value{0.000}")]
+            chart.scatter("epoch", "value", source=source, color=style.colour, size=5)
+        tips = [("epoch", "@epoch"), (f"{style.name} {curve.label}", "@value{0.000}")]
         chart.add_tools(HoverTool(renderers=[line], tooltips=tips, mode="vline"))
-    chart.y_range.start = 0
+    chart.y_range.update(start=0)
     return chart
 
 
-def stored_chart(facts: LayerTable) -> dict[str, Any]:
-    """Activations that training has stored behind every layer, in each execution; none of other networks."""
-    if not facts.has_stored_bytes:
-        return {}
+def stored_chart(facts: LayerTable) -> figure:
+    """Activations that training has stored behind every layer, in each execution."""
     chart = _chart("layer, from the image to the classifier", "activations stored so far (MiB an image)")
     names = [layer.name for layer in facts.layers]
-    for quantity, name, colour, dash in _STORED:
+    for style in stored_legend():
+        quantity = STORED_BYTES[style.name]
         stored = np.cumsum([getattr(layer, quantity) for layer in facts.layers]) / 2**20
         source = ColumnDataSource({"place": list(range(1, len(names) + 1)), "stored": stored, "name": names})
-        line = chart.line("place", "stored", source=source, color=colour, line_dash=dash, line_width=2)
-        tips = [("layer", "@name"), (name, "@stored{0.00} MiB")]
+        line = chart.line(
+            "place", "stored", source=source, color=style.colour, line_dash=style.dash, line_width=2
+        )
+        tips = [("layer", "@name"), (style.name, "@stored{0.00} MiB")]
         chart.add_tools(HoverTool(renderers=[line], tooltips=tips))
-    return {"stored": chart}
+    return chart
 
 
-def confusion_chart(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> dict[str, Any]:
+def confusion_chart(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> figure:
     """The confusion matrix of many classes as an image, rows in percent of their class."""
     counts = np.array(confusion, dtype=float)
     shares = 100 * counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
@@ -110,10 +115,10 @@ def confusion_chart(confusion: Sequence[Sequence[int]], classes: Sequence[str]) 
     chart.add_tools(
         HoverTool(tooltips=[("predicted, true", "$x{0}, $y{0}"), ("percent of the true class", "@image")])
     )
-    return {"confusion": chart}
+    return chart
 
 
-def _chart(x: str, y: str) -> Any:
+def _chart(x: str, y: str) -> figure:
     chart = figure(
         height=_HEIGHT,
         sizing_mode="stretch_width",

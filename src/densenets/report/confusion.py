@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from densenets.analysis.confusion_figure import MOST_NAMED_CLASSES
 from densenets.report.overview import Overview
 
-MOST_NAMED_CLASSES = 30  # with more a table cannot be taken in
 _MOST_PAIRS = 20
 
 
@@ -19,13 +19,13 @@ class ConfusionCell:
     Attributes:
         share: of the true class' images, 0 ... 1, for the cell's colour.
         count: images.
-        right: whether both classes are the same.
+        correct: whether both classes are the same.
         text: percent of the true class, as shown.
     """
 
     share: str
     count: int
-    right: bool
+    correct: bool
     text: str
 
 
@@ -64,7 +64,7 @@ class ConfusionPair:
 
 
 def confusion_rows(overview: Overview) -> list[ConfusionRow]:
-    """Rows of the confusion matrix; none without an evaluation, or of more than 30 classes."""
+    """Rows of the confusion matrix; none without an evaluation, or of too many classes to name."""
     if not overview.evaluation or len(overview.classes) > MOST_NAMED_CLASSES:
         return []
     rows = []
@@ -80,7 +80,7 @@ def confusion_rows(overview: Overview) -> list[ConfusionRow]:
                     ConfusionCell(
                         share=f"{share:.3f}",
                         count=count,
-                        right=place == label,
+                        correct=place == label,
                         text=f"{100 * share:.0f}" if share >= 0.005 else "·" if count else "",
                     )
                     for place, (share, count) in enumerate(zip(shares, counts, strict=True))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from densenets.analysis.reuse.compute import BlockReuse, FeatureReuse
 from densenets.figures.numbers import bytes_text, shape_text, short
@@ -34,6 +33,24 @@ class Node:
     key: str
     label: str
     name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeText:
+    """The texts that are shown when a node is pointed at; the fields are those of its JSON.
+
+    Attributes:
+        title: name of the layer.
+        facts: labels and texts.
+        sources: its row of the heat map; of each source the label, the weight as a text, and the weight by
+            the row's largest.
+        unit: of the weights.
+    """
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    sources: tuple[tuple[str, str, float], ...]
+    unit: str
 
 
 @dataclass(frozen=True)
@@ -83,31 +100,26 @@ def block_maps(facts: LayerTable, reuse: FeatureReuse) -> list[BlockMap]:
     return [_block_map(facts, block) for block in reuse.blocks]
 
 
-def node_data(facts: LayerTable, reuse: FeatureReuse) -> dict[str, dict[str, Any]]:
-    """Texts shown when a node is pointed at: its title, its facts, and its row of the heat map.
-
-    Returns:
-        key of the node -> title; facts, pairs of a label and a text; sources, of each source its label, the
-        value as a text and as a share of the row's largest; unit, what the values are.
-    """
+def node_texts(facts: LayerTable, reuse: FeatureReuse) -> dict[str, NodeText]:
+    """The texts of all nodes, by their keys."""
     rows = {layer.name: layer for layer in facts.layers}
-    data: dict[str, dict[str, Any]] = {}
+    texts: dict[str, NodeText] = {}
     for block in reuse.blocks:
-        data[_key(block, 0)] = _input_data(rows, block)
+        texts[_key(block, 0)] = _input_text(rows, block)
         for target, name in enumerate(block.targets):
             layer = rows[_layer_name(block, target)]
             weights = block.of_target(target)
             largest = max(weights) or 1.0
-            data[_key(block, target + 1)] = {
-                "title": layer.name,
-                "facts": _facts(layer, facts.has_stored_bytes, len(weights), name),
-                "sources": [
-                    [_source_label(source), f"{weight:.4g}", round(weight / largest, 4)]
+            texts[_key(block, target + 1)] = NodeText(
+                title=layer.name,
+                facts=_facts(layer, facts.has_stored_bytes, len(weights), name),
+                sources=tuple(
+                    (_source_label(source), f"{weight:.4g}", round(weight / largest, 4))
                     for source, weight in zip(block.sources, weights, strict=False)
-                ],
-                "unit": reuse.meaning,
-            }
-    return data
+                ),
+                unit=reuse.meaning,
+            )
+    return texts
 
 
 def _block_map(facts: LayerTable, block: BlockReuse) -> BlockMap:
@@ -173,40 +185,40 @@ def _source_label(source: str) -> str:
     return "block's input" if source == "input" else f"layer {source}"
 
 
-def _input_data(rows: Mapping[str, LayerRow], block: BlockReuse) -> dict[str, Any]:
+def _input_text(rows: Mapping[str, LayerRow], block: BlockReuse) -> NodeText:
     source = rows["stem" if block.number == 1 else f"transition{block.number - 1}"]
-    return {
-        "title": f"input of dense block {block.number}",
-        "facts": [
-            ["comes from", source.name],
-            ["channels", f"{block.source_maps[0]:,}"],
-            ["maps", shape_text(source.size)],
-            ["read by", f"all {len(block.targets) - 1} layers and {block.targets[-1]}"],
-        ],
-        "sources": [],
-        "unit": "",
-    }
+    return NodeText(
+        title=f"input of dense block {block.number}",
+        facts=(
+            ("comes from", source.name),
+            ("channels", f"{block.source_maps[0]:,}"),
+            ("maps", shape_text(source.size)),
+            ("read by", f"all {len(block.targets) - 1} layers and {block.targets[-1]}"),
+        ),
+        sources=(),
+        unit="",
+    )
 
 
-def _facts(layer: LayerRow, has_stored: bool, sources: int, target: str) -> list[list[str]]:
+def _facts(layer: LayerRow, has_stored: bool, sources: int, target: str) -> tuple[tuple[str, str], ...]:
     is_layer = layer.connections > 0
     facts = [
-        ["reads", f"{layer.in_channels:,} channels from {sources} source{'s' if sources > 1 else ''}"],
-        [
+        ("reads", f"{layer.in_channels:,} channels from {sources} source{'s' if sources > 1 else ''}"),
+        (
             "adds" if is_layer else "makes",
             f"{layer.new_channels:,} {'classes' if target == 'classifier' else 'channels'}",
-        ],
+        ),
     ]
     if is_layer:
-        facts.append(["behind it", f"{layer.out_channels:,} channels"])
+        facts.append(("behind it", f"{layer.out_channels:,} channels"))
     facts += [
-        ["maps", shape_text(layer.size)],
-        ["parameters", f"{layer.parameters:,}"],
-        ["multiply-adds", f"{layer.multiply_adds:,} ({short(layer.multiply_adds)})"],
+        ("maps", shape_text(layer.size)),
+        ("parameters", f"{layer.parameters:,}"),
+        ("multiply-adds", f"{layer.multiply_adds:,} ({short(layer.multiply_adds)})"),
     ]
     if has_stored:
         facts += [
-            ["stored, reference", bytes_text(layer.stored_reference)],
-            ["stored, fused", bytes_text(layer.stored_fused)],
+            ("stored, reference", bytes_text(layer.stored_reference)),
+            ("stored, fused", bytes_text(layer.stored_fused)),
         ]
-    return facts
+    return tuple(facts)

@@ -12,17 +12,17 @@ from typing import Any
 from PIL import Image
 
 from densenets.figures.numbers import bytes_text, duration, images_text, milliseconds, shape_text, short
-from densenets.models.layer_rows import LayerTable
+from densenets.models.layer_rows import STORED_BYTES, LayerTable
 from densenets.report.mistakes import Mistake
 from densenets.report.overview import Overview
 
 _SMALL_SIDE = 64  # pixels: pictures up to it are kept to the last bit
-_EXECUTIONS = (
-    ("stored_reference", "reference", "every concatenation and every activation"),
-    ("stored_recompute", "recompute", "the maps and the bottlenecks; the rest is made again"),
-    ("stored_fused", "fused", "the maps once in the block's buffer, and the bottlenecks"),
-    ("stored_fused_lean", "fused-lean", "the maps once in the block's buffer"),
-)
+_STORED_TEXTS = {
+    "reference": "every concatenation and every activation",
+    "recompute": "the maps and the bottlenecks; the rest is made again",
+    "fused": "the maps once in the block's buffer, and the bottlenecks",
+    "fused-lean": "the maps once in the block's buffer",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,13 +125,13 @@ def _data_uri(mistake: Mistake) -> str:
     """The pixels inside the page: small pictures as they are, photographs as JPEG."""
     pixels = mistake.pixels.permute(1, 2, 0).squeeze(-1).numpy()
     picture, content = Image.fromarray(pixels), io.BytesIO()
-    kind = "png" if max(picture.size) <= _SMALL_SIDE else "jpeg"
-    picture.save(content, kind, quality=85)
-    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
+    form = "png" if max(picture.size) <= _SMALL_SIDE else "jpeg"
+    picture.save(content, form, quality=85)
+    return f"data:image/{form};base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def network_sentence(overview: Overview) -> str:
-    """What the network is, in a sentence."""
+    """Name, depth and size of the network, in a sentence."""
     facts = overview.facts
     size = shape_text(facts.input_shape)
     return (
@@ -142,7 +142,7 @@ def network_sentence(overview: Overview) -> str:
 
 
 def layer_table(facts: LayerTable) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of the summary."""
+    """Columns and rows of the network's layer table."""
     stored = facts.has_stored_bytes
     columns = ["layer", "maps", "reads", "adds" if stored else "makes"]
     columns += ["behind it", "connections"] if stored else []
@@ -160,7 +160,10 @@ def layer_table(facts: LayerTable) -> tuple[list[str], list[list[str]]]:
 
 def stored_rows(facts: LayerTable) -> list[list[str]]:
     """Execution, activations stored for one image, and what they are, as shown."""
-    return [[name, bytes_text(facts.total(quantity)), kept] for quantity, name, kept in _EXECUTIONS]
+    return [
+        [execution, bytes_text(facts.total(STORED_BYTES[execution])), text]
+        for execution, text in _STORED_TEXTS.items()
+    ]
 
 
 def measured_steps(overview: Overview) -> MeasuredSteps | None:
@@ -193,19 +196,19 @@ def commands(overview: Overview) -> list[str]:
 
 def tables(overview: Overview) -> list[tuple[str, list[tuple[str, str]]]]:
     """Recipe, preprocessing and versions, as titles and pairs."""
-    found: list[tuple[str, list[tuple[str, str]]]] = []
+    shown: list[tuple[str, list[tuple[str, str]]]] = []
     if overview.run:
         for group, fields in overview.run.recipe.to_dict().items():
             if isinstance(fields, dict):
-                found.append((f"Recipe: {group}", [(name, _text(value)) for name, value in fields.items()]))
+                shown.append((f"Recipe: {group}", [(name, _text(value)) for name, value in fields.items()]))
     elif overview.details:
-        found.append(("Checkpoint", _pairs(overview.details)))
-    found.append(("Pictures", [(name, _text(v)) for name, v in overview.preprocessing.to_dict().items()]))
+        shown.append(("Checkpoint", _pairs(overview.details)))
+    shown.append(("Pictures", [(name, _text(v)) for name, v in overview.preprocessing.to_dict().items()]))
     starts = overview.run.starts if overview.run else ()
     if starts:
-        found.append(("Trained with", _versions(starts[-1])))
-    found.append(("This page", _versions(overview.machine)))
-    return found
+        shown.append(("Trained with", _versions(starts[-1])))
+    shown.append(("This page", _versions(overview.machine)))
+    return shown
 
 
 def _versions(environment: Mapping[str, Any]) -> list[tuple[str, str]]:

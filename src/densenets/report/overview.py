@@ -79,7 +79,7 @@ class Overview:
 
     @property
     def default_path(self) -> Path:
-        """Where its page goes unless it is told."""
+        """Default path of its page."""
         return self.source / "report.html" if self.source.is_dir() else self.source.with_suffix(".html")
 
 
@@ -155,7 +155,7 @@ def _run_evaluation(evaluation: Evaluation) -> RunEvaluation:
 def _costs(
     name: str, network: NetworkConfig, sides: tuple[int, ...], run: RunFacts | None, *, measure: bool
 ) -> list[CostRow]:
-    """What a training step takes in the reference execution, and in the one that training takes."""
+    """A training step in the reference execution, and in the one that training takes."""
     step = run.step if run else _default_step(network, sides)
     executions: list[Execution] = ["reference"]
     if isinstance(network, DenseNetConfig) and step.execution != "reference":

@@ -1,4 +1,4 @@
-"""What a report shows of a run or a checkpoint. Needs no PyTorch."""
+"""Options of a report. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from densenets.evaluation_options import EvaluationOptions
 
 @dataclass(frozen=True, kw_only=True)
 class OverviewConfig:
-    """What a report shows of a run or a checkpoint.
+    """The run or checkpoint of a report, and what the report shows of it.
 
     Raises:
         InputError: a number is out of its range.

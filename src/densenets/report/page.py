@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from bokeh.plotting import figure
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from densenets import __version__
-from densenets.figures.numbers import images_text
+from densenets.analysis.confusion_figure import MOST_NAMED_CLASSES
+from densenets.analysis.learning_curves import error_curve, loss_curve
 from densenets.files import write_bytes
 from densenets.names import printable
-from densenets.report import content
-from densenets.report.charts import (
-    bokeh_script,
-    confusion_chart,
-    curve_charts,
-    curve_legend,
-    embedded,
-    stored_chart,
-    stored_legend,
-)
-from densenets.report.confusion import MOST_NAMED_CLASSES, confusion_pairs, confusion_rows
-from densenets.report.connection_map import block_maps, node_data
+from densenets.report.charts import bokeh_script, confusion_chart, curve_chart, embedded, stored_chart
 from densenets.report.heat_map import heat_maps
 from densenets.report.overview import Overview
+from densenets.report.sections import (
+    cost_section,
+    frame,
+    mistakes_section,
+    network_section,
+    result_section,
+)
 
 _TEMPLATE = "page.html.jinja"
 
@@ -53,13 +50,17 @@ def page_text(overview: Overview) -> str:
         # What is of a user has names of any bytes in it; what is markup is ours.
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
-    script, charts = embedded(_charts(overview))
-    markup = {name: Markup(div) for name, div in charts.items()}
+    script, divs = embedded(_charts(overview))
+    charts = {name: Markup(div) for name, div in divs.items()}
+    network = network_section(overview)
     return environment.get_template(_TEMPLATE).render(
-        **_frame(overview),
-        **_result(overview, markup),
-        **_network(overview),
-        **_cost(overview, markup),
+        frame=frame(overview),
+        result=result_section(overview, charts),
+        mistakes=mistakes_section(overview),
+        network=network,
+        heat=heat_maps(overview.reuse) if overview.reuse else None,
+        cost=cost_section(overview, charts),
+        nodes={key: asdict(text) for key, text in network.nodes.items()},
         css=_source(environment, "page.css"),
         js=_source(environment, "page.js"),
         bokeh=_script(bokeh_script() if charts else ""),
@@ -67,77 +68,18 @@ def page_text(overview: Overview) -> str:
     )
 
 
-def _charts(overview: Overview) -> dict[str, Any]:
-    charts = stored_chart(overview.facts)
-    if overview.run:
-        charts |= curve_charts(overview.run.epochs, overview.run.evaluation_split)
+def _charts(overview: Overview) -> dict[str, figure]:
+    """The charts of the page, by their names."""
+    charts = {}
+    if overview.facts.has_stored_bytes:
+        charts["stored"] = stored_chart(overview.facts)
+    if overview.run and overview.run.epochs:
+        epochs, split = overview.run.epochs, overview.run.evaluation_split
+        charts["error"] = curve_chart(error_curve(epochs), split)
+        charts["loss"] = curve_chart(loss_curve(epochs), split)
     if overview.evaluation and len(overview.classes) > MOST_NAMED_CLASSES:
-        charts |= confusion_chart(overview.evaluation.confusion, overview.classes)
+        charts["confusion"] = confusion_chart(overview.evaluation.confusion, overview.classes)
     return charts
-
-
-def _frame(overview: Overview) -> dict[str, Any]:
-    sections = [("result", "Result"), ("mistakes", "Worst mistakes"), ("network", "The network")]
-    sections += [("reuse", "Feature reuse")] if overview.reuse else []
-    sections += [("cost", "Memory and cost"), ("recipe", "Recipe and versions")]
-    what = "A run" if overview.run else "A checkpoint"
-    return {
-        "name": overview.name,
-        "network": overview.network,
-        "lead": f"{what} of {overview.network}: {overview.source}",
-        "headline": content.headline(overview),
-        "sections": sections,
-        "commands": content.commands(overview),
-        "tables": content.tables(overview),
-        "footer": f"Made by densenets {__version__} on {overview.machine['date']}.",
-    }
-
-
-def _result(overview: Overview, charts: dict[str, Markup]) -> dict[str, Any]:
-    run, rows = overview.run, confusion_rows(overview)
-    curves = [(f"{name} by epoch", charts[name]) for name in ("error", "loss") if name in charts]
-    return {
-        "result": content.result_sentence(overview),
-        "no_result": "Nothing was evaluated: the run has not come to its end, or images are missing.",
-        "curves": curves,
-        "curve_legend": curve_legend(run.evaluation_split) if run else [],
-        "evaluation_split": run.evaluation_split if run else "",
-        "epochs": run.epochs if run else (),
-        "confusion": {
-            "classes": overview.classes if rows else (),
-            "rows": rows,
-            "pairs": confusion_pairs(overview) if overview.evaluation and not rows else [],
-            "chart": charts.get("confusion", ""),
-        },
-        "mistakes": content.shown_mistakes(overview.mistakes),
-        "mistakes_images": images_text(overview.mistakes_split),
-        "mistakes_note": overview.mistakes_note,
-    }
-
-
-def _network(overview: Overview) -> dict[str, Any]:
-    reuse, facts = overview.reuse, overview.facts
-    columns, rows = content.layer_table(facts)
-    return {
-        "network_sentence": content.network_sentence(overview),
-        "blocks": block_maps(facts, reuse) if reuse else [],
-        "no_blocks": f"A {overview.config.title} has no dense blocks, so there is no map of connections.",
-        "node_data": node_data(facts, reuse) if reuse else {},
-        "layer_columns": columns,
-        "layer_rows": rows,
-        "heat": heat_maps(reuse) if reuse else None,
-    }
-
-
-def _cost(overview: Overview, charts: dict[str, Markup]) -> dict[str, Any]:
-    stored = None
-    if "stored" in charts:
-        stored = {
-            "chart": charts["stored"],
-            "legend": stored_legend(),
-            "rows": content.stored_rows(overview.facts),
-        }
-    return {"stored": stored, "costs": content.measured_steps(overview)}
 
 
 def _source(environment: Environment, name: str) -> Markup:

@@ -1,4 +1,4 @@
-"""What is to be reproduced, and how: frozen, and checked once. Needs no PyTorch."""
+"""Options of a reproduction: frozen, and checked once. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ReproduceOptions:
     seeds: int = 2
     """Runs of each network, which differ in initial weights, order of images and augmentation."""
     recipes: Recipes = "own"
-    """Train DenseNet's peers by their own papers' recipes, or all by DenseNet's."""
+    """Train the baselines by their own papers' recipes, or all by DenseNet's."""
     data: DataPlace = field(default_factory=DataPlace)
     """Where the images are."""
     out: Path | None = None
@@ -66,15 +66,15 @@ class ReproduceOptions:
 
     @property
     def folder(self) -> Path:
-        """Where everything lies."""
+        """Folder of all runs, the table and the figure."""
         return self.out or Path("runs") / f"{self.target}-{self.scale}"
 
     @property
     def shard_place(self) -> tuple[int, int]:
-        """This machine's part, from 0, and how many there are.
+        """The part of the runs that this machine does, counted from 0, and the number of parts.
 
         Raises:
-            InputError: it is no part of a whole.
+            InputError: the shard is no part of a whole.
         """
         match = _SHARD.fullmatch(self.shard)
         part, parts = (int(match[1]), int(match[2])) if match else (0, 0)

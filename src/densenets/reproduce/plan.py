@@ -1,4 +1,4 @@
-"""From a target to its runs: where each lies, what it is started with, how far it is. Needs no PyTorch."""
+"""The runs of a target: folder, command and state of each. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -44,27 +44,27 @@ class PlannedRun:
 
     @property
     def recipe(self) -> Recipe:
-        """What is run."""
+        """The recipe with the changes and the seed."""
         return changed(self.entry.recipe, {"training.seed": self.seed})
 
     @property
     def failure_file(self) -> Path:
-        """Says why the run failed, if it did."""
+        """The file that says why the run failed, if it did."""
         return self.folder.with_name(f"{self.folder.name}.failed.json")
 
     @property
     def log_file(self) -> Path:
-        """What the run printed."""
+        """The file of what the run printed."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
     @property
     def ten_crop_folder(self) -> Path:
-        """The evaluation by ten crops, where the table asks for it."""
+        """Folder of the evaluation by ten crops, where the table asks for it."""
         return self.folder / "ten-crop"
 
     @property
     def state(self) -> State:
-        """How far it is."""
+        """How far the run is."""
         if (self.folder / "evaluation.json").exists():
             missing = len(self.entry.columns) > 1 and not (self.ten_crop_folder / "evaluation.json").exists()
             return "cut" if missing else "done"
@@ -74,26 +74,26 @@ class PlannedRun:
 
     @property
     def failure(self) -> str:
-        """Why it failed, in one line; empty if it did not."""
+        """Why the run failed, in one line; empty if it did not."""
         if self.state != "failed":
             return ""
         what = f"{self.failure_file} is not readable; remove it to run again"
         return read(Failure, read_json(self.failure_file), what)["reason"]
 
     def command(self) -> list[str]:
-        """The command that trains it, from the start or from where it was cut."""
+        """The command that trains the run, from the start or from where it was cut."""
         options = [*flags(self.changes), "--out", str(self.folder), "--resume"]
         return [*_densenets(self.processes), "train", self.entry.base, *options]
 
     def ten_crop_command(self) -> list[str]:
-        """The command that evaluates it by ten crops."""
+        """The command that evaluates the run by ten crops."""
         root = ["--root", str(self.recipe.data.root)]
         options = ["--data", "imagenet", *root, "--crops", "10", "--out", str(self.ten_crop_folder)]
         return [*_densenets(self.processes), "evaluate", str(self.folder), *options]
 
 
 def planned_runs(options: ReproduceOptions) -> list[PlannedRun]:
-    """Every run of a target, seed by seed: what is cut short has all networks once before any twice."""
+    """Every run of a target, seed by seed, so that all networks are trained once before any twice."""
     listed = entries(options)
     return [
         PlannedRun(
@@ -123,7 +123,7 @@ def steps_of(recipe: Recipe) -> int:
 
 
 def cost_of(recipe: Recipe) -> RecipeCost:
-    """What a run costs by arithmetic; the data sets of all targets are of known size."""
+    """Cost of a run by arithmetic; the data sets of all targets are of known size."""
     cost = recipe_cost(recipe)
     assert cost is not None
     return cost

@@ -66,7 +66,7 @@ def measured_costs(
     costs: dict[str, MeasuredStep | JobFailure] = {}
     by_step: dict[str, MeasuredStep | JobFailure] = {}
     for run in runs:
-        name, step = run.entry.base, _what_a_step_computes(run.recipe)
+        name, step = run.entry.base, _step_identity(run.recipe)
         if name in costs:
             continue
         file = folder / "costs" / f"{name}.json"
@@ -82,10 +82,10 @@ def measured_costs(
     return costs
 
 
-def _what_a_step_computes(recipe: Recipe) -> str:
-    """The same text for recipes whose steps cost the same."""
+def _step_identity(recipe: Recipe) -> str:
+    """A text that is the same for recipes whose steps cost the same."""
     step = StepConfig.of_recipe(recipe)
-    # How far a step goes costs nothing.
+    # The learning rate and its like change nothing of the cost.
     return repr(dataclasses.replace(step, optimizer=OptimizerRecipe(name=step.optimizer.name)))
 
 

@@ -1,4 +1,4 @@
-"""From a target of the paper to its table and its figure."""
+"""Reproduction of a target: its runs, its table and its figure."""
 
 from __future__ import annotations
 

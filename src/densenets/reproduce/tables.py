@@ -30,7 +30,7 @@ _COLUMNS = (
 
 
 def print_plan(rows: Sequence[PlanRow], title: str) -> None:
-    """Print what is going to be run, and what it costs."""
+    """Print the plan: the runs of each recipe, and their cost."""
     table = Table(title=title, box=None)
     table.add_column("recipe")
     for column in ("parameters", "epochs", "runs", "done", "multiply-adds", "a step", "time left"):

@@ -72,17 +72,17 @@ class Entry:
 
     @property
     def series(self) -> str:
-        """The kind of network, as the figure's legend calls it."""
+        """Label of the network's architecture in a figure's legend."""
         return network_entry(self.network).architecture.label
 
     @property
     def recipe(self) -> Recipe:
-        """What is run, for the first seed."""
+        """The named recipe with its changes, for the first seed."""
         return changed(named_recipe(self.base), self.changes)
 
 
 def entries(options: ReproduceOptions) -> list[Entry]:
-    """All that a target consists of at a scale, in the order of the table."""
+    """The networks of a target at a scale, in the order of its table."""
     small = {
         "table2": _cpu_table2,
         "table3": _cpu_table3,
@@ -105,7 +105,7 @@ def entries(options: ReproduceOptions) -> list[Entry]:
 
 
 def title(options: ReproduceOptions) -> str:
-    """What the table and the figure show, with what they were trained on."""
+    """Title of the table and the figure: the target, its scale and its recipes."""
     scales: dict[Scale, str] = {
         "cpu": (
             f"small networks on {CPU_CHANGES['data.training_images']:,} of CIFAR-10's training images, "
@@ -142,7 +142,7 @@ def _fig3(recipes: Recipes) -> list[Entry]:
 
 
 def _fig4(recipes: Recipes) -> list[Entry]:
-    """Left the variants (k = 12) by depth, in the middle -BC and ResNets, right the curves of two."""
+    """On the left the variants (k = 12) by depth, then -BC beside ResNets, then learning curves of two."""
     variants = [f"densenet{v}-{depth}-12" for v in ("", "-b", "-c", "-bc") for depth in (40, 70, 100)]
     larger = ("densenet-bc-160-12", "densenet-bc-250-12")
     residual = ("preact-resnet56", "preact-resnet110", "preact-resnet164", "preact-resnet1001")

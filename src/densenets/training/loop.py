@@ -31,7 +31,7 @@ from densenets.ops.dense_block import explain_execution
 from densenets.training.build import build_model
 from densenets.training.recipe import Recipe
 from densenets.training.run_folder import RunFolder, RunProgress
-from densenets.training.run_log import Log, SilentLog, run_log
+from densenets.training.run_log import EpochMetrics, Log, SilentLog, StepMetrics, run_log
 from densenets.training.running_statistics import recompute_statistics
 from densenets.training.schedule import learning_rate
 from densenets.training.stop_requests import StopRequest, stop_requests
@@ -202,13 +202,9 @@ class _Run:
         log.step(self.run_step, f"epoch {progress.epoch + 1}/{self.recipe.training.epochs}  {epoch_loss}")
         if progress.step % self.recipe.training.log_every == 0:
             log.metrics(
-                {
-                    "kind": "step",
-                    "run_step": self.run_step,
-                    "epoch": progress.epoch,
-                    "loss": loss / images,
-                    "learning_rate": rate,
-                }
+                StepMetrics(
+                    run_step=self.run_step, epoch=progress.epoch, loss=loss / images, learning_rate=rate
+                )
             )
         if stops:
             self._save()
@@ -256,20 +252,20 @@ class _Run:
         except NotFinite as error:
             raise NotFinite(self._divergence_error_text(str(error))) from error
         self._count_seconds()
-        line = {
-            "kind": "epoch",
-            "run_step": (progress.epoch + 1) * self.order.steps,
-            "epoch": progress.epoch + 1,
-            "train_loss": progress.loss / progress.images,
-            "train_top1_error": 100 * progress.wrong / progress.images,
-            f"{split}_loss": evaluation.loss,
-            f"{split}_top1_error": evaluation.top1_error,
-            "seconds": progress.seconds,
-        }
-        log.metrics(line)
+        metrics = EpochMetrics(
+            run_step=(progress.epoch + 1) * self.order.steps,
+            epoch=progress.epoch + 1,
+            train_loss=progress.loss / progress.images,
+            train_top1_error=100 * progress.wrong / progress.images,
+            split=split,
+            evaluation_loss=evaluation.loss,
+            evaluation_top1_error=evaluation.top1_error,
+            seconds=progress.seconds,
+        )
+        log.metrics(metrics)
         log.message(
-            f"epoch {line['epoch']:3d}/{recipe.training.epochs}  "
-            f"loss {line['train_loss']:.4f}  train error {line['train_top1_error']:.2f}%  "
+            f"epoch {metrics.epoch:3d}/{recipe.training.epochs}  "
+            f"loss {metrics.train_loss:.4f}  train error {metrics.train_top1_error:.2f}%  "
             f"{split} error {evaluation.top1_error:.2f}%  {progress.seconds:.0f} s"
         )
         is_best = split == "validation" and evaluation.top1_error < progress.best_error

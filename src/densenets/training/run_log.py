@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,13 +15,72 @@ from densenets.progress import progress_bar
 from densenets.training.run_folder import RunFolder
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepMetrics:
+    """Metrics of the training steps since the last such line.
+
+    Attributes:
+        run_step: steps of the run that are done.
+        epoch: epochs that are done.
+        loss: mean over the images of these steps, in nats.
+        learning_rate: of the last step.
+    """
+
+    run_step: int
+    epoch: int
+    loss: float
+    learning_rate: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The line of metrics.jsonl."""
+        return {"kind": "step", **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochMetrics:
+    """Metrics of an epoch.
+
+    Attributes:
+        run_step: steps of the run that are done.
+        epoch: epochs that are done.
+        train_loss: mean over the epoch's images, in nats.
+        train_top1_error: over the same images, in percent.
+        split: the images that were evaluated after the epoch: validation or test.
+        evaluation_loss: on the split, in nats.
+        evaluation_top1_error: on the split, in percent.
+        seconds: spent on training and on these evaluations, over all starts.
+    """
+
+    run_step: int
+    epoch: int
+    train_loss: float
+    train_top1_error: float
+    split: str
+    evaluation_loss: float
+    evaluation_top1_error: float
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The line of metrics.jsonl."""
+        return {
+            "kind": "epoch",
+            "run_step": self.run_step,
+            "epoch": self.epoch,
+            "train_loss": self.train_loss,
+            "train_top1_error": self.train_top1_error,
+            f"{self.split}_loss": self.evaluation_loss,
+            f"{self.split}_top1_error": self.evaluation_top1_error,
+            "seconds": self.seconds,
+        }
+
+
 class Log(Protocol):
     """Interface of the logs of a run."""
 
     def step(self, done: int, text: str) -> None:
         """Set the progress to `done` steps of the run, with `text` beside the bar."""
 
-    def metrics(self, line: dict[str, Any]) -> None:
+    def metrics(self, metrics: StepMetrics | EpochMetrics) -> None:
         """Add a line to metrics.jsonl, and its numbers to the curves."""
 
     def message(self, text: str) -> None:
@@ -33,7 +93,7 @@ class SilentLog:
     def step(self, done: int, text: str) -> None:
         """Do nothing."""
 
-    def metrics(self, line: dict[str, Any]) -> None:
+    def metrics(self, metrics: StepMetrics | EpochMetrics) -> None:
         """Do nothing."""
 
     def message(self, text: str) -> None:
@@ -51,13 +111,14 @@ class RunLog:
         """Move the bar."""
         self._bar.update(self._task, completed=done, description=text)
 
-    def metrics(self, line: dict[str, Any]) -> None:
+    def metrics(self, metrics: StepMetrics | EpochMetrics) -> None:
         """Add a line to metrics.jsonl, and its numbers to the curves."""
+        line = metrics.to_dict()
         self._folder.add_metrics(line)
         if self._curves is not None:
             for name, value in line.items():
                 if isinstance(value, float):
-                    self._curves.add_scalar(name, value, line["run_step"])
+                    self._curves.add_scalar(name, value, metrics.run_step)
 
     def message(self, text: str) -> None:
         """Print a line above the bar."""
