@@ -185,12 +185,12 @@ def test_without_held_out_images_the_test_set_chooses_nothing(tiny_cifar10: Tiny
     splits = load_data(DataConfig(name="cifar10", root=tiny_cifar10.root))
     assert (len(splits.training), len(splits.test)) == (20, 6)
     assert splits.validation is None
-    assert (splits.monitored, splits.reported) == ("test", "test")
+    assert (splits.evaluation_split, splits.reported) == ("test", "test")
     assert splits.images_of("test") is splits.test
     assert any("no best checkpoint is written" in line for line in splits.summary_lines())
 
 
-def test_held_out_images_are_watched_and_not_trained_on(tiny_cifar10: TinyCifar) -> None:
+def test_held_out_images_are_evaluated_and_not_trained_on(tiny_cifar10: TinyCifar) -> None:
     splits = load_data(DataConfig(name="cifar10", root=tiny_cifar10.root, held_out=5))
     assert (len(splits.training), len(splits.validation), len(splits.test)) == (15, 5, 6)
     kept, held_out = held_out_split(20, 5, seed=0)

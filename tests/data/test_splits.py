@@ -26,12 +26,12 @@ def folder_config(root: Path, **fields: Any) -> DataConfig:
     return DataConfig(name="folder", root=root, normalization="imagenet", image_size=12, **fields)
 
 
-def test_val_is_watched_and_is_no_test_set(picture_folder: Path) -> None:
+def test_val_is_evaluated_and_is_no_test_set(picture_folder: Path) -> None:
     splits = load_data(folder_config(picture_folder))
     assert splits.classes == ("one", "two", "zero")
     assert (len(splits.training), len(splits.validation)) == (15, 9)
     assert splits.test is None
-    assert (splits.monitored, splits.reported) == ("validation", "validation")
+    assert (splits.evaluation_split, splits.reported) == ("validation", "validation")
     training, validation, last = splits.summary_lines()
     assert training == f"training: 15 images of 3 classes in {picture_folder / 'train'}"
     assert validation == f"validation: 9 images of 3 classes in {picture_folder / 'val'}"
@@ -50,7 +50,7 @@ def test_images_of_a_folder_can_be_held_out_too(picture_folder: Path) -> None:
     (picture_folder / "val").rename(picture_folder / "Testing")
     splits = load_data(folder_config(picture_folder, held_out=0.2))
     assert (len(splits.training), len(splits.validation), len(splits.test)) == (12, 3, 9)
-    assert (splits.monitored, splits.reported) == ("validation", "test")
+    assert (splits.evaluation_split, splits.reported) == ("validation", "test")
 
 
 def test_train_val_and_test_have_their_roles(picture_folder: Path) -> None:
@@ -61,7 +61,7 @@ def test_train_val_and_test_have_their_roles(picture_folder: Path) -> None:
     assert splits.validation.paths[0].parts[-3:] == ("val", "one", "5.png")
     assert splits.test.paths[0].parts[-3:] == ("TEST", "one", "5.png")
     assert splits.test.labels.tolist() == [0] * 3 + [2] * 3
-    assert (splits.monitored, splits.reported) == ("validation", "test")
+    assert (splits.evaluation_split, splits.reported) == ("validation", "test")
     assert splits.summary_lines()[2:] == [
         f"test: 6 images of 2 classes in {picture_folder / 'TEST'}; none of two",
         "folders without a role, not read: masks",

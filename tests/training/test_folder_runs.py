@@ -98,7 +98,7 @@ def test_without_validation_images_the_last_epoch_is_the_result(
     # The curve is that of the test images, and is called so.
     assert all("test_top1_error" in line and "validation_top1_error" not in line for line in epochs(out))
     assert epochs(out)[-1]["test_top1_error"] == result["top1_error"]
-    assert read_run(out).watched == "test"
+    assert read_run(out).evaluation_split == "test"
     assert read_checkpoint(out).details["test_top1_error"] == result["top1_error"]
 
 
@@ -141,7 +141,7 @@ def test_a_named_sets_test_images_choose_nothing(tmp_path: Path) -> None:
     # An older version called them validation images.
     old = (out / "metrics.jsonl").read_text().replace('"test_', '"validation_')
     (out / "metrics.jsonl").write_text(old)
-    assert read_run(out).watched == "test"
+    assert read_run(out).evaluation_split == "test"
 
 
 class Stop(BaseException):

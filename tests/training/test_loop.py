@@ -121,7 +121,7 @@ def with_options(recipe, options):
     return recipe
 
 
-def test_held_out_images_are_watched_and_not_trained_on(tmp_path):
+def test_held_out_images_are_evaluated_and_not_trained_on(tmp_path):
     recipe = with_options(small_recipe(epochs=1), {"data.held_out": 137})
     result = train(recipe, tmp_path / "run")
     assert result["images"] == 360  # the result is on the test images all the same

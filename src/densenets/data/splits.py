@@ -74,7 +74,7 @@ class DataSplits:
     left_out: tuple[int, ...] = ()
 
     @property
-    def monitored(self) -> EvaluatedSplit:
+    def evaluation_split(self) -> EvaluatedSplit:
         """The split that is evaluated after every epoch; the test images choose nothing."""
         return "validation" if self.validation is not None else "test"
 

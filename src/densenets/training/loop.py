@@ -246,7 +246,7 @@ class _Run:
             raise InputError(self._divergence_error_text("the loss is not a number any more"))
         if count := recipe.training.statistics_batches:
             recompute_statistics(self.train_step.evaluated, itertools.islice(self._batches(0), count))
-        split = self.data.monitored
+        split = self.data.evaluation_split
         try:
             evaluation = self._evaluate(self.data.images_of(split))
         except NotFinite as error:
@@ -289,7 +289,7 @@ class _Run:
                 "recipe": self.recipe.name,
                 "data": self.recipe.to_dict()["data"],
                 "epoch": self.progress.epoch,
-                f"{self.data.monitored}_top1_error": evaluation.top1_error,
+                f"{self.data.evaluation_split}_top1_error": evaluation.top1_error,
                 # The reported images, so that a later evaluation can check that it has the same.
                 "split": self.data.reported,
                 "reported": self.data.records[self.data.reported].to_dict(),

@@ -15,6 +15,7 @@ from typing import Any
 
 from densenets.analysis.memory.memory_config import MemoryConfig
 from densenets.models.densenet_config import DenseNetConfig
+from densenets.models.layer_rows import STORED_BYTES
 from densenets.models.layer_table import layer_table
 from densenets.models.network_config import NetworkConfig
 from densenets.ops.execution import Execution
@@ -23,12 +24,6 @@ from densenets.profiling.peak_memory import available_memory
 from densenets.profiling.step import StepConfig
 from densenets.subprocess_jobs import JobFailure
 
-_STORED: dict[Execution, str] = {
-    "reference": "stored_reference",
-    "recompute": "stored_recompute",
-    "fused": "stored_fused",
-    "fused-lean": "stored_fused_lean",
-}
 _BYTES_OF_A_WEIGHT = 3 * 4  # the weight, its gradient and its momentum, float32
 _SAFE_SHARE = 0.9  # of the memory that there is
 _TRIES = 3  # at a largest batch that does not fit after all
@@ -231,7 +226,7 @@ def _batch_memory(model: str, step: StepConfig) -> BatchMemory:
     network = step.network
     assert isinstance(network, DenseNetConfig)
     facts = layer_table(model, network, step.sides)
-    activations = step.batch * facts.total(_STORED[step.execution])
+    activations = step.batch * facts.total(STORED_BYTES[step.execution])
     predicted = activations + _BYTES_OF_A_WEIGHT * facts.total("parameters")
     memory = measured_memory(step)
     return BatchMemory(
