@@ -23,7 +23,7 @@ from sklearn.datasets import load_sample_images
 from densenets.data.augmentation import Augmentation
 from densenets.data.batches import Batch, BatchOrder, Shard, training_batches
 from densenets.data.data_config import DataConfig
-from densenets.data.image_folder import class_names, scan_image_folder
+from densenets.data.folder import class_names, scan
 from densenets.data.image_sets import FileImages, Images, MemoryImages
 from densenets.data.load import load_data
 from densenets.data.preprocessing import Preprocessing, imagenet_preprocessing
@@ -92,7 +92,7 @@ def decoding_rate(folder: Path | None, workers: int, device: torch.device) -> di
     with tempfile.TemporaryDirectory() as temporary:
         root = folder or _photographs(Path(temporary))
         training = training_folder(root)
-        images: FileImages = scan_image_folder(training, class_names(training), skip_broken=False)
+        images: FileImages = scan(training, class_names(training), skip_broken=False)
         preprocessing = imagenet_preprocessing(3, 224, scale_only=False)
         augmentation = Augmentation(("resized-crop", "normalize", "mirror"), 0)
         batches = _batches(images, preprocessing, augmentation, device, workers, batch_size=32)

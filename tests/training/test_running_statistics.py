@@ -149,7 +149,7 @@ def test_a_fractalnet_gets_them_joined_and_for_each_column_alone() -> None:
 
 def ranks_statistics(rank: int) -> dict[str, Tensor]:
     model = densenet()
-    synchronize(model)
+    synchronize(model, torch.device("cpu"))
     recompute_statistics(model, [share(batch, rank) for batch in digits(32, 16)])
     return model.state_dict()
 
