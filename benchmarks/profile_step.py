@@ -28,8 +28,8 @@ from torch.nn.functional import cross_entropy
 from densenets.machine import environment, keep_freed_memory
 from densenets.ops.backends import backend as backend_module
 from densenets.ops.backends.backend import CPP, EAGER
+from densenets.ops.backends.block_plan import BlockPlan, BlockResult, BlockTensors
 from densenets.ops.backends.cpp.kernels import CppKernels
-from densenets.ops.backends.plan import BlockPlan, BlockResult, BlockTensors
 from densenets.ops.backends.unit import BatchNormGradCorrection, Moments, Unit, UnitParameters
 from densenets.profiling.benchmark_config import BenchmarkConfig
 from densenets.profiling.networks import random_batch, step_network

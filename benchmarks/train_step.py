@@ -19,7 +19,7 @@ from densenets.files import write_json
 from densenets.models.layer_table import layer_table
 from densenets.models.registry import named_config
 from densenets.profiling.benchmark_config import BenchmarkConfig, MemoryBenchmarkConfig
-from densenets.profiling.results import BenchmarkCase, DepthLine, MeasuredVariant, line_residual
+from densenets.profiling.benchmark_report import BenchmarkCase, DepthLine, MeasuredVariant, line_residual
 from densenets.profiling.runner import run_benchmarks
 from densenets.profiling.step_settings import DENSE_EXECUTIONS
 from densenets.profiling.table import print_benchmark, print_depths

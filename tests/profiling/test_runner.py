@@ -13,7 +13,7 @@ from measured_times import NO_PEAKS, times
 from densenets.errors import InputError
 from densenets.profiling import runner
 from densenets.profiling.benchmark_config import BenchmarkConfig, MemoryBenchmarkConfig
-from densenets.profiling.results import BenchmarkReport
+from densenets.profiling.benchmark_report import BenchmarkReport
 from densenets.profiling.runner import run_benchmarks
 from densenets.profiling.table import print_benchmark
 from densenets.profiling.worker_jobs import MachineJob, StepJob, StepMemory

@@ -8,7 +8,7 @@ import pytest
 from measured_times import no_step
 
 from densenets.profiling.benchmark_config import BenchmarkConfig, MemoryBenchmarkConfig
-from densenets.profiling.results import (
+from densenets.profiling.benchmark_report import (
     BenchmarkCase,
     BenchmarkReport,
     DepthLine,

@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from densenets.machine import environment
 from densenets.profiling.benchmark_config import BenchmarkConfig
-from densenets.profiling.results import (
+from densenets.profiling.benchmark_report import (
     BenchmarkCase,
     BenchmarkReport,
     FailedVariant,

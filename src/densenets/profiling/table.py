@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from densenets.figures.numbers import bytes_text
-from densenets.profiling.results import (
+from densenets.profiling.benchmark_report import (
     BenchmarkCase,
     BenchmarkReport,
     DepthLine,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from densenets.models.densenet import DenseBlock, DenseNet, Transition
-from densenets.ops.backends.plan import BlockPlan
+from densenets.ops.backends.block_plan import BlockPlan
 from densenets.ops.fused.eligibility import layer_units
 from densenets.ops.fused.operators import dense_block_operator
 from densenets.ops.layers import UnitModules

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from densenets.models.densenet import DenseNet
 from densenets.ops.backends.backend import CPP
-from densenets.ops.backends.plan import BlockPlan
+from densenets.ops.backends.block_plan import BlockPlan
 from densenets.ops.execution import EXECUTIONS
 from densenets.ops.fused.lean_stem import lean_stem_backward_operator, lean_stem_operator
 from densenets.ops.fused.operators import (

@@ -1,8 +1,8 @@
 """Registry of the fused execution's backends: where each can run, and which kernels it has. Needs no PyTorch.
 
 Every backend computes the unit that blocks are made of (`UnitKernels` in `unit.py`, beside this file); some
-also run a whole block in one call (`BlockKernels` in `plan.py`), or the stem (`StemKernels`). To add one,
-write its kernels in a folder of its own and add it to `BACKENDS`.
+also run a whole block in one call (`BlockKernels` in `block_plan.py`), or the stem (`StemKernels`). To add
+one, write its kernels in a folder of its own and add it to `BACKENDS`.
 """
 
 from __future__ import annotations

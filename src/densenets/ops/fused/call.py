@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from densenets.ops.backends.plan import BlockPlan
+from densenets.ops.backends.block_plan import BlockPlan
 from densenets.ops.backends.unit import compute_type
 from densenets.ops.fused.lean_stem import lean_stem_operator
 from densenets.ops.fused.operators import dense_block_operator

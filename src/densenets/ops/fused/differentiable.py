@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._C._functorch import is_batchedtensor, is_legacy_batchedtensor
 from torch.nn import functional
 
-from densenets.ops.backends.plan import BlockPlan, BlockTensors
+from densenets.ops.backends.block_plan import BlockPlan, BlockTensors
 from densenets.ops.backends.unit import Moments, UnitParameters, accumulation_type
 from densenets.ops.sync_batch_norm import global_batch_norm
 

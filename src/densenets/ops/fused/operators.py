@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from densenets.ops.backends.plan import BlockPlan, BlockTensors, empty_result
+from densenets.ops.backends.block_plan import BlockPlan, BlockTensors, empty_result
+from densenets.ops.fused.block_schedule import block_backward, block_forward, channels_first
 from densenets.ops.fused.differentiable import block_by_operations, grads_by_operations, needs_operations
-from densenets.ops.fused.schedule import block_backward, block_forward, channels_first
 
 dense_block_operator = torch.library.custom_op("densenets::dense_block", block_forward, mutates_args=())
 dense_block_backward_operator = torch.library.custom_op(

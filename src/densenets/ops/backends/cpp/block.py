@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from densenets.ops.backends.block_plan import BlockPlan, BlockResult, BlockTensors
 from densenets.ops.backends.cpp import interface
 from densenets.ops.backends.cpp.tensors import array, arrays, check_apart, data_type, three_sides, whole
-from densenets.ops.backends.plan import BlockPlan, BlockResult, BlockTensors
 from densenets.ops.backends.unit import UnitParameters, accumulation_type, aligned_tensors
 
 

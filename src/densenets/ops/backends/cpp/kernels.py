@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from densenets.errors import InputError
+from densenets.ops.backends.block_plan import BlockPlan, BlockResult, BlockTensors
 from densenets.ops.backends.cpp import interface, library
 from densenets.ops.backends.cpp.block import BlockCall
 from densenets.ops.backends.cpp.tensors import (
@@ -24,7 +25,6 @@ from densenets.ops.backends.cpp.tensors import (
     matrix,
     three_sides,
 )
-from densenets.ops.backends.plan import BlockPlan, BlockResult, BlockTensors
 from densenets.ops.backends.unit import (
     BatchNormGradCorrection,
     Moments,

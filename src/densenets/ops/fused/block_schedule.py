@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from densenets.ops.backends.backend import Backend, named_backend
-from densenets.ops.backends.plan import BlockKernels, BlockPlan, BlockResult, BlockTensors, empty_result
+from densenets.ops.backends.block_plan import BlockKernels, BlockPlan, BlockResult, BlockTensors, empty_result
 from densenets.ops.backends.unit import (
     BatchNormGradCorrection,
     Moments,

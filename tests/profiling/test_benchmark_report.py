@@ -9,7 +9,7 @@ import pytest
 from measured_times import NO_PEAKS, no_step
 
 from densenets.profiling.benchmark_config import BenchmarkConfig
-from densenets.profiling.results import (
+from densenets.profiling.benchmark_report import (
     BenchmarkCase,
     BenchmarkReport,
     FailedVariant,
