@@ -101,6 +101,7 @@ def _filled_in(text: str) -> str:
 
 
 @pytest.mark.parametrize("text", _said())
+@pytest.mark.slow
 def test_a_command_in_running_text_reaches_its_first_work(text: str, world: Path, capsys):
     (command,) = read_commands(_filled_in(text))
     if len(command) == 2 and command[0] == "densenets":

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from network_steps import assert_equal, case_config, case_images, pair
+from quick_tests import every
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
@@ -20,12 +21,13 @@ from densenets.ops.execution import EXECUTIONS
 
 EXECUTION = pytest.mark.parametrize("execution", EXECUTIONS)
 # Every case and every execution, but not all pairs: whether a graph is traced is asked before both.
-CASE_AND_EXECUTION = pytest.mark.parametrize(
-    ("case", "execution"),
+CASE_AND_EXECUTION = every(
+    "case, execution",
     [
         *((case, "auto") for case in ("bottleneck", "plain", "large stem", "signal", "volume")),
         *(("bottleneck", execution) for execution in EXECUTIONS if execution != "auto"),
     ],
+    quick=lambda case, execution: execution == "auto" and case in ("bottleneck", "large stem"),
 )
 # Scripts and traces are deprecated by PyTorch, which says so.
 pytestmark = pytest.mark.filterwarnings(
@@ -65,7 +67,7 @@ def test_graphs_hold_pytorchs_operations_alone(case: str, execution: Any):
         assert not [name for name in operators(graph) if "densenets" in name]
 
 
-@EXECUTION
+@every("execution", EXECUTIONS, quick=lambda execution: execution == "auto")
 def test_exported_for_any_number_and_size_of_images(execution: Any):
     model, _, _ = network("large stem", execution)
     batch, height = torch.export.Dim("batch", min=2), torch.export.Dim("height", min=32)
@@ -100,7 +102,7 @@ def test_traced_networks_run_where_this_package_is_not(tmp_path: Path):
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, check=True)
 
 
-@pytest.mark.parametrize("execution", ["auto", "fused"])
+@every("execution", ("auto", "fused"), quick=lambda execution: execution == "auto")
 def test_exported_to_onnx(execution: Any, tmp_path: Path):
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -126,7 +128,7 @@ def test_features_are_extracted_by_torchvision(execution: Any):
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("execution", ["auto", "fused", "fused-lean"])
+@every("execution", ("auto", "fused", "fused-lean"), quick=lambda execution: execution == "auto")
 def test_the_compiler_keeps_the_fused_operators(execution: Any):
     pytest.importorskip("densenets.ops.backends.cpp.library")
     model, x, expected = network("large stem", execution)
@@ -141,6 +143,7 @@ def test_the_compiler_keeps_the_fused_operators(execution: Any):
 
 
 @pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.slow
 def test_a_compiled_network_notices_what_becomes_of_its_modules():
     reference, model = pair(case_config(block_layers=(2, 2)), "auto")
     x = case_images(model.config)

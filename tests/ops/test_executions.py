@@ -241,6 +241,7 @@ def test_recompute_stores_less_for_deep_blocks(training: bool):
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("execution", ["reference", "recompute"])
+@pytest.mark.slow
 def test_compiled_equals_eager(execution: Any, training: bool):
     eager, model = pair(case_config(block_layers=(2, 2)), execution)
     eager.train(training), model.train(training)
@@ -252,6 +253,7 @@ def test_compiled_equals_eager(execution: Any, training: bool):
 
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("execution", ["reference", "recompute"])
+@pytest.mark.slow
 def test_compiled_by_inductor_equals_eager(execution: Any):
     eager, model = pair(case_config(block_layers=(2,), bottleneck=False), execution)
     compiled = torch.compile(model, backend="inductor", fullgraph=True)

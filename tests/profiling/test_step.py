@@ -114,6 +114,7 @@ def test_a_step_moves_the_weights_and_companions_are_trained_too() -> None:
     assert not torch.equal(after["companions.conv1.weight"], before["companions.conv1.weight"])
 
 
+@pytest.mark.slow
 def test_steps_that_differ_by_chance_are_averaged_over_more_of_them() -> None:
     for network, steps in (("stochastic-depth-8", 20), ("resnet8", 7)):
         job = StepJob.of_time(named_step(network))

@@ -130,7 +130,7 @@ def real_batch(side: int, channels: int) -> Batch:
 @every(
     "name",
     [name for name in BASELINES if name not in ("resnet1202", "preact-resnet1001")],
-    quick=lambda name: named_config(name).depth < 40 and "wrn" not in name,
+    quick=lambda name: name in ("resnet20", "highway-19", "nin"),
 )
 def test_every_network_of_the_zoo_trains_a_step_and_survives_saving(name: str, tmp_path: Path) -> None:
     config = BASELINES[name].config
@@ -200,6 +200,7 @@ def test_the_layers_of_a_step_follow_from_the_seed_and_the_step() -> None:
     assert train_step.model.paths.draw() != drawn[0]
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_same_layers_of_one_network(tmp_path: Path) -> None:
     # Synchronised statistics would wait for ever, if one rank left out a unit and the other did not.
     results = []
@@ -217,6 +218,7 @@ def test_two_processes_train_the_same_layers_of_one_network(tmp_path: Path) -> N
         torch.testing.assert_close(results[1][key], value, rtol=1e-3, atol=5e-4)
 
 
+@pytest.mark.slow
 def test_torchvisions_resnet_is_fine_tuned_with_a_new_head(digits: Path, tmp_path: Path) -> None:
     theirs = torchvision.models.resnet18(num_classes=7)
     theirs.conv1 = torch.nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)

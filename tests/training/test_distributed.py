@@ -48,6 +48,7 @@ def weights_of_rank(rank: int, execution: str, accumulation: int, batch_size: in
 
 
 @pytest.mark.parametrize("execution", ["reference", "recompute"])
+@pytest.mark.slow
 def test_two_processes_equal_one_on_the_same_global_batch(execution, tmp_path):
     one = exact_weights(Shard(), "reference")
     work = partial(weights_of_rank, execution=execution, accumulation=1, batch_size=101)
@@ -58,6 +59,7 @@ def test_two_processes_equal_one_on_the_same_global_batch(execution, tmp_path):
             torch.testing.assert_close(two[key], value, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_uneven_shares_are_accumulated_in_the_same_number_of_parts(tmp_path):
     # 3 and 4 images: a rank that made one part and a rank that made two would wait for ever.
     work = partial(weights_of_rank, execution="reference", accumulation=2, batch_size=7)

@@ -158,6 +158,7 @@ def share(batch: Batch, rank: int) -> Batch:
     return Batch(batch.images.chunk(2)[rank], batch.labels.chunk(2)[rank], batch.global_count)
 
 
+@pytest.mark.slow
 def test_two_processes_find_those_of_one(tmp_path: Path) -> None:
     model = densenet()
     recompute_statistics(model, digits(32, 16))

@@ -183,6 +183,7 @@ def test_networks_of_any_depth_fit_and_zeros_are_gaps(tmp_path: Path) -> None:
     write_gradients(flow(nothing, steps=(0,)), tmp_path / "nothing")
 
 
+@pytest.mark.slow
 def test_the_picture_is_of_a_size_for_pages_and_always_the_same(tmp_path: Path) -> None:
     for stem in ("rate-0.1", "again"):
         write_gradients(two_by_two(), tmp_path / stem)

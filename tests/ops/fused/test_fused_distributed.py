@@ -96,6 +96,7 @@ def one_process(case: str, *, synchronized: bool) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("synchronized", [True, False], ids=["of all ranks", "of each rank"])
 @pytest.mark.parametrize(("case", "execution", "backend"), RUNS)
+@pytest.mark.slow
 def test_two_processes_train_what_the_reference_does(
     case: str, execution: str, synchronized: bool, backend: Backend, ranks: list[Results]
 ):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from network_steps import assert_equal, case_config, case_images, kept_bytes, pair, step
+from quick_tests import every
 from small_networks import small_config
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -28,9 +29,10 @@ from densenets.ops.fused.stem import stem_backward_operator, stem_operator
 EXECUTION = pytest.mark.parametrize("execution", ["fused", "fused-lean"])
 TRAINING = pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 # Every operator once, and the second execution where the two differ.
-NETWORK = pytest.mark.parametrize(
-    ("case", "execution"),
+NETWORK = every(
+    "case, execution",
     [("bottleneck", "fused"), ("bottleneck", "fused-lean"), ("plain", "fused"), ("large stem", "fused")],
+    quick=lambda case, execution: (case, execution) == ("bottleneck", "fused"),
 )
 DIFFERENTIABLE = pytest.mark.parametrize("differentiable", [True, False], ids=["gradients", "constants"])
 EXACT = 1e-10  # float64 in another order, as in test_fused.py
@@ -97,8 +99,8 @@ def plan_arguments(**fields: Any) -> tuple[tuple[float, ...], float, str]:
 
 @OPCHECK
 @DIFFERENTIABLE
-@pytest.mark.parametrize(
-    ("bottleneck", "keep_bottlenecks", "drop", "training", "layout"),
+@every(
+    "bottleneck, keep_bottlenecks, drop, training, layout",
     [
         (True, True, 0.0, True, PLAIN),
         (True, False, 0.4, True, LAST),
@@ -106,6 +108,7 @@ def plan_arguments(**fields: Any) -> tuple[tuple[float, ...], float, str]:
         (False, False, 0.4, True, PLAIN),
         (False, False, 0.0, False, LAST),
     ],
+    quick=lambda *values: values[2] > 0,
 )
 def test_opcheck_of_a_block(
     bottleneck: bool,

@@ -108,7 +108,7 @@ def test_same_bits_again_and_again(name: str, dtype: torch.dtype, shape: Shape, 
             assert_same_bits(everything(kernels, example), first)
 
 
-@pytest.mark.parametrize("threads", [2, 3, 8])
+@every("threads", (2, 3, 8), quick=lambda threads: threads == 3)
 @every_shape
 @every_dtype
 @every_set

@@ -175,6 +175,7 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory 
 
 
 @on_linux
+@pytest.mark.slow
 def test_a_process_at_the_end_of_its_memory_goes_on():
     found = run(
         UNIT
@@ -270,6 +271,7 @@ def test_threads_may_change_between_forward_and_backward(threads: tuple[int, int
 
 
 @on_linux
+@pytest.mark.slow
 def test_a_process_that_is_forked_while_others_compute_can_compute():
     found = run(
         UNIT
