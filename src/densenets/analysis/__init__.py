@@ -1,1 +1,1 @@
-"""Analyses of networks and runs, each with its computation, its figure and its table."""
+"""Analyses of networks and runs: computation, figure and table."""

@@ -1,1 +1,1 @@
-"""Time and memory of networks on this machine, each variant in a process of its own."""
+"""Time and memory of networks, measured in processes."""
