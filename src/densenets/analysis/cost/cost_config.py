@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 
 from densenets.errors import InputError
@@ -71,6 +72,7 @@ class CostConfig(StepSettings):
         return steps
 
 
+@functools.cache  # it tries a hundred networks, and a config asks it whenever its steps are read
 def matched_resnet(name: str) -> str:
     """Name of the ResNet with about as many parameters as a DenseNet: pre-activation, or one of ImageNet's.
 
