@@ -34,6 +34,7 @@ nb_execution_mode = os.environ.get("DENSENETS_NOTEBOOKS", "cache")  # "off" for 
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 
+python_maximum_signature_line_length = 100  # longer ones have a line a parameter
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
@@ -42,6 +43,8 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
+pygments_style = "a11y-light"
+pygments_dark_style = "github-dark"
 html_theme = "furo"
 html_title = "densenets"
 html_static_path = ["_static"]
