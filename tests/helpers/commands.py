@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def reaches_first_work(command: Command) -> bool:
 
 def is_command(text: str) -> bool:
     """Whether a piece of code is a command of this project."""
-    return bool(re.match(r"(densenets|torchrun|make|pytest) \S|python benchmarks/", text))
+    return bool(re.match(r"(densenets|torchrun|make|pytest|pip) \S|python benchmarks/", text))
 
 
 def _stop(*_: object, **__: object) -> Any:
@@ -156,10 +157,23 @@ def _pytest(arguments: list[str]) -> None:
     assert re.search(rf"^def test_\w*{name}", tests, re.MULTILINE), f"no test in {folder} is named {name}"
 
 
+def _pip(arguments: list[str]) -> None:
+    """Whether pip would find what it is to install: this checkout, or this package by its name."""
+    command, requirement = arguments
+    found = re.fullmatch(r"(?P<what>\.|densenets)(?:\[(?P<extras>[\w,-]+)\])?", requirement)
+    assert command == "install"
+    assert found, requirement
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    known = project["optional-dependencies"]
+    missing = [extra for extra in (found["extras"] or "").split(",") if extra and extra not in known]
+    assert not missing, f"pip install {requirement}: there is no extra {missing}"
+
+
 _PROGRAMS: dict[str, Callable[[list[str]], None]] = {
     "densenets": _densenets,
     "python": _python,
     "torchrun": _torchrun,
     "make": _make,
     "pytest": _pytest,
+    "pip": _pip,
 }

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from densenets.errors import InputError
+from densenets.ops.backends.backend import BACKENDS, CPP, EAGER, availability_for, named_backend
 from densenets.ops.backends.cpp.kernels import CppKernels
 from densenets.ops.backends.cpp.library import load_library
 from densenets.ops.backends.eager import EagerKernels
@@ -147,13 +148,26 @@ def instruction_sets() -> tuple[str, ...]:
         return ()
 
 
+def further_backends() -> tuple[str, ...]:
+    """The names of backends beside those two that compute on this machine's CPU."""
+    others = (backend for backend in BACKENDS if backend not in (CPP, EAGER))
+    return tuple(backend.name for backend in others if availability_for(backend, "cpu", "float32").available)
+
+
+def implementations() -> tuple[str, ...]:
+    """PyTorch's operations, the native kernels of every instruction set, and the further backends."""
+    return ("pytorch", *instruction_sets(), *further_backends())
+
+
 def implementations_in_full() -> tuple[str, ...]:
-    """PyTorch's operations, the portable kernels, and the best ones of this machine."""
-    return ("pytorch", *instruction_sets()[:1], *instruction_sets()[-1:])
+    """PyTorch's operations, the portable kernels, the best ones of this machine, and the further backends."""
+    return ("pytorch", *instruction_sets()[:1], *instruction_sets()[-1:], *further_backends())
 
 
 def implementation(name: str) -> UnitKernels:
-    """`pytorch`, or the native kernels of an instruction set."""
+    """`pytorch`, the native kernels of an instruction set, or a further backend's."""
+    if name in further_backends():
+        return named_backend(name).load()
     return EagerKernels() if name == "pytorch" else CppKernels(name)
 
 

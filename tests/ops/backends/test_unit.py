@@ -32,8 +32,8 @@ from units import (
     completed,
     first_columns,
     implementation,
+    implementations,
     implementations_in_full,
-    instruction_sets,
     label,
     make,
     onednn,
@@ -47,7 +47,7 @@ from units import (
 from densenets.ops.backends.unit import BatchNormGradCorrection, Moments, Unit, UnitKernels, accumulation_type
 
 pytestmark = pytest.mark.usefixtures("fresh_memory_is_nan")
-IMPLEMENTATIONS = ("pytorch", *instruction_sets())
+IMPLEMENTATIONS = implementations()
 every_implementation = every("name", IMPLEMENTATIONS, quick=lambda name: name in implementations_in_full())
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=label)
 every_unit = every(
