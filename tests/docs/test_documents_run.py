@@ -1,4 +1,4 @@
-"""What README and docs show runs: blocks, commands in running text, and the examples of docstrings."""
+"""What the documents show runs: blocks, commands in running text, and the examples of docstrings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from commands import Command, is_command, reaches_first_work, read_commands, run
-from documents import DOCUMENTS, ROOT, SOURCE, Block, blocks, docstrings, examples, spans
+from documents import DOCUMENTS, ROOT, SOURCE, Block, blocks, docstrings, examples, name_of, prompted, spans
 
 BLOCKS = [block for path in DOCUMENTS for block in blocks(path)]
 SHELL = [block for block in BLOCKS if block.language == "sh"]
@@ -19,6 +19,7 @@ STAND_INS = {
     "evaluate RUN --data imagenet": "evaluate xrays.safetensors --data imagenet",
     "inference.py CASE": "inference.py batch-1",
     "train_step.py CASE": "train_step.py bc-100-12",
+    "test_unit.py -k NAME": "test_unit.py -k eager",
     "--out FILE": "--out made",
     "ANALYSIS": "reuse runs/demo",
     "CHECKPOINT": "densenet-bc-100-12.safetensors",
@@ -42,9 +43,8 @@ REFUSED = {"densenets summary densenet-bc-101-12": "must be 6n+4"}
 
 
 def test_every_block_says_what_it_is():
-    assert {block.language for block in BLOCKS} == {"sh", "python", "text"}, [
-        block.place for block in BLOCKS if block.language not in ("sh", "python", "text")
-    ]
+    unknown = [block.place for block in BLOCKS if block.language not in ("sh", "python", "text", "console")]
+    assert not unknown
     hidden = [block.place for block in BLOCKS if block.language == "text" and _has_command(block)]
     assert not hidden
 
@@ -73,7 +73,7 @@ def _at_home(command: Command) -> list[str]:
     return [word.removeprefix("/") if word.startswith("/data/") else word for word in command]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_python_blocks_run(path: Path, world: Path):
     names = dict(GIVEN)
     for block in blocks(path):
@@ -83,8 +83,9 @@ def test_python_blocks_run(path: Path, world: Path):
 
 
 def _said() -> list[str]:
-    """The commands in running text, of the documents and of docstrings, each once."""
+    """The commands in running text and before shown output, of the documents and of docstrings, each once."""
     texts = [span for path in DOCUMENTS for span in spans(path)]
+    texts += [command for block in BLOCKS if block.language == "console" for command in prompted(block.text)]
     for path in sorted(SOURCE.rglob("*.py")):
         texts += [span for _, text in docstrings(path) for span in re.findall(r"`([^`]+)`", text)]
     for path in (*sorted(SOURCE.rglob("*.py")), *sorted((ROOT / "benchmarks").glob("*.py"))):
@@ -94,7 +95,7 @@ def _said() -> list[str]:
 
 def _filled_in(text: str) -> str:
     """A command with something in every place that it leaves open, and all that it may have."""
-    text = re.sub(r"[\[\]]|\.\.\.", "", text)
+    text = re.sub(r"(?<!\w)\[([^\]]*)\]|\.\.\.", r"\1", text)  # not the brackets of "densenets[all]"
     for name, stand_in in STAND_INS.items():
         text = re.sub(rf"(?<!\w){name}(?!\w)", stand_in, text)
     return text

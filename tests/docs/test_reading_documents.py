@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from commands import FirstWork, is_command, reaches_first_work, read_commands, run
-from documents import anchors, blocks, docstrings, examples, spans
+from documents import (
+    DOCUMENTS,
+    NOTEBOOKS,
+    anchors,
+    blocks,
+    docstrings,
+    examples,
+    links,
+    name_of,
+    prompted,
+    spans,
+)
 
 
 def written(folder: Path, text: str) -> Path:
@@ -40,6 +52,51 @@ def test_marks_belong_to_the_next_block(tmp_path: Path):
 def test_a_mark_that_marks_nothing_is_refused(text: str, tmp_path: Path):
     with pytest.raises(AssertionError, match="mark"):
         blocks(written(tmp_path, text))
+
+
+def test_documents_lie_in_folders_too():
+    names = {name_of(path) for path in DOCUMENTS}
+    assert {
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/paper.md",
+        "docs/how-to/finetune.md",
+        "docs/tutorial.ipynb",
+    } <= names
+    assert set(NOTEBOOKS) < set(DOCUMENTS)
+
+
+def test_directives_are_read_as_the_markdown_in_them(tmp_path: Path):
+    text = "````{tab-set}\n```{tab-item} A\n:sync: a\n\n~~~sh\nx\n~~~\n\n[b](c.md) `d`\n```\n````\n"
+    path = written(tmp_path, text + "```{toctree}\n[no](link.md)\n```\n```{eval-rst}\n    x\n```\n")
+    assert [(block.place, block.language, block.text) for block in blocks(path)] == [
+        ("some.md:5", "sh", "x\n")
+    ]
+    assert links(path) == ["c.md"]
+    assert spans(path) == ["d"]
+
+
+def test_code_that_a_directive_hides_is_refused(tmp_path: Path):
+    with pytest.raises(AssertionError, match="2: code stands in a fence"):
+        blocks(written(tmp_path, "\n```{code-block} sh\nx\n```\n"))
+
+
+def test_of_a_notebook_the_markdown_cells_are_read(tmp_path: Path):
+    cells = [
+        ("markdown", ["# A b\n", "[c](d.md)"]),
+        ("code", ["`e`"]),
+        ("markdown", ["```sh\n", "x\n", "```"]),
+    ]
+    path = tmp_path / "some.ipynb"
+    path.write_text(json.dumps({"cells": [{"cell_type": kind, "source": source} for kind, source in cells]}))
+    assert anchors(path) == {"a-b"}
+    assert links(path) == ["d.md"]
+    assert not spans(path)
+    assert [(block.language, block.text) for block in blocks(path)] == [("sh", "x\n")]
+
+
+def test_what_was_typed_at_a_console():
+    assert prompted("$ densenets models\n name\n$ make x\n") == ["densenets models", "make x"]
 
 
 def test_anchors_are_those_of_github(tmp_path: Path):
