@@ -2,14 +2,10 @@
 
 import os
 import re
-import sys
-from pathlib import Path
 from typing import Any
 
-DOCS = Path(__file__).parent
-sys.path.insert(0, os.fspath(DOCS))
 
-from densenets import __version__  # noqa: E402
+from densenets import __version__
 
 project = "densenets"
 author = "the developers of densenets"
@@ -22,7 +18,6 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinx_design",
-    "command_reference",
 ]
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 # What stands in single backticks in our docstrings is code.
