@@ -1,6 +1,7 @@
-"""Writes docs/reference/commands.md, the reference of all verbs and their options, from the command line's own table.
+"""Writes docs/reference/commands.md, all verbs with their options, from the command line's own table.
 
-`python docs/command_reference.py` writes it; with `--check` it writes nothing, and fails where it is not what the code says.
+`python docs/command_reference.py` writes it; with `--check` it writes nothing, and fails where it is not what
+the code says.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from densenets.cli.arguments import Option, options_of
 from densenets.cli.verbs import SECTIONS, Verb, VerbGroup
+
+from densenets.cli.arguments import Option, options_of
 
 PAGE = Path(__file__).parent / "reference" / "commands.md"
 RECIPE = "cifar10-densenet-bc-100-12"  # whose values stand for the defaults of `train`
@@ -20,8 +22,8 @@ _BEGINNING = """# Commands
 
 <!-- written by docs/command_reference.py -->
 
-`densenets VERB --help` prints the same at the terminal. Switches have their opposite in `--no-...`. A wrong option is answered by one
-line and exit code 2; a run that is stopped by a signal ends with 128 and its number."""
+`densenets VERB --help` prints the same at the terminal. Switches have their opposite in `--no-...`. A wrong
+option is answered by one line and exit code 2; a run that is stopped by a signal ends with 128 and its number."""
 
 
 def page() -> str:

@@ -4,7 +4,6 @@ import os
 import re
 from typing import Any
 
-
 from densenets import __version__
 
 project = "densenets"
@@ -55,7 +54,8 @@ def as_restructured_text(
 ) -> None:
     """Write a docstring as the reStructuredText that its author means.
 
-    An indented block that is no section's is code, not a quotation; a star is a star, as in shapes (N, C, *spatial).
+    An indented block that is no section's is code, not a quotation; a star is a star, as in shapes such as
+    (N, C, *spatial).
     """
     marked, section = [], False
     for paragraph in re.split(r"\n{2,}", "\n".join(lines)):
