@@ -23,7 +23,7 @@ _BEGINNING = """# Commands
 <!-- written by docs/command_reference.py -->
 
 `densenets VERB --help` prints the same at the terminal. Switches have their opposite in `--no-...`. A wrong
-option is answered by one line and exit code 2; a run that is stopped by a signal ends with 128 and its number."""
+option is answered by one line and exit code 2; a run that a signal stops ends with 128 and its number."""
 
 
 def page() -> str:
