@@ -2,14 +2,9 @@
 
 import os
 import re
-import sys
-from pathlib import Path
 from typing import Any
 
-DOCS = Path(__file__).parent
-sys.path.insert(0, os.fspath(DOCS))
-
-from densenets import __version__  # noqa: E402
+from densenets import __version__
 
 project = "densenets"
 author = "the developers of densenets"
@@ -22,7 +17,6 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinx_design",
-    "command_reference",
 ]
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 # What stands in single backticks in our docstrings is code.
@@ -60,7 +54,8 @@ def as_restructured_text(
 ) -> None:
     """Write a docstring as the reStructuredText that its author means.
 
-    An indented block that is no section's is code, not a quotation; a star is a star, as in shapes (N, C, *spatial).
+    An indented block that is no section's is code, not a quotation; a star is a star, as in shapes such as
+    (N, C, *spatial).
     """
     marked, section = [], False
     for paragraph in re.split(r"\n{2,}", "\n".join(lines)):

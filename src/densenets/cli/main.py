@@ -27,6 +27,7 @@ Densely connected convolutional networks without their drawbacks.
   report RUN          one page that opens in a browser: result, mistakes, network, cost
   convert FILE        a checkpoint from the DenseNet weights of another program
   summary MODEL       a network layer by layer: channels, parameters, multiply-adds, memory
+  draw MODEL          a network as a picture: dense blocks with every connection, channels, sizes
   analyze ANALYSIS    see inside: feature reuse, gradients, memory, cost, efficiency, saliency
   benchmark MODEL     time and memory of a network on this machine, beside torchvision's
   reproduce TARGET    a table or figure of the paper, run by run, the paper's figures beside ours
@@ -92,6 +93,7 @@ _VERBS = {
     "report": _verb("report", "report"),
     "convert": _verb("convert", "convert"),
     "summary": _verb("summary", "summary"),
+    "draw": _verb("draw", "draw"),
     "analyze": _verb("analyze", "analyze"),
     "benchmark": _verb("benchmark", "benchmark"),
     "reproduce": _verb("reproduce", "reproduce"),

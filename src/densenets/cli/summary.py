@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from rich.table import Table
 
 from densenets.cli.arguments import parse
+from densenets.cli.network_options import DENSE_BLOCK, NetworkOptions, shown_network
 from densenets.figures.numbers import bytes_text, shape_text
 from densenets.files import json_text
-from densenets.models.densenet_rows import block_table
 from densenets.models.layer_rows import LayerTable
-from densenets.models.layer_table import layer_table
-from densenets.models.network_config import NetworkConfig
-from densenets.models.network_input import for_input, read_shape
-from densenets.models.registry import named_config
 from densenets.ops.execution import Choice, choose_execution
 from densenets.terminal import console, plain_title
 
 
 @dataclass(frozen=True)
-class SummaryOptions:
+class SummaryOptions(NetworkOptions):
     """The network that is shown, and for what input."""
 
-    model: str
-    """A name of the zoo, a run's folder, a checkpoint, or dense-block for a bare block."""
-    input: str = ""
-    """Channels and sides, such as 3x32x32; by default those that the network was made for."""
-    layers: int = 5
-    """Of dense-block: its layers."""
-    growth_rate: int = 4
-    """Of dense-block: channels that a layer adds."""
-    bottleneck: bool = False
-    """Of dense-block: a 1x1 convolution before each 3x3."""
-    num_classes: int = 0
-    """Width of the classifier; 0 for the model's own."""
     json: bool = False
     """Print JSON."""
 
@@ -46,32 +28,12 @@ class SummaryOptions:
 def summary(arguments: list[str]) -> None:
     """Print a network layer by layer, as a table or JSON."""
     options = parse(SummaryOptions, arguments, "summary")
-    if options.model == "dense-block":
-        channels, *block_sides = read_shape(options.input or "1x32x32")
-        facts = block_table(
-            channels,
-            options.layers,
-            options.growth_rate,
-            tuple(block_sides),
-            bottleneck=options.bottleneck,
-        )
-    else:
-        config, sides = for_input(_summarized_config(options.model), options.input)
-        config = dataclasses.replace(config, num_classes=options.num_classes or config.num_classes)
-        facts = layer_table(options.model, config, sides)
+    _, facts = shown_network(options)
     execution = choose_execution("auto", device="cpu", dtype="float32")
     if options.json:
         print(json_text({**facts.to_dict(), "execution": str(execution)}))
     else:
         print_summary(facts, execution)
-
-
-def _summarized_config(model: str) -> NetworkConfig:
-    if not Path(model).exists():
-        return named_config(model)
-    from densenets.checkpoint import read_checkpoint
-
-    return read_checkpoint(model).model.config
 
 
 def print_summary(facts: LayerTable, execution: Choice) -> None:
@@ -99,7 +61,7 @@ def print_summary(facts: LayerTable, execution: Choice) -> None:
     table.add_row("total", *[""] * 3, *connections, *_quantities(facts, facts.total))
     out = console()
     out.print(table)
-    if facts.name == "dense-block":
+    if facts.name == DENSE_BLOCK:
         *layers, transition = facts.layers
         out.print(
             f"the layers read {', '.join(str(layer.in_channels) for layer in layers)} and the transition "

@@ -36,18 +36,29 @@ def block_table(
     Raises:
         InputError: a number is out of its range.
     """
-    config = DenseNetConfig(
+    config = block_config(in_channels, layers, growth_rate, len(sides), bottleneck=bottleneck)
+    block = config.blocks()[0]
+    rows = (*_block(config, block, sides), _transition(block, sides))
+    return LayerTable(name="dense-block", input_shape=(in_channels, *sides), layers=rows)
+
+
+def block_config(
+    in_channels: int, layers: int, growth_rate: int, dims: int, *, bottleneck: bool
+) -> DenseNetConfig:
+    """The config of a network of one dense block, whose input is the stem's output, without compression.
+
+    Raises:
+        InputError: a number is out of its range.
+    """
+    return DenseNetConfig(
         block_layers=(layers,),
         growth_rate=growth_rate,
         bottleneck=bottleneck,
         compression=1.0,
         stem="cifar",
         stem_channels=in_channels,
-        spatial_dims=len(sides),
+        spatial_dims=dims,
     )
-    block = config.blocks()[0]
-    rows = (*_block(config, block, sides), _transition(block, sides))
-    return LayerTable(name="dense-block", input_shape=(in_channels, *sides), layers=rows)
 
 
 def _stem(config: DenseNetConfig, sides: tuple[int, ...]) -> LayerRow:
