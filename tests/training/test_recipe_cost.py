@@ -6,6 +6,7 @@ import pytest
 
 from densenets.errors import InputError
 from densenets.models.layer_table import layer_table
+from densenets.reproduce.plan import steps_of
 from densenets.training.recipe import changed
 from densenets.training.recipe_cost import recipe_cost
 from densenets.training.recipes import named_recipe
@@ -32,6 +33,18 @@ def test_an_epoch_of_half_the_size_has_a_quarter_of_the_convolutions() -> None:
     full = recipe_cost(own)
     assert full is not None
     assert (cost.parameters, forward) == (full.parameters, full.multiply_adds)
+
+
+def test_the_hour_is_a_third_of_its_epochs_at_each_size() -> None:
+    recipe = named_recipe("cifar10-hour")
+    assert recipe.network == named_recipe("cifar10-densenet-bc-100-12").network
+    assert [recipe.training.training_size(epoch) for epoch in range(24)] == [16] * 8 + [24] * 8 + [32] * 8
+    assert steps_of(recipe) == 24 * 782  # 781 whole batches of 64, and the 16 images that are left
+    cost = recipe_cost(recipe)
+    assert cost is not None
+    per_pixel = (cost.multiply_adds - 3420) // 32**2
+    forward = 8 * sum(per_pixel * side**2 + 3420 for side in (16, 24, 32))
+    assert cost.training_multiply_adds == 3 * 50_000 * forward
 
 
 def test_held_out_images_cost_nothing_and_folders_are_not_known() -> None:

@@ -32,12 +32,10 @@ def recipe_cost(recipe: Recipe) -> RecipeCost | None:
     images = training_count(recipe.data)
     if images is None:
         return None
-    own = layer_table(recipe.name, recipe.network, (recipe.image_size,) * 2)
     epochs = _epochs_by_size(recipe)
-    forward = sum(
-        count * layer_table(recipe.name, recipe.network, (size, size)).total("multiply_adds")
-        for size, count in epochs.items()
-    )
+    tables = {size: layer_table(recipe.name, recipe.network, (size, size)) for size in epochs}
+    own = tables[recipe.image_size]  # the last epoch is of this size
+    forward = sum(count * tables[size].total("multiply_adds") for size, count in epochs.items())
     return RecipeCost(
         parameters=own.total("parameters"),
         multiply_adds=own.total("multiply_adds"),
