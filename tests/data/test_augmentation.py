@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import chisquare
 from torch import Tensor
 
@@ -15,7 +16,9 @@ from densenets.data.augmentation import (
     normalize,
     padded_crop,
     pca_lighting,
+    resize,
 )
+from densenets.data.data_config import AugmentationStep
 from densenets.data.preprocessing import Preprocessing
 
 COLOUR = Preprocessing(channels=3, image_size=6, resize=6, mean=(0.1, 0.5, 0.7), std=(0.2, 0.3, 0.4))
@@ -141,6 +144,34 @@ def test_normalize_after_lighting_does_not_scale_twice() -> None:
     images, draws = noise(2), chosen_draws(2)
     lit = augment(images, Augmentation(("lighting", "normalize"), 0), draws, COLOUR)
     assert torch.equal(lit, normalize(images, COLOUR))  # strengths of 0
+
+
+@pytest.mark.parametrize("size", [1, 5, 16, 20, 24, 28, 31, 32, 40])
+def test_a_resized_image_is_pillows(size: int) -> None:
+    # Pillow's bilinear filter widens as an image shrinks, so that no pixel is passed over.
+    images = normalize(noise(3, side=32), COLOUR)
+    resized = resize(images, size)
+    assert resized.shape == (3, 3, size, size)
+    for image, ours in zip(images.flatten(0, 1), resized.flatten(0, 1), strict=True):
+        expected = Image.fromarray(image.numpy()).resize((size, size), Image.Resampling.BILINEAR)
+        np.testing.assert_allclose(ours.numpy(), np.asarray(expected), atol=1e-5)
+
+
+def test_at_half_the_size_a_pixel_is_weighted_by_its_distance() -> None:
+    # In one dimension 1 3 3 1, in eighths: the triangle of twice a pixel's width at four pixels' centres.
+    images = normalize(noise(2, side=8), COLOUR)
+    weights = torch.tensor([1.0, 3, 3, 1]) / 8
+    patch = images[:, :, 1:5, 1:5]  # around the output's second pixel, which no border cuts off
+    expected = torch.einsum("bcij,i,j->bc", patch, weights, weights)
+    torch.testing.assert_close(resize(images, 4)[:, :, 1, 1], expected)
+
+
+def test_images_are_resized_after_all_steps() -> None:
+    images, draws = noise(4, side=8), draw(4, generator(3))
+    steps: tuple[AugmentationStep, ...] = ("normalize", "mirror", "crop")
+    own = augment(images, Augmentation(steps, 2), draws, COLOUR)
+    assert torch.equal(augment(images, Augmentation(steps, 2, 6), draws, COLOUR), resize(own, 6))
+    assert torch.equal(augment(images, Augmentation(steps, 2, 8), draws, COLOUR), own)
 
 
 def test_draws_depend_on_nothing_but_the_generator() -> None:

@@ -206,12 +206,13 @@ def test_the_ranks_share_the_images_and_draws_of_one_process(world_size: int) ->
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("size", [None, 5])
 @pytest.mark.parametrize("kind", ["memory", "files"])
 def test_the_ranks_batches_are_those_of_one_process(
-    kind: str, world_size: int, request: pytest.FixtureRequest
+    kind: str, size: int | None, world_size: int, request: pytest.FixtureRequest
 ) -> None:
     images = request.getfixturevalue(f"{kind if kind == 'memory' else 'file'}_images")
-    augmentation = IN_MEMORY if kind == "memory" else OF_FILES
+    augmentation = dataclasses.replace(IN_MEMORY if kind == "memory" else OF_FILES, size=size)
     one = train(images, order(len(images), 8), augmentation)
     ranks = [
         train(images, order(len(images), 8, rank=r, world_size=world_size), augmentation)
@@ -226,6 +227,7 @@ def test_the_ranks_batches_are_those_of_one_process(
         for parts in zip(*ranks, strict=True)
     ]
     assert len(one) == (3 if kind == "memory" else 2)
+    assert one[0].images.shape[-2:] == ((size, size) if size else (8, 8) if kind == "memory" else (12, 12))
     assert_same(joined, one)
 
 

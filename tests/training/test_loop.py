@@ -271,3 +271,71 @@ def test_a_request_to_stop_saves_the_step_and_says_how_to_go_on(tmp_path, monkey
     result = train(small_recipe(), out, resume=True)
     assert result["epoch"] == 2
     assert len(json.loads((out / "environment.json").read_text())) == 2
+
+
+GROWING = {
+    "training.epochs": 4,  # before the sizes, which are at most one an epoch
+    "training.progressive_sizes": (4, 6, 8),
+    "training.evaluate_every": 2,
+    "training.ema_decay": 0.9,
+    "optimizer.decay_norms": False,
+}
+
+
+def test_every_epoch_trains_on_images_of_its_size(tmp_path, monkeypatch):
+    seen: dict[int, set[tuple[int, ...]]] = {}
+    step = loop.TrainStep.run
+
+    def watched(self, batch, rate, epoch, number):
+        seen.setdefault(epoch, set()).add(tuple(batch.images.shape[1:]))
+        return step(self, batch, rate, epoch, number)
+
+    monkeypatch.setattr(loop.TrainStep, "run", watched)
+    result = train(with_options(small_recipe(), GROWING), tmp_path / "run")
+    assert seen == {0: {(1, 4, 4)}, 1: {(1, 4, 4)}, 2: {(1, 6, 6)}, 3: {(1, 8, 8)}}
+    assert result["top1_error"] < 80
+    lines = [x for x in read_json_lines(tmp_path / "run" / "metrics.jsonl") if x["kind"] == "epoch"]
+    assert [line["epoch"] for line in lines] == [2, 4]
+    assert read_checkpoint(tmp_path / "run").preprocessing.image_size == 8
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_the_same_bits_across_a_change_of_size(tmp_path, monkeypatch):
+    recipe = with_options(small_recipe(), GROWING)
+    whole = train(recipe, tmp_path / "whole")
+    step = loop.TrainStep.run
+    stops = [(1, 22), (2, 0), (2, 7)]  # the last step of the small images, and two of the larger ones
+
+    def stopping(self, batch, rate, epoch, number):
+        if stops and (epoch, number) == stops[0]:
+            stops.pop(0)
+            os.kill(os.getpid(), 15)
+        return step(self, batch, rate, epoch, number)
+
+    monkeypatch.setattr(loop.TrainStep, "run", stopping)
+    for _ in range(3):
+        with pytest.raises(Interrupted):
+            train(recipe, tmp_path / "parts", resume=True)
+    assert train(recipe, tmp_path / "parts", resume=True)["confusion"] == whole["confusion"]
+    ours, theirs = weights(tmp_path / "parts"), weights(tmp_path / "whole")
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_running_statistics_are_of_the_size_that_is_evaluated(tmp_path, monkeypatch):
+    seen: list[tuple[int, ...]] = []
+
+    def recorded(model, batches):
+        seen.extend(tuple(batch.images.shape[1:]) for batch in batches)
+
+    monkeypatch.setattr(loop, "recompute_statistics", recorded)
+    train(with_options(small_recipe(statistics_batches=3), GROWING), tmp_path / "run")
+    assert seen == [(1, 8, 8)] * 6  # twice, as the weights are evaluated in every other epoch
+
+
+def test_sizes_below_the_networks_smallest_are_refused(tmp_path):
+    recipe = with_options(small_recipe(), {"training.progressive_sizes": (3, 8)})
+    with pytest.raises(
+        InputError, match="progressive_sizes must be at least 4 pixels for this network, got 3"
+    ):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -18,6 +18,7 @@ from densenets.training.recipe import (
     ScheduleRecipe,
     TrainingRecipe,
     differences,
+    recipe_from_dict,
 )
 from densenets.training.recipes import named_recipe, recipe_names
 
@@ -210,6 +211,8 @@ def test_a_run_goes_on_elsewhere_and_otherwise(field: str, value: Any) -> None:
         ("training.epochs", 31),
         ("training.seed", 1),
         ("training.precision", "bfloat16"),
+        ("training.progressive_sizes", (4, 8)),
+        ("optimizer.decay_norms", False),
     ],
 )
 def test_what_makes_another_run_is_named(field: str, value: Any) -> None:
@@ -219,9 +222,24 @@ def test_what_makes_another_run_is_named(field: str, value: Any) -> None:
 def test_differences_survive_json_and_unknown_fields() -> None:
     stored = json.loads(json.dumps(DIGITS.to_dict()))
     assert differences(DIGITS.to_dict(), stored) == []
-    del stored["training"]["seed"]
+    del stored["training"]["epochs"]
     stored["optimizer"]["betas"] = [0.9, 0.99]
-    assert differences(DIGITS.to_dict(), stored) == ["optimizer.betas", "training.seed"]
+    assert differences(DIGITS.to_dict(), stored) == ["optimizer.betas", "training.epochs"]
+
+
+def test_a_run_of_an_older_version_goes_on_where_new_fields_have_their_defaults() -> None:
+    older = DIGITS.to_dict()
+    del older["optimizer"]["decay_norms"]
+    del older["training"]["progressive_sizes"]
+    del older["training"]["evaluate_every"]
+    assert recipe_from_dict(older) == DIGITS
+    assert differences(DIGITS.to_dict(), older) == []
+    for field, value in (
+        ("optimizer.decay_norms", False),
+        ("training.progressive_sizes", (4, 8)),
+        ("training.evaluate_every", 2),
+    ):
+        assert differences(changed(field, value).to_dict(), older) == [field]
 
 
 @pytest.mark.parametrize(
@@ -245,6 +263,11 @@ def test_differences_survive_json_and_unknown_fields() -> None:
         (TrainingRecipe, {"batch_size": 0}, "batch_size must be at least 1, got 0"),
         (TrainingRecipe, {"accumulation": 0}, "accumulation must be at least 1, got 0"),
         (TrainingRecipe, {"log_every": 0}, "log_every must be at least 1, got 0"),
+        (TrainingRecipe, {"evaluate_every": 0}, "evaluate_every must be at least 1, got 0"),
+        (TrainingRecipe, {"progressive_sizes": (24, 16, 32)}, "must be ascending.*, got 24 16 32"),
+        (TrainingRecipe, {"progressive_sizes": (0, 32)}, "at least 1 .*, got 0 32"),
+        (TrainingRecipe, {"progressive_sizes": (32, 10**9)}, "at most 4096, got 32 1000000000"),
+        (TrainingRecipe, {"progressive_sizes": (16, 32), "epochs": 1}, "one an epoch, got 16 32 for 1"),
         (TrainingRecipe, {"label_smoothing": 1.0}, "label_smoothing"),
         (TrainingRecipe, {"label_smoothing": -0.1}, "label_smoothing"),
         (TrainingRecipe, {"ema_decay": 1.0}, "ema_decay"),
@@ -257,6 +280,50 @@ def test_differences_survive_json_and_unknown_fields() -> None:
 def test_a_field_out_of_its_range_is_refused(kind: type, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         kind(**fields)
+
+
+@pytest.mark.parametrize("sizes", [(16,), (16, 24), (16, 32, 28)])
+def test_progressive_sizes_that_do_not_end_with_the_images_own_are_refused(sizes: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"^progressive_sizes must (end with|be ascending)"):
+        named_recipe_with_sizes("cifar10-quick", sizes)
+
+
+def test_a_folders_own_size_is_that_which_pictures_are_brought_to() -> None:
+    recipe = named_recipe_with_sizes("finetune", (128, 160, 224))
+    assert recipe.image_size == 224
+    smaller = dataclasses.replace(recipe.data, image_size=160)
+    with pytest.raises(InputError, match="must end with the images' own 160 pixels, got 128 160 224"):
+        dataclasses.replace(recipe, data=smaller)
+
+
+def named_recipe_with_sizes(name: str, sizes: tuple[int, ...]) -> Recipe:
+    recipe = named_recipe(name)
+    return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, progressive_sizes=sizes))
+
+
+def test_sizes_have_equal_shares_of_the_epochs() -> None:
+    recipe = TrainingRecipe(epochs=9, progressive_sizes=(16, 24, 32))
+    assert [recipe.training_size(epoch) for epoch in range(9)] == [16] * 3 + [24] * 3 + [32] * 3
+    twice = TrainingRecipe(epochs=5, progressive_sizes=(16, 32, 32, 32, 32))
+    assert [twice.training_size(epoch) for epoch in range(5)] == [16, 32, 32, 32, 32]
+    assert TrainingRecipe(epochs=9).training_size(0) is None
+
+
+@pytest.mark.parametrize("epochs", [4, 5, 7, 14, 300])
+def test_shares_that_are_not_whole_differ_by_an_epoch_at_most(epochs: int) -> None:
+    sizes = (16, 20, 24, 32)
+    recipe = TrainingRecipe(epochs=epochs, progressive_sizes=sizes)
+    chosen = [recipe.training_size(epoch) for epoch in range(epochs)]
+    counts = [chosen.count(size) for size in sizes]
+    assert chosen == sorted(chosen)
+    assert sum(counts) == epochs
+    assert max(counts) - min(counts) <= 1
+
+
+def test_the_last_epoch_is_evaluated_whatever_the_interval() -> None:
+    recipe = TrainingRecipe(epochs=7, evaluate_every=3)
+    assert [epoch for epoch in range(7) if recipe.is_evaluated(epoch)] == [2, 5, 6]
+    assert all(TrainingRecipe(epochs=7).is_evaluated(epoch) for epoch in range(7))
 
 
 def test_the_ends_of_the_ranges_are_allowed() -> None:

@@ -16,10 +16,13 @@ from densenets.training.run_folder import RunFolder, RunProgress
 from densenets.training.train_step import TrainStep
 
 
-def train_step(optimizer: str = "sgd", ema: float = 0.9, steps: int = 1) -> TrainStep:
+def train_step(
+    optimizer: str = "sgd", ema: float = 0.9, steps: int = 1, *, decay_norms: bool = True
+) -> TrainStep:
     fields = {
         "model.name": "densenet-bc-10-4",
         "optimizer.name": optimizer,
+        "optimizer.decay_norms": decay_norms,
         "training.ema_decay": ema,
     }
     recipe: Recipe = changed(named_recipe("digits"), fields)
@@ -44,8 +47,17 @@ def through_file(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 @pytest.mark.parametrize("steps", [0, 2])
 def test_a_run_goes_on_with_the_same_moments(tmp_path: Path, optimizer: str, ema: float, steps: int) -> None:
-    first, second = train_step(optimizer, ema, steps), train_step(optimizer, ema, 0)
-    second.load_state_dict(through_file(tmp_path, first.state_dict()))
+    assert_goes_on(tmp_path, *(train_step(optimizer, ema, taken) for taken in (steps, 0)))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_moments_are_of_their_parameters_where_norms_do_not_decay(tmp_path: Path, optimizer: str) -> None:
+    # The optimiser's order is not the network's then.
+    assert_goes_on(tmp_path, *(train_step(optimizer, 0.0, taken, decay_norms=False) for taken in (2, 0)))
+
+
+def assert_goes_on(folder: Path, first: TrainStep, second: TrainStep) -> None:
+    second.load_state_dict(through_file(folder, first.state_dict()))
     ours, theirs = first.state_dict(), second.state_dict()
     assert ours["optimizer"]["state"].keys() == theirs["optimizer"]["state"].keys()
     for number, moments in ours["optimizer"]["state"].items():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import interpolate, pad
 
 from densenets.data.data_config import AugmentationStep
 from densenets.data.preprocessing import Preprocessing
@@ -34,10 +34,12 @@ class Augmentation:
     Attributes:
         steps: in order.
         padding: pixels on every side before "crop".
+        size: side in pixels that the images are resized to after all steps; None: they are not.
     """
 
     steps: tuple[AugmentationStep, ...]
     padding: int
+    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def draw(count: int, generator: torch.Generator) -> Draws:
 
 
 def augment(images: Tensor, augmentation: Augmentation, draws: Draws, preprocessing: Preprocessing) -> Tensor:
-    """Apply the steps in order: uint8 B x C x H x W -> float32 B x C x H x W.
+    """Apply the steps in order, then resize: uint8 B x C x H x W -> float32 B x C x H x W, or size x size.
 
     "resized-crop" and "color-jitter" have been done by the worker that decoded the image.
     """
@@ -89,7 +91,7 @@ def augment(images: Tensor, augmentation: Augmentation, draws: Draws, preprocess
             images = padded_crop(images, draws.offsets, augmentation.padding)
         elif step == "lighting":
             images = pca_lighting(images, draws.lighting)
-    return images
+    return images if augmentation.size is None else resize(images, augmentation.size)
 
 
 def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -129,6 +131,13 @@ def pca_lighting(images: Tensor, strengths: Tensor) -> Tensor:
     if images.shape[1] == 1:
         shift = shift.mean(dim=1, keepdim=True)
     return _to_float(images) + shift.to(images.device)[:, :, None, None]
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Resize by antialiased bilinear interpolation: float32 B x C x H x W -> B x C x size x size."""
+    if images.shape[-2:] == (size, size):
+        return images
+    return interpolate(images, size=(size, size), mode="bilinear", antialias=True)
 
 
 def _to_float(images: Tensor) -> Tensor:

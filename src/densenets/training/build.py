@@ -27,6 +27,12 @@ def build_model(recipe: Recipe, data: DataSplits, device: torch.device) -> tuple
     else:
         config = recipe.model.config.for_images(classes, channels, size)
         model, notes = build_network(config, recipe.model.execution, generator), []
+    smallest = recipe.training.training_size(0)
+    if smallest is not None and smallest < model.config.smallest_size:
+        raise InputError(
+            f"progressive_sizes must be at least {model.config.smallest_size} pixels for this network, "
+            f"got {smallest}"
+        )
     return model.to(device), notes
 
 

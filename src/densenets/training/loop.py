@@ -112,7 +112,8 @@ class _Run:
             left_out=self.data.left_out,
         )
         if self.order.has_single_images:
-            self.train_step.check_single_images(self.data.preprocessing.image_size)
+            smallest = self.recipe.training.training_size(0) or self.data.preprocessing.image_size
+            self.train_step.check_single_images(smallest)
 
     @property
     def run_step(self) -> int:
@@ -151,15 +152,15 @@ class _Run:
                 self._finish_epoch(log)
             return self._evaluate_result(log)
 
-    def _batches(self, first_step: int) -> Iterator[Batch]:
-        """The epoch's training batches, from step `first_step` on."""
+    def _batches(self, first_step: int, size: int | None) -> Iterator[Batch]:
+        """The epoch's training batches, from step `first_step` on, resized to a side of `size` pixels."""
         return training_batches(
             self.data.training,
             self.order,
             self.progress.epoch,
             first_step,
             preprocessing=self.data.preprocessing,
-            augmentation=Augmentation(self.recipe.data.augmentation, self.recipe.data.padding),
+            augmentation=Augmentation(self.recipe.data.augmentation, self.recipe.data.padding, size),
             device=self.ranks.device,
             workers=self.recipe.data.workers,
         )
@@ -167,7 +168,7 @@ class _Run:
     def _train_epoch(self, log: Log) -> None:
         recipe, progress = self.recipe, self.progress
         self.train_step.model.train()
-        for batch in self._batches(progress.step):
+        for batch in self._batches(progress.step, recipe.training.training_size(progress.epoch)):
             rate = learning_rate(
                 recipe.schedule,
                 recipe.optimizer.learning_rate,
@@ -240,43 +241,55 @@ class _Run:
         return loss, wrong, images, stops, due_ranks
 
     def _finish_epoch(self, log: Log) -> None:
-        """Evaluate an epoch's weights, log the result, and save checkpoints and state."""
-        recipe, progress = self.recipe, self.progress
+        """Evaluate an epoch's weights if it is due, log the results, and save checkpoints and state."""
+        training, progress, split = self.recipe.training, self.progress, self.data.evaluation_split
         if not self.train_step.weights_are_finite():
             raise InputError(self._divergence_error_text("the loss is not a number any more"))
-        if count := recipe.training.statistics_batches:
-            recompute_statistics(self.train_step.evaluated, itertools.islice(self._batches(0), count))
-        split = self.data.evaluation_split
+        evaluation = self._evaluate_epoch() if training.is_evaluated(progress.epoch) else None
+        self._count_seconds()
+        train_loss = progress.loss / progress.images
+        train_error = 100 * progress.wrong / progress.images
+        progress_text = (
+            f"epoch {progress.epoch + 1:3d}/{training.epochs}  "
+            f"loss {train_loss:.4f}  train error {train_error:.2f}%  "
+        )
+        which = []
+        if evaluation:
+            log.metrics(
+                EpochMetrics(
+                    run_step=(progress.epoch + 1) * self.order.steps,
+                    epoch=progress.epoch + 1,
+                    train_loss=train_loss,
+                    train_top1_error=train_error,
+                    split=split,
+                    evaluation_loss=evaluation.loss,
+                    evaluation_top1_error=evaluation.top1_error,
+                    seconds=progress.seconds,
+                )
+            )
+            progress_text += f"{split} error {evaluation.top1_error:.2f}%  "
+            which.append("last")
+            if split == "validation" and evaluation.top1_error < progress.best_error:
+                progress.best_error = evaluation.top1_error
+                which.append("best")
+        log.message(f"{progress_text}{progress.seconds:.0f} s")
+        progress.next_epoch()
+        if evaluation and self.ranks.is_first:
+            # Weights first: the state after an evaluation must never be there without their checkpoint.
+            for name in which:
+                self._save_checkpoint(name, evaluation)
+        self._save()
+
+    def _evaluate_epoch(self) -> Evaluation:
+        """Evaluate the weights at the end of an epoch, with running statistics made anew if asked for."""
+        if count := self.recipe.training.statistics_batches:
+            # Of images of the size that is evaluated, whatever the epoch trains on.
+            batches = itertools.islice(self._batches(0, None), count)
+            recompute_statistics(self.train_step.evaluated, batches)
         try:
-            evaluation = self._evaluate(self.data.images_of(split))
+            return self._evaluate(self.data.images_of(self.data.evaluation_split))
         except NotFinite as error:
             raise NotFinite(self._divergence_error_text(str(error))) from error
-        self._count_seconds()
-        metrics = EpochMetrics(
-            run_step=(progress.epoch + 1) * self.order.steps,
-            epoch=progress.epoch + 1,
-            train_loss=progress.loss / progress.images,
-            train_top1_error=100 * progress.wrong / progress.images,
-            split=split,
-            evaluation_loss=evaluation.loss,
-            evaluation_top1_error=evaluation.top1_error,
-            seconds=progress.seconds,
-        )
-        log.metrics(metrics)
-        log.message(
-            f"epoch {metrics.epoch:3d}/{recipe.training.epochs}  "
-            f"loss {metrics.train_loss:.4f}  train error {metrics.train_top1_error:.2f}%  "
-            f"{split} error {evaluation.top1_error:.2f}%  {progress.seconds:.0f} s"
-        )
-        is_best = split == "validation" and evaluation.top1_error < progress.best_error
-        if is_best:
-            progress.best_error = evaluation.top1_error
-        progress.next_epoch()
-        if self.ranks.is_first:
-            # Weights first: a state must never be of an epoch whose checkpoint does not exist.
-            for which in ("last", *(["best"] if is_best else [])):
-                self._save_checkpoint(which, evaluation)
-        self._save()
 
     def _save_checkpoint(self, which: str, evaluation: Evaluation) -> None:
         save_checkpoint(
@@ -359,7 +372,7 @@ class _Run:
         """The error text of a diverged run, with advice how to go on."""
         progress = self.progress
         last = self.folder.checkpoint("last")
-        last_good = "no epoch was finished"
+        last_good = "there is no checkpoint yet"
         if last.exists():
             last_good = (
                 f"the last good checkpoint is {last} (a new run begins with it by --model.weights {last})"

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from densenets.data.data_config import DataConfig
 from densenets.data.dataset_info import DATASET_INFO
 from densenets.errors import InputError
-from densenets.limits import MOST_IMAGES
+from densenets.limits import MOST_IMAGES, MOST_PIXELS
 from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.network_config import NetworkConfig
 from densenets.models.registry import named_config
@@ -55,7 +55,7 @@ class ModelRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerRecipe:
-    """Optimiser and its constants. Weight decay acts on every parameter, as in the paper."""
+    """Optimiser and its constants."""
 
     name: Literal["sgd", "adamw"] = "sgd"
     """sgd (momentum as below) or adamw (betas 0.9 and 0.999)."""
@@ -67,6 +67,8 @@ class OptimizerRecipe:
     """Nesterov's form of sgd's momentum."""
     weight_decay: float = 1e-4
     """L2 penalty of sgd, decoupled decay of adamw."""
+    decay_norms: bool = True
+    """Decay the weights of batch normalisation and all biases too, as in the paper."""
     gradient_clip: float = 0.0
     """Largest norm of the whole gradient; 0 leaves it as it is."""
 
@@ -125,6 +127,8 @@ class TrainingRecipe:
     """Share of the target that is spread over all classes."""
     mixup: float = 0.0
     """Alpha of mixup's beta distribution; 0 mixes nothing."""
+    progressive_sizes: tuple[int, ...] = ()
+    """Sides in pixels, ascending to their own, of training images in equal shares of the epochs."""
     companion_weight: float = 0.1
     """Of companion classifiers' losses, where the network has them; it decays linearly to 0."""
     ema_decay: float = 0.0
@@ -141,6 +145,8 @@ class TrainingRecipe:
     """auto (a GPU where there is one), cpu, cuda, cuda:1, mps, ..."""
     sync_batch_norm: bool = True
     """With several processes: normalise over the global batch, as one process would."""
+    evaluate_every: int = 1
+    """Epochs from one evaluation, with its checkpoint, to the next; the last epoch always has them."""
     report: Literal["last", "best", "auto"] = "last"
     """The result: the last epoch's, the best on the validation images, or auto: best where there are such."""
     log_every: int = 20
@@ -151,7 +157,7 @@ class TrainingRecipe:
     """Write curves for TensorBoard too."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulation", "log_every"):
+        for name in ("epochs", "batch_size", "accumulation", "evaluate_every", "log_every"):
             if not 1 <= getattr(self, name) <= MOST_IMAGES:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.label_smoothing < 1 or not 0 <= self.ema_decay < 1:
@@ -162,6 +168,26 @@ class TrainingRecipe:
         for name in ("mixup", "companion_weight", "checkpoint_minutes", "seed", "statistics_batches"):
             if not 0 <= getattr(self, name) < 2**63:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
+        sizes = self.progressive_sizes
+        if list(sizes) != sorted(sizes) or not all(1 <= size <= MOST_PIXELS for size in sizes):
+            raise InputError(
+                f"progressive_sizes must be ascending, at least 1 and at most {MOST_PIXELS}, "
+                f"got {_listed(sizes)}"
+            )
+        if len(sizes) > self.epochs:
+            raise InputError(
+                f"progressive_sizes must be at most one an epoch, got {_listed(sizes)} for "
+                f"{self.epochs} epoch(s)"
+            )
+
+    def training_size(self, epoch: int) -> int | None:
+        """Side in pixels that the training images of an epoch, from 0, are resized to; None: they are not."""
+        sizes = self.progressive_sizes
+        return sizes[epoch * len(sizes) // self.epochs] if sizes else None
+
+    def is_evaluated(self, epoch: int) -> bool:
+        """Whether the weights are evaluated after an epoch, from 0."""
+        return (epoch + 1) % self.evaluate_every == 0 or epoch + 1 == self.epochs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +207,19 @@ class Recipe:
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
     """The loop."""
 
+    def __post_init__(self) -> None:
+        sizes = self.training.progressive_sizes
+        if sizes and sizes[-1] != self.image_size:
+            raise InputError(
+                f"progressive_sizes must end with the images' own {self.image_size} pixels, "
+                f"got {_listed(sizes)}"
+            )
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the images as the network reads them in evaluation."""
+        return DATASET_INFO[self.data.name].side if self.data.in_memory else self.data.image_size
+
     @property
     def network(self) -> NetworkConfig:
         """The network for the data set's classes, channels and image size; only for sets of known sizes.
@@ -189,7 +228,7 @@ class Recipe:
             InputError: no network has the name, or the images are too small for it.
         """
         data = DATASET_INFO[self.data.name]
-        return self.model.config.for_images(data.classes, data.channels, data.side)
+        return self.model.config.for_images(data.classes, data.channels, self.image_size)
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as JSON."""
@@ -221,6 +260,14 @@ def changed(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
     return dataclasses.replace(recipe, **replaced)
 
 
+_GROUPS: dict[str, type[ModelRecipe | DataConfig | OptimizerRecipe | ScheduleRecipe | TrainingRecipe]] = {
+    "model": ModelRecipe,
+    "data": DataConfig,
+    "optimizer": OptimizerRecipe,
+    "schedule": ScheduleRecipe,
+    "training": TrainingRecipe,
+}
+
 # Fields that may differ when a run is resumed: where and how fast it runs, not its result. An image that
 # cannot be decoded may turn up at any time; without it the other images' splits and order stay.
 _RESUMABLE = {
@@ -238,7 +285,10 @@ _RESUMABLE = {
 
 
 def differences(recipe: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """The fields, such as "data.name", in which two recipes' dicts differ and a run cannot be resumed."""
+    """The fields, such as "data.name", in which two recipes' dicts differ and a run cannot be resumed.
+
+    Absent fields, as in older files, have their defaults.
+    """
     fields, other_fields = _flat(recipe), _flat(other)
     return [
         field
@@ -248,13 +298,23 @@ def differences(recipe: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def _flat(recipe: dict[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+    """A recipe's values by names such as "data.name", the defaults of absent fields among them."""
+    flat: dict[str, Any] = {
+        f"{group}.{field.name}": _plain(field.default)
+        for group, kind in _GROUPS.items()
+        for field in dataclasses.fields(kind)
+        if field.default is not dataclasses.MISSING
+    }
     for group, fields in recipe.items():
         if isinstance(fields, dict):
             flat |= {f"{group}.{name}": value for name, value in fields.items()}
         else:
             flat[group] = fields
     return flat
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return " ".join(str(number) for number in numbers)
 
 
 def _plain(value: Any) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from densenets.data.dataset_info import DATASET_INFO, training_count
+from densenets.data.dataset_info import training_count
 from densenets.models.layer_rows import TRAINING_COST
 from densenets.models.layer_table import layer_table
 from densenets.training.recipe import Recipe
@@ -30,8 +32,20 @@ def recipe_cost(recipe: Recipe) -> RecipeCost | None:
     images = training_count(recipe.data)
     if images is None:
         return None
-    side = DATASET_INFO[recipe.data.name].side
-    table = layer_table(recipe.name, recipe.network, (side, side))
-    forward = table.total("multiply_adds")
-    passes = TRAINING_COST * images * recipe.training.epochs
-    return RecipeCost(table.total("parameters"), forward, passes * forward)
+    epochs = _epochs_by_size(recipe)
+    tables = {size: layer_table(recipe.name, recipe.network, (size, size)) for size in epochs}
+    own = tables[recipe.image_size]  # the last epoch is of this size
+    forward = sum(count * tables[size].total("multiply_adds") for size, count in epochs.items())
+    return RecipeCost(
+        parameters=own.total("parameters"),
+        multiply_adds=own.total("multiply_adds"),
+        training_multiply_adds=TRAINING_COST * images * forward,
+    )
+
+
+def _epochs_by_size(recipe: Recipe) -> Mapping[int, int]:
+    """Side of the training images in pixels -> the number of epochs that train on it."""
+    training = recipe.training
+    if not training.progressive_sizes:
+        return {recipe.image_size: training.epochs}
+    return Counter(training.training_size(epoch) or recipe.image_size for epoch in range(training.epochs))

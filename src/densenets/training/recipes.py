@@ -75,6 +75,32 @@ def cifar10_quick() -> Recipe:
     )
 
 
+def cifar10_hour() -> Recipe:
+    """The paper's DenseNet-BC-100-12 on CIFAR-10, for an hour on two cores with bfloat16 instructions.
+
+    One cycle of the rate instead of the paper's steps; a third of the epochs each on images of 16, 24 and 32
+    pixels; five times the paper's weight decay, on convolutions and classifier alone; smoothed labels. An
+    error is reported of the last weights, as of all recipes. Neither error nor time has been measured yet:
+
+        densenets train cifar10-hour
+    """
+    return Recipe(
+        name="cifar10-hour",
+        model=ModelRecipe(name="densenet-bc-100-12"),
+        data=DataConfig(name="cifar10", augmentation=_STANDARD),
+        optimizer=OptimizerRecipe(learning_rate=0.15, weight_decay=5e-4, decay_norms=False),
+        schedule=ScheduleRecipe(name="onecycle", peak=0.25),
+        training=TrainingRecipe(
+            epochs=24,
+            batch_size=64,
+            label_smoothing=0.1,
+            progressive_sizes=(16, 24, 32),
+            precision="bfloat16",
+            evaluate_every=8,
+        ),
+    )
+
+
 def finetune() -> Recipe:
     """A folder of class folders, from the weights of any DenseNet (--model.weights FILE).
 
@@ -136,6 +162,7 @@ def imagenet(network: str) -> Recipe:
 _SINGLE_RECIPES: dict[str, Callable[[], Recipe]] = {
     "digits": digits,
     "cifar10-quick": cifar10_quick,
+    "cifar10-hour": cifar10_hour,
     "finetune": finetune,
 }
 _SMALL_DATA = ("cifar10", "cifar100", "fashion-mnist", "svhn")

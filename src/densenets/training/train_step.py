@@ -171,7 +171,7 @@ class TrainStep:
         current = self.state_dict()
         for name in ("model", "averaged"):
             check_state_dict(name, current[name], state.get(name))
-        parameters = list(self.model.parameters())
+        parameters = [value for group in self.optimizer.param_groups for value in group["params"]]
         moments = checked_moments(self.recipe.optimizer.name, parameters, state.get("optimizer"))
         self.model.load_state_dict(state["model"])
         # Rates and decays are the recipe's, which is the same as the run's.
@@ -237,14 +237,26 @@ class TrainStep:
 
 def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
     """Build a recipe's optimiser for all parameters of a model."""
+    groups = _parameter_groups(list(model.parameters()), recipe)
     if recipe.name == "adamw":
-        return torch.optim.AdamW(
-            model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
+        return torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     return torch.optim.SGD(
-        model.parameters(),
+        groups,
         lr=recipe.learning_rate,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
         weight_decay=recipe.weight_decay,
     )
+
+
+def _parameter_groups(parameters: list[nn.Parameter], recipe: OptimizerRecipe) -> list[dict[str, Any]]:
+    """The optimiser's groups of parameters: all in one, or those that decay and those that do not.
+
+    Weights of batch normalisation and biases are a network's only parameters of one dimension.
+    """
+    if recipe.decay_norms:
+        return [{"params": parameters}]
+    return [
+        {"params": [value for value in parameters if value.ndim > 1]},
+        {"params": [value for value in parameters if value.ndim <= 1], "weight_decay": 0.0},
+    ]
