@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from densenets.cli.arguments import parse
+from densenets.cli.arguments import Command
 from densenets.figures.numbers import bytes_text, shape_text
 from densenets.files import json_text
 from densenets.models.densenet_rows import block_table
@@ -43,9 +43,8 @@ class SummaryOptions:
     """Print JSON."""
 
 
-def summary(arguments: list[str]) -> None:
+def summary(options: SummaryOptions) -> None:
     """Print a network layer by layer, as a table or JSON."""
-    options = parse(SummaryOptions, arguments, "summary")
     if options.model == "dense-block":
         channels, *block_sides = read_shape(options.input or "1x32x32")
         facts = block_table(
@@ -64,6 +63,9 @@ def summary(arguments: list[str]) -> None:
         print(json_text({**facts.to_dict(), "execution": str(execution)}))
     else:
         print_summary(facts, execution)
+
+
+COMMAND = Command(title="summary", options=SummaryOptions, call=summary)
 
 
 def _summarized_config(model: str) -> NetworkConfig:
