@@ -11,9 +11,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from densenets.cli.verbs import SECTIONS, Verb, VerbGroup
-
 from densenets.cli.arguments import Option, options_of
+from densenets.cli.verbs import SECTIONS, Verb, VerbGroup
 
 PAGE = Path(__file__).parent / "reference" / "commands.md"
 RECIPE = "cifar10-densenet-bc-100-12"  # whose values stand for the defaults of `train`

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 
 import pytest
 from documents import DOCUMENTS, ROOT, SOURCE, anchors, links, name_of, spans
 
-from densenets.cli import analyze as cli_analyze
-from densenets.cli import main as cli
+from densenets.cli.arguments import options_of
+from densenets.cli.verbs import commands
 
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w.-]*\b")
 FOREIGN = {"--nproc-per-node", "--standalone", "--field.sub"}  # torchrun's; what stands for any field
@@ -23,15 +21,9 @@ PATH = re.compile(r"[\w./-]+\.(?:py|md|h|cpp|html|toml|txt)")
 @pytest.fixture(scope="session")
 def options() -> set[str]:
     """Every option of every verb, analysis and benchmark."""
-    verbs = [[verb] for verb in cli._VERBS if verb not in ("train", "analyze")]
-    verbs += [["train", "digits"], *(["analyze", name] for name in cli_analyze._ANALYSES)]
     found = {"--help", "--version", *FOREIGN}
-    for verb in verbs:
-        with redirect_stdout(StringIO()) as printed, pytest.raises(SystemExit):
-            cli.run([*verb, "--help"])
-        # What an option is for stands further to the right.
-        for line in re.findall(r"^(?:│ |  )(--.*?)(?:  |│|$)", printed.getvalue(), re.MULTILINE):
-            found |= set(OPTION.findall(line))
+    for _, command in commands():
+        found |= {name for option in options_of(command) for name in option.names}
     for script in (ROOT / "benchmarks").glob("*.py"):
         found |= set(re.findall(r'"(--[\w-]+)"', script.read_text()))
     assert {"--data.held-out", "--no-measure", "--bf16", "--class-name"} <= found

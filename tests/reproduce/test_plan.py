@@ -11,22 +11,19 @@ from digits_runs import digits_run
 from measured_times import given_step
 
 from densenets.cli.arguments import parse
-from densenets.cli.train import TrainOptions, recipe_fields
+from densenets.cli.train import recipe_fields, train_command
 from densenets.models.registry import named_config
 from densenets.reproduce.options import TARGETS, DataPlace, ReproduceOptions
 from densenets.reproduce.plan import PlannedRun, cost_of, flags, planned_runs, steps_of
 from densenets.reproduce.plan_cost import estimated_seconds, plan_rows
 from densenets.training.recipe import Recipe, recipe_from_dict
-from densenets.training.recipes import named_recipe
 
 
 def parsed(run: PlannedRun) -> tuple[Recipe, Path, bool]:
     """What the command line makes of a run's command."""
     _, _, _, verb, base, *arguments = run.command()
     assert verb == "train"
-    recipe = named_recipe(base)
-    default = TrainOptions(**recipe_fields(recipe), out=Path("runs"))
-    options = parse(TrainOptions, arguments, "train", default)
+    options = parse(train_command(base), arguments)
     return Recipe(**recipe_fields(options)), options.out, options.resume
 
 

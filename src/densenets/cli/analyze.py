@@ -9,6 +9,10 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from densenets.analysis.cost.cost_config import CostConfig
+from densenets.analysis.gradients.gradients_config import GradientsConfig
+from densenets.analysis.memory.memory_config import MemoryConfig
+from densenets.analysis.reuse.reuse_config import ReuseConfig
 from densenets.cli.analysis_options import (
     AnalysisOptions,
     CheckpointOptions,
@@ -16,42 +20,12 @@ from densenets.cli.analysis_options import (
     OutputOptions,
     SaliencyOptions,
 )
-from densenets.cli.arguments import parse
-from densenets.errors import unknown_name
+from densenets.cli.arguments import Command
 from densenets.files import json_text, write_csv, write_json
 
-_HELP = """usage: densenets analyze ANALYSIS [...]
 
-  reuse CHECKPOINT            which earlier layers each layer reads: the paper's heat map (Fig. 5)
-  gradients MODEL ...         signal and gradient by depth, at initialisation and along training
-  memory MODEL                training memory against depth and batch, measured beside predicted
-  cost MODEL ...              multiply-adds, and the time of forward pass, backward pass, optimiser
-  efficiency RUN ...          error against what finished runs cost (Figs. 3 and 4)
-  saliency CHECKPOINT IMAGE ...  where in a picture each dense block looks: Grad-CAM
-
-densenets analyze ANALYSIS --help shows an analysis' options.
-"""
-
-
-def analyze(arguments: list[str]) -> None:
-    """Run one analysis.
-
-    Raises:
-        InputError: no analysis has the name, or an option is wrong.
-    """
-    name, *rest = arguments or ["--help"]
-    if name in ("-h", "--help"):
-        print(_HELP, end="")
-    elif name in _ANALYSES:
-        _ANALYSES[name](rest)
-    else:
-        raise unknown_name("analysis", name, _ANALYSES)
-
-
-def _reuse(arguments: list[str]) -> None:
-    from densenets.analysis.reuse.reuse_config import ReuseConfig
-
-    options = parse(CheckpointOptions[ReuseConfig], arguments, "analyze reuse", flat=True)
+def analyze_reuse(options: CheckpointOptions[ReuseConfig]) -> None:
+    """Weights that each layer gives to every source before it, of a trained DenseNet."""
     from densenets.analysis.reuse.compute import feature_reuse
     from densenets.analysis.reuse.figure import write_reuse
     from densenets.analysis.reuse.table import print_reuse
@@ -64,10 +38,8 @@ def _reuse(arguments: list[str]) -> None:
     _finish("reuse", options, data, rows, lambda: print_reuse(str(options.checkpoint), reuse))
 
 
-def _gradients(arguments: list[str]) -> None:
-    from densenets.analysis.gradients.gradients_config import GradientsConfig
-
-    options = parse(AnalysisOptions[GradientsConfig], arguments, "analyze gradients", flat=True)
+def analyze_gradients(options: AnalysisOptions[GradientsConfig]) -> None:
+    """Signal and gradient by depth of networks, at initialisation and along training."""
     from densenets.analysis.gradients.compute import gradient_flow, measurements
     from densenets.analysis.gradients.figure import write_gradients
     from densenets.analysis.gradients.table import print_gradients
@@ -83,10 +55,8 @@ def _gradients(arguments: list[str]) -> None:
     _finish("gradients", options, flow.to_dict(), rows, lambda: print_gradients(flow))
 
 
-def _memory(arguments: list[str]) -> None:
-    from densenets.analysis.memory.memory_config import MemoryConfig
-
-    options = parse(AnalysisOptions[MemoryConfig], arguments, "analyze memory", flat=True)
+def analyze_memory(options: AnalysisOptions[MemoryConfig]) -> None:
+    """Training memory of a network against depth and batch."""
     from densenets.analysis.memory.compute import measurements, memory_growth
     from densenets.analysis.memory.figure import write_memory
     from densenets.analysis.memory.table import print_memory
@@ -98,10 +68,8 @@ def _memory(arguments: list[str]) -> None:
     _finish("memory", options, growth.to_dict(), growth.rows(), lambda: print_memory(growth))
 
 
-def _cost(arguments: list[str]) -> None:
-    from densenets.analysis.cost.cost_config import CostConfig
-
-    options = parse(AnalysisOptions[CostConfig], arguments, "analyze cost", flat=True)
+def analyze_cost(options: AnalysisOptions[CostConfig]) -> None:
+    """Multiply-adds and measured time of networks' training steps."""
     from densenets.analysis.cost.compute import step_costs
     from densenets.analysis.cost.figure import write_cost
     from densenets.analysis.cost.table import print_cost
@@ -114,8 +82,8 @@ def _cost(arguments: list[str]) -> None:
     _finish("cost", options, costs.to_dict(), rows, lambda: print_cost(costs))
 
 
-def _efficiency(arguments: list[str]) -> None:
-    options = parse(EfficiencyOptions, arguments, "analyze efficiency")
+def analyze_efficiency(options: EfficiencyOptions) -> None:
+    """Error of finished runs against what they cost."""
     from densenets.analysis.efficiency.compute import efficiency_rows
     from densenets.analysis.efficiency.figure import RUN_AXES, write_comparison
     from densenets.analysis.efficiency.table import print_efficiency
@@ -131,8 +99,8 @@ def _efficiency(arguments: list[str]) -> None:
     _finish("efficiency", options, {"rows": data}, flat, lambda: print_efficiency(rows))
 
 
-def _saliency(arguments: list[str]) -> None:
-    options = parse(SaliencyOptions, arguments, "analyze saliency")
+def analyze_saliency(options: SaliencyOptions) -> None:
+    """Evidence for a class in pictures, dense block by dense block."""
     from densenets.analysis.saliency.compute import saliency
     from densenets.analysis.saliency.figure import write_saliency
     from densenets.analysis.saliency.table import print_saliency
@@ -156,14 +124,16 @@ def _saliency(arguments: list[str]) -> None:
     _finish("saliency", options, data, rows, lambda: print_saliency(str(options.checkpoint), images))
 
 
-_ANALYSES: dict[str, Callable[[list[str]], None]] = {
-    "reuse": _reuse,
-    "gradients": _gradients,
-    "memory": _memory,
-    "cost": _cost,
-    "efficiency": _efficiency,
-    "saliency": _saliency,
-}
+REUSE = Command(title="analyze reuse", options=CheckpointOptions[ReuseConfig], call=analyze_reuse, flat=True)
+GRADIENTS = Command(
+    title="analyze gradients", options=AnalysisOptions[GradientsConfig], call=analyze_gradients, flat=True
+)
+MEMORY = Command(
+    title="analyze memory", options=AnalysisOptions[MemoryConfig], call=analyze_memory, flat=True
+)
+COST = Command(title="analyze cost", options=AnalysisOptions[CostConfig], call=analyze_cost, flat=True)
+EFFICIENCY = Command(title="analyze efficiency", options=EfficiencyOptions, call=analyze_efficiency)
+SALIENCY = Command(title="analyze saliency", options=SaliencyOptions, call=analyze_saliency)
 
 
 def _finish(

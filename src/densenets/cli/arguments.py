@@ -4,29 +4,59 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import TypeVar, cast
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
 
 from densenets.errors import InputError
 
 Options = TypeVar("Options")
 
 
-def parse(
-    kind: type[Options],
-    arguments: list[str],
-    verb: str,
-    default: Options | None = None,
-    *,
-    flat: bool = False,
-) -> Options:
-    """Read a verb's options; fields of `kind` without a default are positional.
+@dataclass(frozen=True, kw_only=True)
+class Command(Generic[Options]):
+    """What a verb does, and what options it takes.
 
-    Args:
-        kind: dataclass of the options.
-        arguments: behind the verb.
-        verb: as help and errors name it.
-        default: an instance whose values are the defaults; None for those of `kind`.
+    Attributes:
+        title: as help and errors name it, such as "train digits".
+        options: dataclass of the options; fields without a default are positional.
+        call: does it.
+        default: an instance whose values are the defaults; None for those of `options`.
         flat: options of nested dataclasses have no prefix, unlike those of `train`.
+    """
+
+    title: str
+    options: type[Options]
+    call: Callable[[Options], None]
+    default: Options | None = None
+    flat: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """An option or a positional argument, as the help shows it.
+
+    Attributes:
+        field: of the options, with those that it lies in, such as "training.epochs".
+        names: such as ("--measure", "--no-measure"); none of a positional argument.
+        metavar: placeholder of its value, such as "INT" or "{csv,json}"; "" of a switch.
+        choices: the values that it takes; none where they are open.
+        default: as it is typed; None of what is required.
+        help: what it is for.
+    """
+
+    field: str
+    names: tuple[str, ...]
+    metavar: str
+    choices: tuple[str, ...]
+    default: str | None
+    help: str
+
+
+def parse(command: Command[Options], arguments: list[str]) -> Options:
+    """Read a verb's options from the arguments behind it.
 
     Raises:
         InputError: the arguments are not the verb's, in one line.
@@ -38,11 +68,11 @@ def parse(
         # tyro prints its help to stdout, and its errors as a box to stderr.
         with contextlib.redirect_stderr(printed):
             options = tyro.cli(
-                kind,
+                command.options,
                 args=arguments,
-                prog=f"densenets {verb}",
-                default=default,
-                config=(tyro.conf.PositionalRequiredArgs, *((tyro.conf.OmitArgPrefixes,) if flat else ())),
+                prog=f"densenets {command.title}",
+                default=command.default,
+                config=_markers(command),
             )
             return cast(Options, options)
     except SystemExit as end:
@@ -50,6 +80,48 @@ def parse(
             raise
         # Where a dataclass refused its values, our own line says all.
         raise _refusal(end) or InputError(_one_line(printed.getvalue())) from None
+
+
+def options_of(command: Command[Any]) -> list[Option]:
+    """All that a command takes but --help, in the order of its help."""
+    import tyro
+
+    with warnings.catch_warnings():
+        # It goes with tyro 2; until then nothing else says what options a dataclass has.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        parser = tyro.extras.get_parser(
+            command.options,
+            prog=f"densenets {command.title}",
+            default=command.default,
+            config=_markers(command),
+        )
+    return [
+        Option(
+            field=action.dest.replace("-", "_"),
+            names=tuple(action.option_strings),
+            metavar=str(action.metavar or ""),
+            choices=tuple(map(str, action.choices or ())),
+            default=None if action.help.endswith("(required)") else _default(action.help),
+            help=_DEFAULT.sub("", action.help),
+        )
+        for action in parser._actions
+        if action.help and "--help" not in action.option_strings
+    ]
+
+
+_DEFAULT = re.compile(r" *\((?:default: ([^()]*(?:\([^()]*\)[^()]*)*)|required)\)$")
+
+
+def _default(text: str) -> str:
+    """The default that ends an option's help."""
+    match = _DEFAULT.search(text)
+    return (match[1] or "").strip() if match else ""
+
+
+def _markers(command: Command[Any]) -> tuple[Any, ...]:
+    import tyro
+
+    return (tyro.conf.PositionalRequiredArgs, *((tyro.conf.OmitArgPrefixes,) if command.flat else ()))
 
 
 def _refusal(error: BaseException | None) -> InputError | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from densenets.cli.arguments import parse
+from densenets.cli.arguments import Command
 from densenets.errors import InputError
 from densenets.files import json_text, write_json
 from densenets.profiling.benchmark_config import BenchmarkConfig
@@ -22,9 +22,8 @@ class BenchmarkOptions:
     """File for the JSON."""
 
 
-def benchmark(arguments: list[str]) -> None:
+def benchmark(options: BenchmarkOptions) -> None:
     """Measure a network, and print a table or JSON."""
-    options = parse(BenchmarkOptions, arguments, "benchmark", flat=True)
     from densenets.profiling.runner import run_benchmarks
     from densenets.profiling.table import print_benchmark
 
@@ -34,3 +33,6 @@ def benchmark(arguments: list[str]) -> None:
         write_json(options.out, report.to_dict())
     if report.failure:
         raise InputError(report.failure)
+
+
+COMMAND = Command(title="benchmark", options=BenchmarkOptions, call=benchmark, flat=True)

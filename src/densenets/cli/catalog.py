@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from rich.table import Table
 
-from densenets.cli.arguments import parse
+from densenets.cli.arguments import Command
 from densenets.figures.numbers import shape_text, short
 from densenets.files import json_text
 from densenets.models.layer_table import layer_table
@@ -93,18 +93,20 @@ class RecipeRow:
     published_error: float | None
 
 
-def models(arguments: list[str]) -> None:
+def models(options: ListOptions) -> None:
     """Print the networks that have a name."""
-    options = parse(ListOptions, arguments, "models")
     rows = model_rows()
     print(json_text([asdict(row) for row in rows])) if options.json else print_models(rows)
 
 
-def recipes(arguments: list[str]) -> None:
+def recipes(options: ListOptions) -> None:
     """Print the recipes with what they cost."""
-    options = parse(ListOptions, arguments, "recipes")
     rows = recipe_rows()
     print(json_text([asdict(row) for row in rows])) if options.json else print_recipes(rows)
+
+
+MODELS = Command(title="models", options=ListOptions, call=models)
+RECIPES = Command(title="recipes", options=ListOptions, call=recipes)
 
 
 def model_rows() -> list[ModelRow]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from densenets.cli.arguments import parse
+from densenets.cli.arguments import Command
 from densenets.errors import InputError
 
 
@@ -29,9 +29,8 @@ class ConvertOptions:
     """A text file of one class name a line, or the folder of class folders; without it those of --data."""
 
 
-def convert(arguments: list[str]) -> None:
+def convert(options: ConvertOptions) -> None:
     """Convert weights of another program, and print what was recognised."""
-    options = parse(ConvertOptions, arguments, "convert")
     if options.out is None:
         raise InputError("convert needs --out FILE, such as --out network.safetensors")
     from densenets.weights import conversion
@@ -45,3 +44,6 @@ def convert(arguments: list[str]) -> None:
         classes=read_class_names(options.classes) if options.classes else (),
     )
     print("\n".join(converted.lines))
+
+
+COMMAND = Command(title="convert", options=ConvertOptions, call=convert)

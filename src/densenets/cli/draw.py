@@ -7,7 +7,7 @@ from pathlib import Path
 
 from densenets.analysis.drawing.compute import Style, draw_dense_block, draw_network
 from densenets.analysis.drawing.drawing import Drawing
-from densenets.cli.arguments import parse
+from densenets.cli.arguments import Command
 from densenets.cli.network_options import DENSE_BLOCK, NetworkOptions, shown_network
 from densenets.errors import InputError
 from densenets.models.densenet_config import DenseNetConfig
@@ -35,15 +35,17 @@ class DrawOptions(NetworkOptions):
             )
 
 
-def draw(arguments: list[str]) -> None:
+def draw(options: DrawOptions) -> None:
     """Draw a network or a dense block, and print what is drawn."""
-    options = parse(DrawOptions, arguments, "draw")
     drawing = _drawing(options)
     from densenets.analysis.drawing.figure import write_drawing
 
     write_drawing(drawing, options.out)
     for line in (f"{drawing.title}: {drawing.facts}", *drawing.notes, f"drawn in {options.out}"):
         print(printable(line))
+
+
+COMMAND = Command(title="draw", options=DrawOptions, call=draw)
 
 
 def _drawing(options: DrawOptions) -> Drawing:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from densenets.cli.arguments import parse
+from densenets.cli.arguments import Command
 from densenets.evaluation_options import EvaluationOptions
 from densenets.figures.numbers import images_text
 from densenets.files import json_text
@@ -33,9 +33,8 @@ class EvaluateOptions:
     """auto, cpu, cuda, ..."""
 
 
-def evaluate(arguments: list[str]) -> None:
+def evaluate(options: EvaluateOptions) -> None:
     """Evaluate a run or a checkpoint; print a table or JSON, and write files if asked to."""
-    options = parse(EvaluateOptions, arguments, "evaluate", flat=True)
     from densenets.checkpoint import read_checkpoint
     from densenets.distributed import joined_ranks
     from densenets.evaluation import evaluate_on, images_of, write_evaluation
@@ -62,6 +61,9 @@ def evaluate(arguments: list[str]) -> None:
         write_evaluation(facts, options.out)
     if is_first:
         print(json_text(facts)) if options.json else print_evaluation(facts)
+
+
+COMMAND = Command(title="evaluate", options=EvaluateOptions, call=evaluate, flat=True)
 
 
 def print_evaluation(facts: dict[str, Any]) -> None:

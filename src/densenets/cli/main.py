@@ -1,41 +1,25 @@
-"""The command line: `densenets VERB ...`. A verb has its module in this folder, imported when it is called.
+"""The command line: `densenets VERB ...`. The verbs stand in `verbs.py`, and are imported when called.
 
 Wrong input ends with one line on standard error and exit code 2; a bug with its stack trace.
 """
 
 from __future__ import annotations
 
-import importlib
 import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 from densenets import __version__
-from densenets.errors import InputError, Interrupted, unknown_name
+from densenets.cli.arguments import parse
+from densenets.cli.help_pages import all_verbs, first_page, group_page
+from densenets.cli.verbs import VerbGroup, named_verb
+from densenets.errors import InputError, Interrupted
 from densenets.names import one_line
 
-_HELP = """usage: densenets VERB [...]
-
-Densely connected convolutional networks without their drawbacks.
-
-  train RECIPE        train a network; the run's folder holds all that comes out of it
-  evaluate RUN        error rates, per-class table and confusion matrix of a run or a checkpoint
-  predict RUN FILE    what a trained network sees in pictures
-  report RUN          one page that opens in a browser: result, mistakes, network, cost
-  convert FILE        a checkpoint from the DenseNet weights of another program
-  summary MODEL       a network layer by layer: channels, parameters, multiply-adds, memory
-  draw MODEL          a network as a picture: dense blocks with every connection, channels, sizes
-  analyze ANALYSIS    see inside: feature reuse, gradients, memory, cost, efficiency, saliency
-  benchmark MODEL     time and memory of a network on this machine, beside torchvision's
-  reproduce TARGET    a table or figure of the paper, run by run, the paper's figures beside ours
-  recipes             the recipes, with what they cost
-  models              the networks that have a name
-
-densenets VERB --help shows a verb's options; densenets --version the version.
-"""
+_HELP_WORDS = ("-h", "--help", "help")
 
 
 def main() -> NoReturn:
@@ -51,16 +35,8 @@ def main() -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns its exit code."""
-    verb, *rest = list(arguments) or ["--help"]
     try:
-        if verb in ("-h", "--help", "help"):
-            print(_HELP, end="")
-        elif verb == "--version":
-            print(f"densenets {__version__}")
-        elif verb in _VERBS:
-            _VERBS[verb](rest)
-        else:
-            raise unknown_name("verb", verb, _VERBS)
+        _run(list(arguments))
         sys.stdout.flush()
     except InputError as error:
         print(f"densenets: {one_line(str(error))}", file=sys.stderr)
@@ -77,26 +53,24 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _verb(module: str, function: str) -> Callable[[list[str]], None]:
-    """A verb's function, whose module of this package is imported when it is called."""
-
-    def call(arguments: list[str]) -> None:
-        getattr(importlib.import_module(f"densenets.cli.{module}"), function)(arguments)
-
-    return call
-
-
-_VERBS = {
-    "train": _verb("train", "train"),
-    "evaluate": _verb("evaluate", "evaluate"),
-    "predict": _verb("predict", "predict"),
-    "report": _verb("report", "report"),
-    "convert": _verb("convert", "convert"),
-    "summary": _verb("summary", "summary"),
-    "draw": _verb("draw", "draw"),
-    "analyze": _verb("analyze", "analyze"),
-    "benchmark": _verb("benchmark", "benchmark"),
-    "reproduce": _verb("reproduce", "reproduce"),
-    "recipes": _verb("catalog", "recipes"),
-    "models": _verb("catalog", "models"),
-}
+def _run(arguments: list[str]) -> None:
+    if not arguments:
+        print(first_page())
+        return
+    name, *rest = arguments
+    if name in _HELP_WORDS:
+        print(all_verbs())
+        return
+    if name == "--version":
+        print(f"densenets {__version__}")
+        return
+    verb = named_verb(name)
+    if not isinstance(verb, VerbGroup):
+        command = verb.command()
+    elif not rest or rest[0] in _HELP_WORDS:
+        print(group_page(verb))
+        return
+    else:
+        member, *rest = rest
+        command = verb.named(member)
+    command.call(parse(command, rest))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from rich.console import Console
 from rich.progress import track
 
-from densenets.cli.arguments import parse
+from densenets.cli.arguments import Command
 from densenets.errors import InputError
 from densenets.files import json_text, write_bytes
 from densenets.names import tell
@@ -46,9 +46,8 @@ class PredictOptions:
     """Leave out pictures that cannot be decoded, naming them."""
 
 
-def predict(arguments: list[str]) -> None:
+def predict(options: PredictOptions) -> None:
     """Classify pictures, and print or write a row a picture."""
-    options = parse(PredictOptions, arguments, "predict")
     if options.top < 1 or options.batch_size < 1:
         raise InputError("--top and --batch-size are at least 1")
     from densenets import prediction
@@ -66,6 +65,9 @@ def predict(arguments: list[str]) -> None:
         on_broken=(lambda reason: tell(f"skipped: {reason}")) if options.skip_broken else None,
     )
     write_predictions(predictions, len(paths), options.format, options.out)
+
+
+COMMAND = Command(title="predict", options=PredictOptions, call=predict)
 
 
 def write_predictions(predictions: Iterable[Prediction], count: int, form: Format, out: Path | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from densenets.cli.arguments import parse
+from densenets.cli.arguments import Command
 from densenets.report.overview_config import OverviewConfig
 
 
@@ -17,9 +17,8 @@ class ReportOptions(OverviewConfig):
     """The page; by default report.html in the run's folder, or beside the checkpoint."""
 
 
-def report(arguments: list[str]) -> None:
+def report(options: ReportOptions) -> None:
     """Write the page of a run or a checkpoint, and print where it lies."""
-    options = parse(ReportOptions, arguments, "report", flat=True)
     from densenets.report.overview import make_overview
     from densenets.report.page import write_page
 
@@ -27,3 +26,6 @@ def report(arguments: list[str]) -> None:
     path = options.out or overview.default_path
     size = write_page(overview, path)
     print(f"{path} ({size / 1e6:.1f} MB); open it in a browser")
+
+
+COMMAND = Command(title="report", options=ReportOptions, call=report, flat=True)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from densenets.cli.arguments import parse
+from densenets.cli.arguments import Command
 from densenets.files import json_text
 from densenets.reproduce.options import ReproduceOptions
 
 
-def reproduce(arguments: list[str]) -> None:
+def reproduce(options: ReproduceOptions) -> None:
     """Plan or do the runs of a target."""
-    options = parse(ReproduceOptions, arguments, "reproduce")
     from densenets.reproduce import reproduce as reproduction
 
     report = reproduction.reproduce(options)
     if options.json:
         print(json_text(report.to_dict()))
+
+
+COMMAND = Command(title="reproduce", options=ReproduceOptions, call=reproduce)

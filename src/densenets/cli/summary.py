@@ -8,7 +8,7 @@ from functools import partial
 
 from rich.table import Table
 
-from densenets.cli.arguments import parse
+from densenets.cli.arguments import Command
 from densenets.cli.network_options import DENSE_BLOCK, NetworkOptions, shown_network
 from densenets.figures.numbers import bytes_text, shape_text
 from densenets.files import json_text
@@ -25,15 +25,17 @@ class SummaryOptions(NetworkOptions):
     """Print JSON."""
 
 
-def summary(arguments: list[str]) -> None:
+def summary(options: SummaryOptions) -> None:
     """Print a network layer by layer, as a table or JSON."""
-    options = parse(SummaryOptions, arguments, "summary")
     _, facts = shown_network(options)
     execution = choose_execution("auto", device="cpu", dtype="float32")
     if options.json:
         print(json_text({**facts.to_dict(), "execution": str(execution)}))
     else:
         print_summary(facts, execution)
+
+
+COMMAND = Command(title="summary", options=SummaryOptions, call=summary)
 
 
 def print_summary(facts: LayerTable, execution: Choice) -> None:

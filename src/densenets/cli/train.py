@@ -8,14 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from densenets.cli.arguments import parse
+from densenets.cli.arguments import Command
 from densenets.training.recipe import Recipe
 from densenets.training.recipes import named_recipe
-
-_HELP = """usage: densenets train RECIPE [--field.sub VALUE ...] [--out FOLDER] [--resume]
-
-densenets recipes lists the recipes; densenets train RECIPE --help shows a recipe's fields.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +23,19 @@ class TrainOptions(Recipe):
     """Go on with the run in that folder, if there is one."""
 
 
-def train(arguments: list[str]) -> None:
-    """Train a network by a recipe, and print what its folder holds."""
-    name, *rest = arguments or ["--help"]
-    if name in ("-h", "--help"):
-        print(_HELP, end="")
-        return
-    recipe = named_recipe(name)
+def train_command(recipe_name: str) -> Command[TrainOptions]:
+    """Training by a recipe, whose values are the defaults.
+
+    Raises:
+        InputError: no recipe has this name.
+    """
+    recipe = named_recipe(recipe_name)
     default = TrainOptions(**recipe_fields(recipe), out=Path("runs") / recipe.name)
-    options = parse(TrainOptions, rest, f"train {name}", default)
+    return Command(title=f"train {recipe_name}", options=TrainOptions, call=train, default=default)
+
+
+def train(options: TrainOptions) -> None:
+    """Train a network by a recipe, and print what its folder holds."""
     from densenets.machine import choose_device, keep_freed_memory
     from densenets.report.run_pictures import write_run_pictures
     from densenets.training import loop

@@ -1,0 +1,231 @@
+"""The verbs of `densenets`: names, arguments, help, and what they do, imported when they are called.
+
+The help, the completions, the reference of commands and the tests read this table. To add a verb, write its
+options, its function and their `COMMAND` in a module of this folder, and add an entry to `SECTIONS`.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from densenets.cli.arguments import Command
+from densenets.errors import unknown_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """A word behind `densenets`, such as `predict`, or behind a group's, such as `reuse` of `analyze reuse`.
+
+    Attributes:
+        name: the word.
+        arguments: placeholders of what stands behind it.
+        help: what it is for, in a line.
+        place: module of this folder and name of the command in it, imported when it is asked for.
+    """
+
+    name: str
+    arguments: str = ""
+    help: str
+    place: str
+
+    def command(self) -> Command[Any]:
+        """What it does, and its options."""
+        command: Command[Any] = pkgutil.resolve_name(f"densenets.cli.{self.place}")
+        return command
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerbGroup:
+    """A verb whose first argument decides what its options are: `analyze ANALYSIS`, `train RECIPE`.
+
+    Attributes:
+        name: the word.
+        arguments: placeholder of its first argument.
+        help: what it is for, in a line.
+        kind: what the first argument is, as errors name it.
+        names: returns the first arguments that have a name.
+        members: verbs by these names, for the help; none where a list would be too long.
+        named: returns the command of a first argument.
+        alike: whether all take the same options, with other defaults.
+        more: where to read on, as the group's help ends.
+    """
+
+    name: str
+    arguments: str
+    help: str
+    kind: str
+    names: Callable[[], Sequence[str]]
+    members: tuple[Verb, ...] = ()
+    named: Callable[[str], Command[Any]]
+    alike: bool = False
+    more: str
+
+
+def _train(recipe: str) -> Command[Any]:
+    from densenets.cli.train import train_command
+
+    return train_command(recipe)
+
+
+def _recipe_names() -> Sequence[str]:
+    from densenets.training.recipes import recipe_names
+
+    return recipe_names()
+
+
+def _analyze(analysis: str) -> Command[Any]:
+    for verb in ANALYSES:
+        if verb.name == analysis:
+            return verb.command()
+    raise unknown_name("analysis", analysis, _analysis_names())
+
+
+def _analysis_names() -> Sequence[str]:
+    return [verb.name for verb in ANALYSES]
+
+
+ANALYSES = (
+    Verb(
+        name="reuse",
+        arguments="CHECKPOINT",
+        help="which earlier layers each layer reads: the paper's heat map (Fig. 5)",
+        place="analyze:REUSE",
+    ),
+    Verb(
+        name="gradients",
+        arguments="MODEL ...",
+        help="signal and gradient by depth, at initialisation and along training",
+        place="analyze:GRADIENTS",
+    ),
+    Verb(
+        name="memory",
+        arguments="MODEL",
+        help="training memory against depth and batch, measured beside predicted",
+        place="analyze:MEMORY",
+    ),
+    Verb(
+        name="cost",
+        arguments="MODEL ...",
+        help="multiply-adds, and the time of forward pass, backward pass, optimiser",
+        place="analyze:COST",
+    ),
+    Verb(
+        name="efficiency",
+        arguments="RUN ...",
+        help="error against what finished runs cost (Figs. 3 and 4)",
+        place="analyze:EFFICIENCY",
+    ),
+    Verb(
+        name="saliency",
+        arguments="CHECKPOINT IMAGE ...",
+        help="where in a picture each dense block looks: Grad-CAM",
+        place="analyze:SALIENCY",
+    ),
+)
+
+# By what they are for, as `densenets --help` shows them.
+SECTIONS: dict[str, tuple[Verb | VerbGroup, ...]] = {
+    "Train and use a network": (
+        VerbGroup(
+            name="train",
+            arguments="RECIPE",
+            help="train a network; the run's folder holds all that comes out of it",
+            kind="recipe",
+            names=_recipe_names,
+            named=_train,
+            alike=True,
+            more="densenets recipes lists the recipes; densenets train RECIPE --help shows a recipe's fields, each "
+            "an option.",
+        ),
+        Verb(
+            name="evaluate",
+            arguments="RUN",
+            help="error rates, per-class table and confusion matrix of a run or a checkpoint",
+            place="evaluate:COMMAND",
+        ),
+        Verb(
+            name="predict",
+            arguments="RUN FILE ...",
+            help="what a trained network sees in pictures",
+            place="predict:COMMAND",
+        ),
+        Verb(
+            name="report",
+            arguments="RUN",
+            help="one page that opens in a browser: result, mistakes, network, cost",
+            place="report:COMMAND",
+        ),
+        Verb(
+            name="convert",
+            arguments="FILE",
+            help="a checkpoint from the DenseNet weights of another program",
+            place="convert:COMMAND",
+        ),
+    ),
+    "See inside, measure, compare with the paper": (
+        Verb(
+            name="summary",
+            arguments="MODEL",
+            help="a network layer by layer: channels, parameters, multiply-adds, memory",
+            place="summary:COMMAND",
+        ),
+        Verb(
+            name="draw",
+            arguments="MODEL",
+            help="a network as a picture: dense blocks, connections, channels, sizes",
+            place="draw:COMMAND",
+        ),
+        VerbGroup(
+            name="analyze",
+            arguments="ANALYSIS",
+            help="see inside: feature reuse, gradients, memory, cost, efficiency, saliency",
+            kind="analysis",
+            names=_analysis_names,
+            members=ANALYSES,
+            named=_analyze,
+            more="densenets analyze ANALYSIS --help shows an analysis' options.",
+        ),
+        Verb(
+            name="benchmark",
+            arguments="MODEL",
+            help="time and memory of a network on this machine, beside torchvision's",
+            place="benchmark:COMMAND",
+        ),
+        Verb(
+            name="reproduce",
+            arguments="TARGET",
+            help="a table or figure of the paper, run by run, the paper's figures beside ours",
+            place="reproduce:COMMAND",
+        ),
+    ),
+    "Find out": (
+        Verb(name="recipes", help="the recipes, with what they cost", place="catalog:RECIPES"),
+        Verb(name="models", help="the networks that have a name", place="catalog:MODELS"),
+    ),
+}
+VERBS: dict[str, Verb | VerbGroup] = {verb.name: verb for verbs in SECTIONS.values() for verb in verbs}
+
+
+def named_verb(name: str) -> Verb | VerbGroup:
+    """The verb of this name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in VERBS:
+        raise unknown_name("verb", name, VERBS)
+    return VERBS[name]
+
+
+def commands() -> Iterator[tuple[list[str], Command[Any]]]:
+    """Every command with options of its own, and the words that call it; of `train` that of one recipe."""
+    for verb in VERBS.values():
+        if isinstance(verb, Verb):
+            yield [verb.name], verb.command()
+            continue
+        names = verb.names()
+        for name in names[:1] if verb.alike else names:
+            yield [verb.name, name], verb.named(name)
