@@ -137,8 +137,8 @@ SECTIONS: dict[str, tuple[Verb | VerbGroup, ...]] = {
             names=_recipe_names,
             named=_train,
             alike=True,
-            more="densenets recipes lists the recipes; densenets train RECIPE --help shows a recipe's fields, each "
-            "an option.",
+            more="densenets recipes lists the recipes; densenets train RECIPE --help shows its fields, "
+            "each an option.",
         ),
         Verb(
             name="evaluate",
