@@ -79,10 +79,8 @@ def cifar10_hour() -> Recipe:
     """The paper's DenseNet-BC-100-12 on CIFAR-10, for an hour on two cores with bfloat16 instructions.
 
     One cycle of the rate instead of the paper's steps; a third of the epochs each on images of 16, 24 and 32
-    pixels; five times the paper's weight decay, on convolutions and classifier alone; smoothed labels. An
-    error is reported of the last weights, as of all recipes. Neither error nor time has been measured yet:
-
-        densenets train cifar10-hour
+    pixels; five times the paper's weight decay, on convolutions and classifier alone; smoothed labels. Run it
+    by `densenets train cifar10-hour`. Neither its error nor its time has been measured yet.
     """
     return Recipe(
         name="cifar10-hour",
