@@ -1,7 +1,7 @@
 """The extras of the package: what each brings, whether it is installed, and what to say where it is not.
 
-`pip install densenets` brings what training, evaluation and prediction need; figures, reports and the rest come
-with `pip install "densenets[plots]"` and so on. A verb asks here before it begins to work; nothing is imported.
+`pip install densenets` brings what training, evaluation and prediction need; figures and the rest come with
+`pip install "densenets[plots]"` and so on. A verb asks here before it begins to work; nothing is imported.
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         if error.errno not in _NO_LOCKS:
             raise
     try:
-        # Without locks of the system filelock takes a file for one, which a killed process would leave behind.
+        # Where the system has no locks filelock makes a file, which a killed process would leave behind.
         if isinstance(lock, SoftFileLock) or not lock.is_locked:
             raise InputError(f"the file system of {folder} has no locks; name a folder elsewhere with --out")
         yield

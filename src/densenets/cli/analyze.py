@@ -1,6 +1,7 @@
 """`densenets analyze ANALYSIS ...`: one short function an analysis; heavy imports inside it.
 
-Each writes its data and its figure to the folder of --out, and prints a table or JSON.
+Each writes its data to the folder of --out, its figure too where matplotlib is installed, and prints a table
+or JSON.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from densenets.cli.analysis_options import (
 )
 from densenets.cli.arguments import parse
 from densenets.errors import unknown_name
+from densenets.extras import has_extra, missing_packages, require
 from densenets.files import json_text, write_csv, write_json
 
 _HELP = """usage: densenets analyze ANALYSIS [...]
@@ -52,14 +54,17 @@ def _reuse(arguments: list[str]) -> None:
     from densenets.analysis.reuse.reuse_config import ReuseConfig
 
     options = parse(CheckpointOptions[ReuseConfig], arguments, "analyze reuse", flat=True)
+    draws = _has_plots("reuse")
     from densenets.analysis.reuse.compute import feature_reuse
-    from densenets.analysis.reuse.figure import write_reuse
     from densenets.analysis.reuse.table import print_reuse
     from densenets.checkpoint import read_checkpoint
 
     reuse = feature_reuse(read_checkpoint(options.checkpoint).model, options.config)
     data = {"checkpoint": str(options.checkpoint), **reuse.to_dict()}
-    write_reuse(reuse, f"feature reuse, {options.checkpoint}", options.out / "reuse")
+    if draws:
+        from densenets.analysis.reuse.figure import write_reuse
+
+        write_reuse(reuse, f"feature reuse, {options.checkpoint}", options.out / "reuse")
     rows = [dataclasses.asdict(row) for row in reuse.rows()]
     _finish("reuse", options, data, rows, lambda: print_reuse(str(options.checkpoint), reuse))
 
@@ -68,8 +73,8 @@ def _gradients(arguments: list[str]) -> None:
     from densenets.analysis.gradients.gradients_config import GradientsConfig
 
     options = parse(AnalysisOptions[GradientsConfig], arguments, "analyze gradients", flat=True)
+    draws = _has_plots("gradients")
     from densenets.analysis.gradients.compute import gradient_flow, measurements
-    from densenets.analysis.gradients.figure import write_gradients
     from densenets.analysis.gradients.table import print_gradients
     from densenets.machine import choose_device, keep_freed_memory
     from densenets.progress import announcements
@@ -78,7 +83,10 @@ def _gradients(arguments: list[str]) -> None:
         keep_freed_memory()
     with announcements(measurements(options.config)) as announce:
         flow = gradient_flow(options.config, announce)
-    write_gradients(flow, options.out / "gradients")
+    if draws:
+        from densenets.analysis.gradients.figure import write_gradients
+
+        write_gradients(flow, options.out / "gradients")
     rows = [row.to_dict() for row in flow.rows()]
     _finish("gradients", options, flow.to_dict(), rows, lambda: print_gradients(flow))
 
@@ -87,14 +95,17 @@ def _memory(arguments: list[str]) -> None:
     from densenets.analysis.memory.memory_config import MemoryConfig
 
     options = parse(AnalysisOptions[MemoryConfig], arguments, "analyze memory", flat=True)
+    draws = _has_plots("memory")
     from densenets.analysis.memory.compute import measurements, memory_growth
-    from densenets.analysis.memory.figure import write_memory
     from densenets.analysis.memory.table import print_memory
     from densenets.progress import announcements
 
     with announcements(measurements(options.config)) as announce:
         growth = memory_growth(options.config, announce)
-    write_memory(growth, options.out / "memory")
+    if draws:
+        from densenets.analysis.memory.figure import write_memory
+
+        write_memory(growth, options.out / "memory")
     _finish("memory", options, growth.to_dict(), growth.rows(), lambda: print_memory(growth))
 
 
@@ -102,30 +113,36 @@ def _cost(arguments: list[str]) -> None:
     from densenets.analysis.cost.cost_config import CostConfig
 
     options = parse(AnalysisOptions[CostConfig], arguments, "analyze cost", flat=True)
+    draws = _has_plots("cost")
     from densenets.analysis.cost.compute import step_costs
-    from densenets.analysis.cost.figure import write_cost
     from densenets.analysis.cost.table import print_cost
     from densenets.progress import announcements
 
     with announcements(len(options.config.steps)) as announce:
         costs = step_costs(options.config, announce)
-    write_cost(costs.rows, options.out / "cost")
+    if draws:
+        from densenets.analysis.cost.figure import write_cost
+
+        write_cost(costs.rows, options.out / "cost")
     rows = [row.to_dict() for row in costs.rows]
     _finish("cost", options, costs.to_dict(), rows, lambda: print_cost(costs))
 
 
 def _efficiency(arguments: list[str]) -> None:
     options = parse(EfficiencyOptions, arguments, "analyze efficiency")
+    draws = _has_plots("efficiency")
     from densenets.analysis.efficiency.compute import efficiency_rows
-    from densenets.analysis.efficiency.figure import RUN_AXES, write_comparison
     from densenets.analysis.efficiency.table import print_efficiency
     from densenets.progress import announcements
 
     with announcements(len(options.runs)) as announce:
         rows = efficiency_rows(options.runs, measure=options.measure, announce=announce)
-    title = f"{len(options.runs)} finished runs"
-    images = "validation or test images"
-    write_comparison(rows, title, options.out / "efficiency", RUN_AXES, evaluated_on=images)
+    if draws:
+        from densenets.analysis.efficiency.figure import RUN_AXES, write_comparison
+
+        title = f"{len(options.runs)} finished runs"
+        images = "validation or test images"
+        write_comparison(rows, title, options.out / "efficiency", RUN_AXES, evaluated_on=images)
     data = [row.to_dict() for row in rows]
     flat = [{name: value for name, value in row.items() if name != "curves"} for row in data]
     _finish("efficiency", options, {"rows": data}, flat, lambda: print_efficiency(rows))
@@ -133,6 +150,7 @@ def _efficiency(arguments: list[str]) -> None:
 
 def _saliency(arguments: list[str]) -> None:
     options = parse(SaliencyOptions, arguments, "analyze saliency")
+    require("saliency", "analyze saliency")
     from densenets.analysis.saliency.compute import saliency
     from densenets.analysis.saliency.figure import write_saliency
     from densenets.analysis.saliency.table import print_saliency
@@ -166,6 +184,10 @@ _ANALYSES: dict[str, Callable[[list[str]], None]] = {
 }
 
 
+def _has_plots(name: str) -> bool:
+    return has_extra("plots", f"{name}.png and {name}.svg")
+
+
 def _finish(
     name: str,
     options: OutputOptions,
@@ -189,4 +211,5 @@ def _finish(
         print(json_text(report))
         return
     print_table()
-    print(f"{options.out} holds {', '.join(f'{name}.{suffix}' for suffix in ('json', 'csv', 'png', 'svg'))}")
+    suffixes = ("json", "csv", *(() if missing_packages("plots") else ("png", "svg")))
+    print(f"{options.out} holds {', '.join(f'{name}.{suffix}' for suffix in suffixes)}")
