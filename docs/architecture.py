@@ -87,7 +87,7 @@ def read_rooms() -> Rooms:
 
 def first_line(path: Path) -> str:
     """What a file says first: a docstring's first line, a heading, or a C++ file's first comment."""
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         text = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
     elif path.suffix in (".h", ".cpp"):

@@ -104,7 +104,7 @@ def work(kind: str, seed: str, first: int, last: int, keep: Path) -> None:
                 KINDS[kind].read(path)
         gc.collect()
         gc.freeze()  # measuring memory collects what is garbage, which takes long over all of PyTorch
-        sizes = Path("/proc/self/statm").read_text().split()
+        sizes = Path("/proc/self/statm").read_text(encoding="utf-8").split()
         limit = int(sizes[0]) * os.sysconf("SC_PAGE_SIZE") + ADDRESSES
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         print("begun", flush=True)

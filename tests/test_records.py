@@ -22,7 +22,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def change(path: Path, **fields: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | fields), encoding="utf-8")
 
 
 def test_a_whole_run_is_read(run: Path) -> None:

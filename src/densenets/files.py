@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
-import fcntl
 import io
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +20,7 @@ from densenets.schema import parse_json
 MOST_TEXT = 256 * 2**20  # bytes of a text file; the largest is a confusion matrix, 9 bytes a pair of classes
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 _NOT_ALLOWED = {
     errno.EACCES,
     errno.EPERM,
@@ -182,20 +183,32 @@ def exclusive(folder: Path) -> Iterator[None]:
     """Lock a folder for this process; the system releases the lock however the process ends.
 
     Raises:
-        InputError: another process has locked it.
+        InputError: another process has locked it, or its file system has no locks.
     """
+    # PyTorch itself needs filelock, so it is no dependency of its own.
+    from filelock import FileLock, SoftFileLock, Timeout
+
     path = folder / ".lock"
-    with disk_errors(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+    lock = FileLock(path)
+    try:
+        with disk_errors(path):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(blocking=False)
+    except Timeout as error:
+        if not isinstance(lock, SoftFileLock):
             raise InputError(
                 f"{folder} is in use by another process; wait for it, or name another folder with --out"
             ) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    try:
+        # Where the system has no locks filelock makes a file, which a killed process would leave behind.
+        if isinstance(lock, SoftFileLock) or not lock.is_locked:
+            raise InputError(f"the file system of {folder} has no locks; name a folder elsewhere with --out")
         yield
+    finally:
+        lock.release()
 
 
 def _finite(value: object) -> object:
@@ -211,6 +224,8 @@ def _finite(value: object) -> object:
 
 def _sync_folder(folder: Path) -> None:
     # The rename itself lies in the folder: without this a power cut may bring the old name back.
+    if sys.platform == "win32":
+        return  # which does not open folders
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -57,7 +57,7 @@ def read_commands(text: str) -> list[Command]:
             check=False,
         )
         assert done.returncode == 0, f"{done.stderr}in {text}"
-        words = notes.read_text().split("\0")
+        words = notes.read_text(encoding="utf-8").split("\0")
     commands: list[list[str]] = [[]]
     for word in words[:-1]:
         if word == "\n":

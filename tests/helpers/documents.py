@@ -110,7 +110,7 @@ def anchors(path: Path) -> set[str]:
 
 def docstrings(path: Path) -> Iterator[tuple[str, str]]:
     """The name and the text of every docstring of a Python file, fields' ones included."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         body = getattr(node, "body", ())
         for number, statement in enumerate(body if isinstance(body, list) else ()):
             is_text = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)

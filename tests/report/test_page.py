@@ -47,7 +47,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def test_a_run_is_told_whole(digits_overview: Overview, digits_page: Path) -> None:
-    text = digits_page.read_text()
+    text = digits_page.read_text(encoding="utf-8")
     assert digits_overview.evaluation is not None
     assert f"{digits_overview.evaluation.top1_error:.2f}%" in text
     for part in ("Learning curves", "Worst mistakes", "Feature reuse", "Memory and cost", "learning_rate"):
@@ -60,14 +60,14 @@ def test_a_run_is_told_whole(digits_overview: Overview, digits_page: Path) -> No
 
 
 def test_nothing_is_fetched_from_anywhere(digits_page: Path) -> None:
-    text = digits_page.read_text()
+    text = digits_page.read_text(encoding="utf-8")
     without_code = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", without_code)
     assert "default-src 'none'" in text
 
 
 def test_what_nodes_say_is_json_of_the_architecture(digits_overview: Overview, digits_page: Path) -> None:
-    found = re.search(r'id="nodes">(.*?)</script>', digits_page.read_text(), re.DOTALL)
+    found = re.search(r'id="nodes">(.*?)</script>', digits_page.read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None
     nodes = json.loads(found[1])
     assert digits_overview.reuse is not None

@@ -1,6 +1,7 @@
 """`densenets analyze ANALYSIS ...`: one short function an analysis; heavy imports inside it.
 
-Each writes its data and its figure to the folder of --out, and prints a table or JSON.
+Each writes its data to the folder of --out, its figure too where matplotlib is installed, and prints a table
+or JSON.
 """
 
 from __future__ import annotations
@@ -21,27 +22,31 @@ from densenets.cli.analysis_options import (
     SaliencyOptions,
 )
 from densenets.cli.arguments import Command
+from densenets.extras import has_extra, missing_packages, require
 from densenets.files import json_text, write_csv, write_json
 
 
 def analyze_reuse(options: CheckpointOptions[ReuseConfig]) -> None:
     """Weights that each layer gives to every source before it, of a trained DenseNet."""
+    draws = _has_plots("reuse")
     from densenets.analysis.reuse.compute import feature_reuse
-    from densenets.analysis.reuse.figure import write_reuse
     from densenets.analysis.reuse.table import print_reuse
     from densenets.checkpoint import read_checkpoint
 
     reuse = feature_reuse(read_checkpoint(options.checkpoint).model, options.config)
     data = {"checkpoint": str(options.checkpoint), **reuse.to_dict()}
-    write_reuse(reuse, f"feature reuse, {options.checkpoint}", options.out / "reuse")
+    if draws:
+        from densenets.analysis.reuse.figure import write_reuse
+
+        write_reuse(reuse, f"feature reuse, {options.checkpoint}", options.out / "reuse")
     rows = [dataclasses.asdict(row) for row in reuse.rows()]
     _finish("reuse", options, data, rows, lambda: print_reuse(str(options.checkpoint), reuse))
 
 
 def analyze_gradients(options: AnalysisOptions[GradientsConfig]) -> None:
     """Signal and gradient by depth of networks, at initialisation and along training."""
+    draws = _has_plots("gradients")
     from densenets.analysis.gradients.compute import gradient_flow, measurements
-    from densenets.analysis.gradients.figure import write_gradients
     from densenets.analysis.gradients.table import print_gradients
     from densenets.machine import choose_device, keep_freed_memory
     from densenets.progress import announcements
@@ -50,50 +55,62 @@ def analyze_gradients(options: AnalysisOptions[GradientsConfig]) -> None:
         keep_freed_memory()
     with announcements(measurements(options.config)) as announce:
         flow = gradient_flow(options.config, announce)
-    write_gradients(flow, options.out / "gradients")
+    if draws:
+        from densenets.analysis.gradients.figure import write_gradients
+
+        write_gradients(flow, options.out / "gradients")
     rows = [row.to_dict() for row in flow.rows()]
     _finish("gradients", options, flow.to_dict(), rows, lambda: print_gradients(flow))
 
 
 def analyze_memory(options: AnalysisOptions[MemoryConfig]) -> None:
     """Training memory of a network against depth and batch."""
+    draws = _has_plots("memory")
     from densenets.analysis.memory.compute import measurements, memory_growth
-    from densenets.analysis.memory.figure import write_memory
     from densenets.analysis.memory.table import print_memory
     from densenets.progress import announcements
 
     with announcements(measurements(options.config)) as announce:
         growth = memory_growth(options.config, announce)
-    write_memory(growth, options.out / "memory")
+    if draws:
+        from densenets.analysis.memory.figure import write_memory
+
+        write_memory(growth, options.out / "memory")
     _finish("memory", options, growth.to_dict(), growth.rows(), lambda: print_memory(growth))
 
 
 def analyze_cost(options: AnalysisOptions[CostConfig]) -> None:
     """Multiply-adds and measured time of networks' training steps."""
+    draws = _has_plots("cost")
     from densenets.analysis.cost.compute import step_costs
-    from densenets.analysis.cost.figure import write_cost
     from densenets.analysis.cost.table import print_cost
     from densenets.progress import announcements
 
     with announcements(len(options.config.steps)) as announce:
         costs = step_costs(options.config, announce)
-    write_cost(costs.rows, options.out / "cost")
+    if draws:
+        from densenets.analysis.cost.figure import write_cost
+
+        write_cost(costs.rows, options.out / "cost")
     rows = [row.to_dict() for row in costs.rows]
     _finish("cost", options, costs.to_dict(), rows, lambda: print_cost(costs))
 
 
 def analyze_efficiency(options: EfficiencyOptions) -> None:
     """Error of finished runs against what they cost."""
+    draws = _has_plots("efficiency")
     from densenets.analysis.efficiency.compute import efficiency_rows
-    from densenets.analysis.efficiency.figure import RUN_AXES, write_comparison
     from densenets.analysis.efficiency.table import print_efficiency
     from densenets.progress import announcements
 
     with announcements(len(options.runs)) as announce:
         rows = efficiency_rows(options.runs, measure=options.measure, announce=announce)
-    title = f"{len(options.runs)} finished runs"
-    images = "validation or test images"
-    write_comparison(rows, title, options.out / "efficiency", RUN_AXES, evaluated_on=images)
+    if draws:
+        from densenets.analysis.efficiency.figure import RUN_AXES, write_comparison
+
+        title = f"{len(options.runs)} finished runs"
+        images = "validation or test images"
+        write_comparison(rows, title, options.out / "efficiency", RUN_AXES, evaluated_on=images)
     data = [row.to_dict() for row in rows]
     flat = [{name: value for name, value in row.items() if name != "curves"} for row in data]
     _finish("efficiency", options, {"rows": data}, flat, lambda: print_efficiency(rows))
@@ -101,6 +118,7 @@ def analyze_efficiency(options: EfficiencyOptions) -> None:
 
 def analyze_saliency(options: SaliencyOptions) -> None:
     """Evidence for a class in pictures, dense block by dense block."""
+    require("saliency", "analyze saliency")
     from densenets.analysis.saliency.compute import saliency
     from densenets.analysis.saliency.figure import write_saliency
     from densenets.analysis.saliency.table import print_saliency
@@ -136,6 +154,10 @@ EFFICIENCY = Command(title="analyze efficiency", options=EfficiencyOptions, call
 SALIENCY = Command(title="analyze saliency", options=SaliencyOptions, call=analyze_saliency)
 
 
+def _has_plots(name: str) -> bool:
+    return has_extra("plots", f"{name}.png and {name}.svg")
+
+
 def _finish(
     name: str,
     options: OutputOptions,
@@ -159,4 +181,5 @@ def _finish(
         print(json_text(report))
         return
     print_table()
-    print(f"{options.out} holds {', '.join(f'{name}.{suffix}' for suffix in ('json', 'csv', 'png', 'svg'))}")
+    suffixes = ("json", "csv", *(() if missing_packages("plots") else ("png", "svg")))
+    print(f"{options.out} holds {', '.join(f'{name}.{suffix}' for suffix in suffixes)}")

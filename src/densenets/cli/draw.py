@@ -10,6 +10,7 @@ from densenets.analysis.drawing.drawing import Drawing
 from densenets.cli.arguments import Command
 from densenets.cli.network_options import DENSE_BLOCK, NetworkOptions, shown_network
 from densenets.errors import InputError
+from densenets.extras import require
 from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.registry import name_of
 from densenets.names import printable
@@ -37,6 +38,7 @@ class DrawOptions(NetworkOptions):
 
 def draw(options: DrawOptions) -> None:
     """Draw a network or a dense block, and print what is drawn."""
+    require("plots", "draw")
     drawing = _drawing(options)
     from densenets.analysis.drawing.figure import write_drawing
 

@@ -9,7 +9,9 @@ from typing import Any
 from rich.table import Table
 
 from densenets.cli.arguments import Command
+from densenets.data.data_config import require_package_of
 from densenets.evaluation_options import EvaluationOptions
+from densenets.extras import has_extra
 from densenets.figures.numbers import images_text
 from densenets.files import json_text
 from densenets.names import printable
@@ -35,6 +37,8 @@ class EvaluateOptions:
 
 def evaluate(options: EvaluateOptions) -> None:
     """Evaluate a run or a checkpoint; print a table or JSON, and write files if asked to."""
+    require_package_of(options.evaluation.data)
+    draws = options.out is not None and has_extra("plots", "confusion.png")
     from densenets.checkpoint import read_checkpoint
     from densenets.distributed import joined_ranks
     from densenets.evaluation import evaluate_on, images_of, write_evaluation
@@ -55,9 +59,10 @@ def evaluate(options: EvaluateOptions) -> None:
         **result.to_dict(checkpoint.classes),
     }
     if is_first and options.out:
-        from densenets.analysis.confusion_figure import write_confusion
+        if draws:
+            from densenets.analysis.confusion_figure import write_confusion
 
-        write_confusion(facts["confusion"], checkpoint.classes, options.out / "confusion")
+            write_confusion(facts["confusion"], checkpoint.classes, options.out / "confusion")
         write_evaluation(facts, options.out)
     if is_first:
         print(json_text(facts)) if options.json else print_evaluation(facts)

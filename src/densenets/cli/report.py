@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from densenets.cli.arguments import Command
+from densenets.extras import require
 from densenets.report.overview_config import OverviewConfig
 
 
@@ -19,6 +20,7 @@ class ReportOptions(OverviewConfig):
 
 def report(options: ReportOptions) -> None:
     """Write the page of a run or a checkpoint, and print where it lies."""
+    require("report", "report")
     from densenets.report.overview import make_overview
     from densenets.report.page import write_page
 

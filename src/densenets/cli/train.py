@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from densenets.cli.arguments import Command
+from densenets.data.data_config import require_package_of
+from densenets.extras import has_extra
 from densenets.training.recipe import Recipe
 from densenets.training.recipes import named_recipe
 
@@ -36,16 +38,21 @@ def train_command(recipe_name: str) -> Command[TrainOptions]:
 
 def train(options: TrainOptions) -> None:
     """Train a network by a recipe, and print what its folder holds."""
+    require_package_of(options.data.name)
+    draws = has_extra("plots", "confusion.png and curves.png")
     from densenets.machine import choose_device, keep_freed_memory
-    from densenets.report.run_pictures import write_run_pictures
     from densenets.training import loop
 
     if choose_device(options.training.device).type == "cpu":
         keep_freed_memory()
     result = loop.train(Recipe(**recipe_fields(options)), options.out, resume=options.resume)
     if os.environ.get("RANK", "0") == "0":
-        write_run_pictures(result, options.out)
-        print(f"{options.out} holds evaluation.json, confusion.png, curves.png and checkpoints/")
+        if draws:
+            from densenets.report.run_pictures import write_run_pictures
+
+            write_run_pictures(result, options.out)
+        pictures = "confusion.png, curves.png " if draws else ""
+        print(f"{options.out} holds evaluation.json, {pictures}and checkpoints/")
 
 
 def recipe_fields(recipe: Recipe) -> dict[str, Any]:

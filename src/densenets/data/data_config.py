@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from densenets.errors import InputError, unknown_name
+from densenets.extras import require
 from densenets.limits import MOST_IMAGES, MOST_PIXELS, MOST_WORKERS
 from densenets.schema import read
 
@@ -16,6 +17,16 @@ AugmentationStep = Literal["resized-crop", "color-jitter", "lighting", "normaliz
 MEMORY_DATA = ("digits", "fashion-mnist", "cifar10", "cifar100", "svhn")
 FOLDER_DATA = ("imagenet", "folder")
 DATA_NAMES = (*MEMORY_DATA, *FOLDER_DATA)
+
+
+def require_package_of(name: str) -> None:
+    """Check that the package is installed that a data set comes with: scikit-learn brings digits.
+
+    Raises:
+        InputError: it is not; the line says how to install it.
+    """
+    if name == "digits":
+        require("digits", "the data set digits")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from urllib.error import URLError
 import numpy as np
 import torch
 
+from densenets.data.data_config import require_package_of
 from densenets.data.image_sets import MemoryImages
 from densenets.errors import InputError
 
@@ -34,8 +35,10 @@ def load_dataset(name: str, root: Path, *, download: bool) -> NamedDataset:
         download: fetch files that are missing, with progress and checksums.
 
     Raises:
-        InputError: the set is not there or damaged, or could not be fetched.
+        InputError: the set is not there or damaged, or could not be fetched, or the package that brings it is
+            not installed.
     """
+    require_package_of(name)
     try:
         return _LOADERS[name](root, download)
     except (URLError, ConnectionError, TimeoutError) as error:

@@ -182,7 +182,8 @@ def _digest(images: Images, root: Path) -> str:
     digest = hashlib.sha256(images.labels.cpu().numpy().tobytes())
     if isinstance(images, FileImages):
         start = len(os.fsencode(root / "_")) - 1  # of a name below the root
-        digest.update(b"\0".join(os.fsencode(path)[start:] for path in images.paths))
+        names = b"\0".join(os.fsencode(path)[start:] for path in images.paths)
+        digest.update(names.replace(os.fsencode(os.sep), b"/"))  # the same digest on every system
     return digest.hexdigest()
 
 

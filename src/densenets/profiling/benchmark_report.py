@@ -71,8 +71,8 @@ class MeasuredVariant:
         variant: what was measured.
         seconds: of each step that counts, of all rounds.
         warmup_seconds: of the steps before them.
-        peak_bytes: at the peak as the system sees it, the highest of all rounds.
-        memory_measured_by: VmHWM, ru_maxrss (a lower bound) or allocator.
+        peak_bytes: at the peak as the system sees it, the highest of all rounds; None where it does not tell.
+        memory_measured_by: VmHWM, ru_maxrss (a lower bound), allocator or nothing.
         loss: of the first step; None if not a number.
         kept_freed_memory: whether the process kept what it freed.
         in_use_bytes: at the peak, without what the allocator holds in reserve; None where that is not known.
@@ -83,7 +83,7 @@ class MeasuredVariant:
     variant: Variant
     seconds: tuple[float, ...]
     warmup_seconds: tuple[float, ...]
-    peak_bytes: int
+    peak_bytes: int | None
     memory_measured_by: str
     loss: float | None
     kept_freed_memory: bool

@@ -10,9 +10,11 @@ import ctypes
 import gc
 import platform
 import re
-import resource
 import sys
 from pathlib import Path
+
+if sys.platform != "win32":
+    import resource
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _MACHINE = Path("/proc/meminfo")
@@ -26,29 +28,30 @@ class PeakMemory:
 
     Attributes:
         measured_by: "VmHWM" where the system's high-water mark can be reset; otherwise "ru_maxrss", which
-            counts from the highest that the process ever had, and so is a lower bound.
+            counts from the highest that the process ever had, and so is a lower bound; "nothing" on Windows,
+            which has neither.
     """
 
     def __init__(self) -> None:
         gc.collect()
         try:
             self._start = _status("VmRSS")
-            _CLEAR.write_text(_RESET_PEAK)
+            _CLEAR.write_text(_RESET_PEAK, encoding="ascii")
             self.measured_by = "VmHWM"
         except OSError:
-            self._start = _highest_ever()
-            self.measured_by = "ru_maxrss"
+            self._start = _highest_ever() or 0
+            self.measured_by = "nothing" if sys.platform == "win32" else "ru_maxrss"
 
     def restart_peak(self) -> None:
         """Forget the peak so far, but not where the measurement began; without effect on ru_maxrss."""
         if self.measured_by == "VmHWM":
             gc.collect()
-            _CLEAR.write_text(_RESET_PEAK)
+            _CLEAR.write_text(_RESET_PEAK, encoding="ascii")
 
-    def read(self) -> int:
-        """Bytes of the peak."""
+    def read(self) -> int | None:
+        """Bytes of the peak; None on Windows."""
         peak = _status("VmHWM") if self.measured_by == "VmHWM" else _highest_ever()
-        return max(0, peak - self._start)
+        return None if peak is None else max(0, peak - self._start)
 
 
 def give_back_freed_memory() -> bool:
@@ -77,12 +80,15 @@ def _status(field: str) -> int:
 
 def _field(file: Path, field: str) -> int:
     """Bytes of a field of one of the system's files."""
-    match = re.search(rf"^{field}:\s+(\d+) kB$", file.read_text(), re.MULTILINE)
+    match = re.search(rf"^{field}:\s+(\d+) kB$", file.read_text(encoding="utf-8"), re.MULTILINE)
     if match is None:
         raise OSError(f"{file} has no {field}")
     return 1024 * int(match[1])
 
 
-def _highest_ever() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+def _highest_ever() -> int | None:
+    if sys.platform == "win32":
+        return None
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else 1024 * peak

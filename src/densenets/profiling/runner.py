@@ -123,7 +123,7 @@ def _row(
         variant=variant,
         seconds=seconds,
         warmup_seconds=tuple(step.step for times in rounds for step in times.warmup),
-        peak_bytes=max(times.peak_bytes for times in rounds),
+        peak_bytes=max((t.peak_bytes for t in rounds if t.peak_bytes is not None), default=None),
         memory_measured_by=rounds[0].memory_measured_by,
         loss=rounds[0].loss,
         kept_freed_memory=rounds[0].kept_freed_memory,

@@ -138,7 +138,10 @@ def _remarks(case: BenchmarkCase) -> list[str]:
         remarks.append(
             f"{measured.variant.precision}: fastest is {ratios.fastest or '-'}, leanest is {leanest}"
         )
-    if any(row.memory_measured_by != "VmHWM" for row in case.measured):
+    measured_by = {row.memory_measured_by for row in case.measured}
+    if "nothing" in measured_by:
+        remarks.append("this system does not tell the memory of a process; Linux and macOS do")
+    elif "ru_maxrss" in measured_by:
         remarks.append("this system cannot reset the high-water mark: resident memory is at least that much")
     return remarks
 

@@ -152,8 +152,8 @@ class _DeviceMemory:
         else:
             torch.cuda.reset_peak_memory_stats(self._device)
 
-    def read(self) -> int:
-        """Bytes of the peak."""
+    def read(self) -> int | None:
+        """Bytes of the peak; None where the system does not tell."""
         return self._process.read() if self._process else torch.cuda.max_memory_allocated(self._device)
 
 

@@ -101,8 +101,8 @@ class StepTimes:
         warmup: steps that do not count.
         steps: that count.
         peak_bytes: at the peak, above the process that has all libraries loaded: weights, activations,
-            gradients, workspaces; of a GPU its allocator's.
-        memory_measured_by: VmHWM, ru_maxrss (a lower bound) or allocator.
+            gradients, workspaces; of a GPU its allocator's. None where the system does not tell.
+        memory_measured_by: VmHWM, ru_maxrss (a lower bound), allocator or nothing.
         loss: of the first step, which all variants of a network share but for rounding; None if not a number.
         kept_freed_memory: whether the process kept what it freed.
         ran: the execution that an asked-for one became, and why.
@@ -111,7 +111,7 @@ class StepTimes:
 
     warmup: tuple[StepPhases, ...]
     steps: tuple[StepPhases, ...]
-    peak_bytes: int
+    peak_bytes: int | None
     memory_measured_by: str
     loss: float | None
     kept_freed_memory: bool

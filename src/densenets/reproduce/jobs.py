@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from densenets.records import RunStep
 from densenets.reproduce.plan import PlannedRun, steps_of
 from densenets.schema import parse_json, read
 from densenets.subprocess_jobs import STDERR_LINES, failure
-from densenets.training.stop_requests import StopRequest, stop_requests
+from densenets.training.stop_requests import NEW_GROUP, StopRequest, request_stop, stop_requests
 
 _POLL_SECONDS = 0.5  # between two polls of a process
 _END_OF_METRICS = 4096  # bytes, of which a line has some hundred
@@ -61,7 +60,7 @@ def _train(run: PlannedRun, request: StopRequest) -> Iterator[float]:
         with _started(command, run.log_file) as process:
             while process.poll() is None:
                 if request.signal_number:
-                    process.send_signal(signal.SIGTERM)
+                    request_stop(process)
                     process.wait()
                     raise Interrupted(
                         f"stopped in {run.folder.name}; the same command goes on", request.signal_number
@@ -93,6 +92,7 @@ def _started(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]
             stderr=subprocess.STDOUT,
             # Ctrl-C reaches this process alone, which passes it on once.
             start_new_session=True,
+            creationflags=NEW_GROUP,
             env={**os.environ, "COLUMNS": "200"},
         )
         try:

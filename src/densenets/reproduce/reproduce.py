@@ -10,11 +10,11 @@ from typing import Any
 
 from rich.console import Console
 
-from densenets.analysis.efficiency.figure import write_comparison
 from densenets.analysis.learning_curves import reported_split
 from densenets.data.data_config import DataConfig
 from densenets.data.load import load_data
 from densenets.errors import InputError
+from densenets.extras import has_extra
 from densenets.files import write_json
 from densenets.machine import choose_device, environment
 from densenets.reproduce.jobs import do_runs
@@ -42,6 +42,11 @@ class Reproduction:
     results: Sequence[ResultRow]
     machine: Mapping[str, Any]
 
+    @property
+    def machine_text(self) -> str:
+        """Device, version of PyTorch and day, for people."""
+        return f"{self.machine['device']}, torch {self.machine['torch']}, {self.machine['date'][:10]}"
+
     def to_dict(self) -> dict[str, Any]:
         """The content of results.json."""
         return {
@@ -56,7 +61,7 @@ def reproduce(options: ReproduceOptions) -> Reproduction:
     """Plan the runs of a target, show what they cost, do those that are not done, and report on all.
 
     Everything lies in the options' folder: runs/ with a folder a run, costs/ with the measured steps,
-    results.json, table.md, figure.png and figure.svg.
+    results.json, table.md, and with the extra `plots` figure.png and figure.svg.
 
     Raises:
         InputError: data is missing, or the device cannot be used; nothing has been written.
@@ -68,6 +73,7 @@ def reproduce(options: ReproduceOptions) -> Reproduction:
     runs = planned_runs(options)
     if not options.plan:
         _check_data(runs)
+    draws = has_extra("plots", "figure.png and figure.svg")
     announce = Console(stderr=True, highlight=False)
     costs = measured_costs(runs, options.folder, announce.print)
     heading = f"{title(options)}, {options.seeds} seed{'s' if options.seeds > 1 else ''}"
@@ -86,9 +92,12 @@ def reproduce(options: ReproduceOptions) -> Reproduction:
     )
     if any(row.results or row.failed for row in report.results):
         _write(report, options)
+        if draws:
+            _draw(report, options)
         if not options.json:
             print_results(report.results, heading)
-            announce.print(f"{options.folder} holds table.md, figure.png, results.json and runs/")
+            figure = "figure.png, " if draws else ""
+            announce.print(f"{options.folder} holds table.md, {figure}results.json and runs/")
     return report
 
 
@@ -102,16 +111,19 @@ def _check_data(runs: list[PlannedRun]) -> None:
 
 
 def _write(report: Reproduction, options: ReproduceOptions) -> None:
-    folder, machine = options.folder, report.machine
-    write_json(folder / "results.json", report.to_dict())
-    machine_text = f"{machine['device']}, torch {machine['torch']}, {machine['date'][:10]}"
-    write_markdown(report.results, report.title, machine_text, folder / "table.md")
+    write_json(options.folder / "results.json", report.to_dict())
+    write_markdown(report.results, report.title, report.machine_text, options.folder / "table.md")
+
+
+def _draw(report: Reproduction, options: ReproduceOptions) -> None:
+    from densenets.analysis.efficiency.figure import write_comparison
+
     shown = [row for row in report.results if row.column in ("cifar10+", "imagenet")]
     split = reported_split(row.split for row in shown)
     write_comparison(
         shown,
-        f"{report.title}\n{machine_text}",
-        folder / "figure",
+        f"{report.title}\n{report.machine_text}",
+        options.folder / "figure",
         evaluated_on="held-out images" if options.scale == "cpu" else f"{split} images",
         with_paper=options.scale == "paper",
     )

@@ -183,7 +183,7 @@ class RunFolder:
 
     def add_metrics(self, line: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl; its "run_step" is the number of finished steps of the run."""
-        with disk_errors(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
+        with disk_errors(self.metrics), self.metrics.open("a", encoding="utf-8", newline="\n") as file:
             file.write(json_text(line) + "\n")
 
     def drop_metrics_after(self, run_step: int, epochs: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from rich.progress import Progress
 
+from densenets.extras import has_extra
 from densenets.names import printable
 from densenets.progress import progress_bar
 from densenets.training.run_folder import RunFolder
@@ -127,8 +128,12 @@ class RunLog:
 
 @contextlib.contextmanager
 def run_log(folder: RunFolder, total: int, done: int, *, tensorboard: bool) -> Iterator[RunLog]:
-    """Open the log of a run of `total` steps, `done` of which were finished before this start."""
-    curves = _curves(folder.path / "tensorboard", done) if tensorboard else None
+    """Open the log of a run of `total` steps, `done` of which were finished before this start.
+
+    Without the extra `tensorboard` there are no curves, and a line on standard error that says so.
+    """
+    draws = tensorboard and has_extra("tensorboard", "TensorBoard curves")
+    curves = _curves(folder.path / "tensorboard", done) if draws else None
     bar = progress_bar(estimate_over=30)
     try:
         with bar:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from densenets.analysis.memory.memory_config import MemoryConfig
+from densenets.errors import InputError
 from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.layer_rows import STORED_BYTES
 from densenets.models.layer_table import layer_table
@@ -22,6 +23,7 @@ from densenets.ops.execution import Execution
 from densenets.profiling.measured_step import measured_memory
 from densenets.profiling.peak_memory import available_memory
 from densenets.profiling.step import StepConfig
+from densenets.profiling.worker_jobs import StepMemory
 from densenets.subprocess_jobs import JobFailure
 
 _BYTES_OF_A_WEIGHT = 3 * 4  # the weight, its gradient and its momentum, float32
@@ -164,6 +166,9 @@ def memory_growth(config: MemoryConfig, announce: Callable[[str], None]) -> Memo
     Args:
         config: what is measured.
         announce: told of each measurement before it is made; `measurements` says how many there are at most.
+
+    Raises:
+        InputError: the system does not tell how much memory is in use.
     """
     measured: dict[StepConfig, BatchMemory] = {}
 
@@ -229,6 +234,11 @@ def _batch_memory(model: str, step: StepConfig) -> BatchMemory:
     activations = step.batch * facts.total(STORED_BYTES[step.execution])
     predicted = activations + _BYTES_OF_A_WEIGHT * facts.total("parameters")
     memory = measured_memory(step)
+    if isinstance(memory, StepMemory) and memory.in_use_bytes is None:
+        raise InputError(
+            "memory in use cannot be measured here: it takes a GPU, or Linux with glibc and a high-water "
+            "mark that can be reset"
+        )
     return BatchMemory(
         execution=step.execution,
         depth=network.depth,

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import math
 import os
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -199,6 +200,8 @@ class CppKernels:
 @functools.cache
 def _library_with_threads() -> library.Library:
     loaded = library.load_library()
+    if sys.platform == "win32":
+        return loaded  # there a loaded library cannot be asked for by such a mode
     # PyTorch's own OpenMP runtime, whichever it is: a second one would compete with it for the cores.
     try:
         torch_cpu = ctypes.CDLL("libtorch_cpu.so", mode=os.RTLD_NOLOAD | os.RTLD_NOW)
