@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 KERNELS := setup.py src/densenets/ops/backends/cpp/sources.py $(wildcard src/densenets/ops/backends/cpp/csrc/*)
 
-.PHONY: help install demo test test-all check sanitize format clean
+.PHONY: help install demo test test-all check docs sanitize format clean
 
 help:
 	@echo "make demo     train a DenseNet on real handwritten digits, show the result, write its report"
 	@echo "make test     run the quick tests, in some minutes"
 	@echo "make test-all run every test"
-	@echo "make check    formatting, lint, types, and the layers, and whether their document is up to date"
+	@echo "make check    formatting, lint, types, and the layers, and whether generated documents are up to date"
+	@echo "make docs     the documentation's site, in docs/_build/html"
 	@echo "make sanitize look for memory errors in the C++ kernels, in about a minute"
 	@echo "make install  the package with its tools in $(VENV), which the others do first"
 
@@ -48,6 +49,12 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python docs/architecture.py --check
+	$(BIN)/python docs/command_reference.py --check
+
+# The notebook is executed unless DENSENETS_NOTEBOOKS is off.
+docs: install
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
+	@echo "docs/_build/html/index.html is the site's first page"
 
 sanitize: install
 	$(BIN)/python tests/ops/backends/cpp/sanitize.py --short
