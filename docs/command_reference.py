@@ -21,8 +21,9 @@ _BEGINNING = """# Commands
 
 <!-- written by docs/command_reference.py -->
 
-`densenets VERB --help` prints the same at the terminal. Every switch has its opposite, such as `--no-measure`. A
-wrong option is answered by one line and exit code 2; a run that a signal stops ends with 128 and its number."""
+`densenets VERB --help` prints the same at the terminal. Every switch has its opposite, such as `--no-measure`.
+A wrong option is answered by one line and exit code 2; a run that a signal stops ends with 128 and its
+number."""
 
 
 def page() -> str:
