@@ -21,7 +21,7 @@ _BEGINNING = """# Commands
 
 <!-- written by docs/command_reference.py -->
 
-`densenets VERB --help` prints the same at the terminal. Every switch has its opposite, such as `--no-measure`.
+`densenets VERB --help` prints the same at the terminal. A switch has its opposite, such as `--no-measure`.
 A wrong option is answered by one line and exit code 2; a run that a signal stops ends with 128 and its
 number."""
 
