@@ -22,7 +22,7 @@ exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 # What stands in single backticks in our docstrings is code.
 default_role = "code"
 
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4  # links such as page.md#a-heading, as GitHub makes them
 nb_execution_mode = os.environ.get("DENSENETS_NOTEBOOKS", "cache")  # "off" for a quick look at the rest
 nb_execution_timeout = 600
