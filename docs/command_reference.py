@@ -56,7 +56,7 @@ def _beginning(title: str, arguments: str, text: str) -> tuple[str, ...]:
         "",
         f"### {title}",
         "",
-        "```text",
+        "```console",
         f"{title} {arguments}".rstrip() + " [OPTIONS]",
         "```",
         "",

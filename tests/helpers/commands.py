@@ -99,7 +99,7 @@ def _stop(*_: object, **__: object) -> Any:
 
 
 def _densenets(arguments: list[str]) -> None:
-    if arguments[0] == "train" and "--help" not in arguments:
+    if arguments[:1] == ["train"] and "--help" not in arguments:
         # The documents tell of runs before they tell of what they leave; the world of the tests has those.
         place = arguments[arguments.index("--out") + 1] if "--out" in arguments else f"runs/{arguments[1]}"
         shutil.rmtree(place, ignore_errors=True)
