@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from densenets.data.data_config import DataConfig
 from densenets.data.dataset_info import DATASET_INFO
@@ -260,14 +260,6 @@ def changed(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
     return dataclasses.replace(recipe, **replaced)
 
 
-_GROUPS: dict[str, type[ModelRecipe | DataConfig | OptimizerRecipe | ScheduleRecipe | TrainingRecipe]] = {
-    "model": ModelRecipe,
-    "data": DataConfig,
-    "optimizer": OptimizerRecipe,
-    "schedule": ScheduleRecipe,
-    "training": TrainingRecipe,
-}
-
 # Fields that may differ when a run is resumed: where and how fast it runs, not its result. An image that
 # cannot be decoded may turn up at any time; without it the other images' splits and order stay.
 _RESUMABLE = {
@@ -301,7 +293,8 @@ def _flat(recipe: dict[str, Any]) -> dict[str, Any]:
     """A recipe's values by names such as "data.name", the defaults of absent fields among them."""
     flat: dict[str, Any] = {
         f"{group}.{field.name}": _plain(field.default)
-        for group, kind in _GROUPS.items()
+        for group, kind in get_type_hints(Recipe).items()
+        if dataclasses.is_dataclass(kind)
         for field in dataclasses.fields(kind)
         if field.default is not dataclasses.MISSING
     }

@@ -20,7 +20,9 @@ from densenets.analysis.drawing.drawing import (
     Mark,
     Text,
     box,
+    centred,
     column,
+    titled,
 )
 from densenets.analysis.drawing.layer_nodes import arc_rise, dense_nodes, node_width
 from densenets.analysis.drawing.network_parts import Part, counted
@@ -125,15 +127,8 @@ def _stack(left: float, maps: int, source: float) -> MapStack:
 
 
 def _box_texts(lines: Sequence[str], x: float, below: float, reads: int) -> list[Text]:
-    top = (len(lines) - 1) / 2 * TEXT_SIZE * LINE_HEIGHT
-    name, *operations = lines
     return [
-        *column(
-            [
-                Text(text=name, x=x, y=top, size=TEXT_SIZE, bold=True),
-                *[Text(text=line, x=x, y=0, size=TEXT_SIZE) for line in operations],
-            ]
-        ),
+        *centred(titled(lines, TEXT_SIZE), x),
         Text(text=f"reads {reads:,}", x=x, y=below, size=_NUMBER_SIZE, bold=True),
     ]
 
@@ -181,12 +176,7 @@ def _compact_marks(block: Part, reader: Part) -> list[Mark]:
     ]
     marks += dense_nodes(block, 0, pitch, _NODE_HEIGHT, rise)
     marks.append(target)
-    marks += column(
-        [
-            Text(text=title[0], x=left + width / 2, y=TEXT_SIZE * LINE_HEIGHT / 2, size=TEXT_SIZE, bold=True),
-            Text(text=title[1], x=left + width / 2, y=0, size=TEXT_SIZE),
-        ]
-    )
+    marks += centred(titled(title, TEXT_SIZE), left + width / 2)
     return [*marks, *_numbers_of_layers(layers, pitch)]
 
 

@@ -5,12 +5,11 @@ Boxes are as high as their maps are large, on a scale of logarithms. Needs no ma
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from densenets.analysis.drawing.drawing import TEXT_SIZE, Box, Line, Mark, Role, Text, box, column
+from densenets.analysis.drawing.drawing import TEXT_SIZE, Box, Line, Mark, Role, Text, box, centred, titled
 from densenets.analysis.drawing.network_parts import Part, PartRole
 from densenets.analysis.drawing.text_size import LINE_HEIGHT, text_width
 
@@ -39,7 +38,7 @@ def chain_marks(parts: Sequence[Part]) -> list[Mark]:
         width = max(line.bounds[2] - line.bounds[0] for line in lines) + 2 * _PADDING
         role = BOX_ROLES[part.role]
         boxes.append(box(role, left=left, width=width, middle=0, height=before, right_height=behind))
-        marks += [boxes[-1], *_centred(lines, left + width / 2)]
+        marks += [boxes[-1], *centred(lines, left + width / 2)]
         left += width + _GAP
     arrows = [
         Line(start=(first.bounds[2] + 1, 0), end=(second.left - 1, 0), has_head=True)
@@ -52,23 +51,13 @@ def _lines(part: Part) -> list[Text]:
     facts = [part.channels_text, part.sides_text]
     width = max(_NARROWEST, *(text_width(fact, TEXT_SIZE) for fact in facts))
     operations = [line for text in part.operations for line in _broken(text, width)]
-    texts = [*operations, *facts]
-    return [
-        Text(text=part.title, x=0, y=0, size=TEXT_SIZE, bold=True),
-        *[Text(text=text, x=0, y=0, size=TEXT_SIZE) for text in texts],
-    ]
+    return titled([part.title, *operations, *facts], TEXT_SIZE)
 
 
 def _broken(text: str, width: float) -> list[str]:
     """A text in two lines, the first of which ends with its comma, if it is wider than `width` points."""
     first, comma, second = text.partition(", ")
     return [f"{first},", second] if comma and text_width(text, TEXT_SIZE) > width else [text]
-
-
-def _centred(lines: Sequence[Text], x: float) -> list[Text]:
-    """Lines below one another, around y = 0."""
-    first = (len(lines) - 1) / 2 * TEXT_SIZE * LINE_HEIGHT
-    return column(dataclasses.replace(line, x=x, y=first) for line in lines)
 
 
 def _heights(parts: Sequence[Part], lowest: float) -> list[tuple[float, float]]:

@@ -6,7 +6,7 @@ Coordinates are points (1/72 inch), to the right and upwards.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -216,6 +216,17 @@ def column(lines: Iterable[Text]) -> list[Text]:
         y = placed[-1].y - (placed[-1].size + line.size) / 2 * LINE_HEIGHT if placed else line.y
         placed.append(dataclasses.replace(line, y=y))
     return placed
+
+
+def titled(lines: Iterable[str], size: float) -> list[Text]:
+    """Lines of text, the first of which is bold; where they stand is not known yet."""
+    return [Text(text=line, x=0, y=0, size=size, bold=not number) for number, line in enumerate(lines)]
+
+
+def centred(lines: Sequence[Text], x: float) -> list[Text]:
+    """Lines of TEXT_SIZE below one another, in the middle of x and around y = 0."""
+    first = (len(lines) - 1) / 2 * TEXT_SIZE * LINE_HEIGHT
+    return column(dataclasses.replace(line, x=x, y=first) for line in lines)
 
 
 def page(marks: Iterable[Mark], title: str, facts: str, notes: tuple[str, ...]) -> Drawing:

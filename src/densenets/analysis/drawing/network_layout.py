@@ -10,7 +10,17 @@ import dataclasses
 from collections.abc import Sequence
 
 from densenets.analysis.drawing.chain_layout import BOX_ROLES, relative_sizes
-from densenets.analysis.drawing.drawing import SMALL_SIZE, TEXT_SIZE, Line, MapStack, Mark, Text, box, column
+from densenets.analysis.drawing.drawing import (
+    SMALL_SIZE,
+    TEXT_SIZE,
+    Line,
+    MapStack,
+    Mark,
+    Text,
+    box,
+    column,
+    titled,
+)
 from densenets.analysis.drawing.layer_nodes import row_height, row_width, stage_nodes
 from densenets.analysis.drawing.network_parts import Part
 from densenets.analysis.drawing.text_size import text_width
@@ -128,8 +138,5 @@ def _operations(part: Part) -> tuple[str, ...]:
 
 def _caption(part: Part) -> list[Text]:
     """The lines below a part; where they stand is not known yet."""
-    texts = [*(part.operations if part.role == "stage" else ()), part.channels_text, part.sides_text]
-    return [
-        Text(text=part.title, x=0, y=0, size=SMALL_SIZE, bold=True),
-        *[Text(text=text, x=0, y=0, size=SMALL_SIZE) for text in texts],
-    ]
+    layers = part.operations if part.role == "stage" else ()
+    return titled([part.title, *layers, part.channels_text, part.sides_text], SMALL_SIZE)
