@@ -6,12 +6,11 @@ the code says.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from densenets.cli.arguments import Option, options_of
+from densenets.cli.options import Option, options_of, positional_words
 from densenets.cli.verbs import SECTIONS, Verb, VerbGroup
 
 PAGE = Path(__file__).parent / "reference" / "commands.md"
@@ -21,7 +20,8 @@ _BEGINNING = """# Commands
 
 <!-- written by docs/command_reference.py -->
 
-`densenets VERB --help` prints the same at the terminal. A switch has its opposite, such as `--no-measure`.
+`densenets VERB --help` prints the same at the terminal. A switch such as `--[no-]measure` is on by `--measure`,
+off by `--no-measure`.
 A wrong option is answered by one line and exit code 2; a run that a signal stops ends with 128 and its
 number."""
 
@@ -40,7 +40,7 @@ def _group(group: VerbGroup) -> Iterator[str]:
     yield from _beginning(f"densenets {group.name}", group.arguments, group.help)
     if group.alike:
         yield from ("", f"The defaults below are those of `{RECIPE}`.")
-        yield from _options(options_of(group.named(RECIPE)), "")
+        yield from _options(options_of(group.named(RECIPE).command()), "")
     for verb in group.members:
         yield from _verb(verb, f"densenets {group.name} {verb.name}")
 
@@ -66,30 +66,17 @@ def _beginning(title: str, arguments: str, text: str) -> tuple[str, ...]:
 
 def _options(options: list[Option], arguments: str) -> Iterator[str]:
     """A row an option; of positional ones the name is their placeholder in the verb's arguments."""
-    placeholders = [word for word in arguments.split() if word != "..."]
+    words = positional_words(arguments)
     yield from ("", "| option | default | what it is |", "|---|---|---|")
     for option in sorted(options, key=lambda option: bool(option.names)):
-        if not option.names:
-            shown = placeholders.pop(0)
-        else:
-            shown = f"{option.names[0]} {_METAVAR.sub(_plain_metavar, option.metavar)}".strip()
+        shown = f"{option.name} {option.value}".rstrip() if option.names else words.pop(0)
         yield f"| {_code(shown)} | {_default(option)} | {_cell(option.help)} |"
-
-
-# tyro's placeholders of an optional value, and of several values.
-_METAVAR = re.compile(r"\{None\}\||\[(?P<value>\S+) \[.*\]\]")
-
-
-def _plain_metavar(found: re.Match[str]) -> str:
-    return f"{found['value']} ..." if found["value"] else ""
 
 
 def _default(option: Option) -> str:
     if option.default is None:
         return "needed"
-    if not option.metavar:
-        return "on" if option.default == "True" else "off"
-    return "" if option.default in ("", "None", "''") else _code(option.default)
+    return option.default if not option.value else _code(option.default) if option.default else ""
 
 
 def _code(text: str) -> str:

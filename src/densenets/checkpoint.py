@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from densenets.data.preprocessing import Preprocessing
-from densenets.errors import InputError
+from densenets.errors import InputError, did_you_mean, nearest_names
 from densenets.files import read_json, write_bytes
 from densenets.models.create import build_network
 from densenets.models.network import CHANGED_MODULE, Network
@@ -156,7 +156,9 @@ def checkpoint_path(path: Path) -> Path:
     if not path.is_dir():
         if path.exists():
             return path
-        raise InputError(f"there is no run or checkpoint {path}")
+        nearest = nearest_names(path.name, (other.name for other in path.parent.glob("*")))[:1]
+        hint = did_you_mean([str(path.parent / name) for name in nearest])
+        raise InputError(f"there is no run or checkpoint {path}" + (f"; {hint}" if hint else ""))
     recipe = path / "recipe.json"
     if not recipe.exists():
         raise InputError(f"{path} is no run's folder (it has no recipe.json); name a run or a checkpoint")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _LONGEST = 2000  # characters of an error
 
@@ -43,6 +43,22 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     """The error for a name that nothing has, with the nearest names that something has."""
     names, name = list(known), name[:80]  # from a file it may be of any length
-    nearest = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {', '.join(names[:20])}"
+    hint = did_you_mean(nearest_names(name, names)) or f"known: {', '.join(names[:20])}"
     return UnknownName(f"unknown {kind} '{name}'; {hint}")
+
+
+def nearest_names(name: str, known: Iterable[str], *, cutoff: float = 0.5) -> list[str]:
+    """Up to three known names that are most like this one, in any case; the likest first.
+
+    Args:
+        name: as it was typed.
+        known: the names that something has.
+        cutoff: how like a name must be, from 0 to 1.
+    """
+    folded = {other.casefold(): other for other in known}
+    return [folded[other] for other in difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=cutoff)]
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """The question whether one of these names was meant; empty without names."""
+    return f"did you mean {' or '.join(names)}?" if names else ""

@@ -57,7 +57,7 @@ WRONG = {
     "resnet50 --style block": "resnet50 has no dense blocks; take --style network or --style chain",
     "densenet121 --block 5": "block must be in 1 ... 4, the dense blocks of densenet121, got 5",
     "densenet121 --style chain --block 1": "the style chain draws all blocks; leave --block out",
-    "densenet121 --style tree": "Expected one of ('auto', 'block', 'network', 'chain')",
+    "densenet121 --style tree": "--style must be auto, block, network or chain, got 'tree'",
     "densenet121 --out network.gif": "--out must end in .svg, .png or .pdf, got network.gif",
     "densenet121 --out network": "--out must end in .svg, .png or .pdf, got network",
     "densenet121 --out /dev/null/network.svg": "cannot write /dev/null/network.svg",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from documents import DOCUMENTS, ROOT, SOURCE, anchors, links, name_of, spans
 
-from densenets.cli.arguments import options_of
+from densenets.cli.options import options_of
 from densenets.cli.verbs import commands
 
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w.-]*\b")

@@ -103,10 +103,7 @@ def _densenets(arguments: list[str]) -> None:
         # The documents tell of runs before they tell of what they leave; the world of the tests has those.
         place = arguments[arguments.index("--out") + 1] if "--out" in arguments else f"runs/{arguments[1]}"
         shutil.rmtree(place, ignore_errors=True)
-    try:
-        code = cli.run(arguments)
-    except SystemExit as end:  # of --help
-        code = int(end.code or 0)
+    code = cli.run(arguments)
     assert code == 0, f"densenets {' '.join(arguments)} ended with {code}"
 
 

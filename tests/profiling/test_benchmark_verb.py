@@ -73,7 +73,7 @@ def test_the_input_is_the_networks_own_unless_given(
 
 
 WRONG = {
-    "benchmark": "Missing from densenets benchmark",
+    "benchmark": "missing: ",
     "benchmark densenet12": "unknown model 'densenet12'; did you mean densenet121",
     "benchmark densenet121 --input 3x28x28": "input 3x28x28 is too small",
     "benchmark densenet121 --input 224": "--input 224 is no shape",

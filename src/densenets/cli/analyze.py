@@ -21,7 +21,7 @@ from densenets.cli.analysis_options import (
     OutputOptions,
     SaliencyOptions,
 )
-from densenets.cli.arguments import Command
+from densenets.cli.command import Command
 from densenets.extras import has_extra, missing_packages, require
 from densenets.files import json_text, write_csv, write_json
 

@@ -5,57 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
-from densenets.errors import InputError
-
-Options = TypeVar("Options")
+from densenets.cli.command import Command, Options
+from densenets.cli.options import Option, options_of
+from densenets.errors import InputError, did_you_mean, nearest_names
 
 
-@dataclass(frozen=True, kw_only=True)
-class Command(Generic[Options]):
-    """What a verb does, and what options it takes.
-
-    Attributes:
-        title: as help and errors name it, such as "train digits".
-        options: dataclass of the options; fields without a default are positional.
-        call: does it.
-        default: an instance whose values are the defaults; None for those of `options`.
-        flat: options of nested dataclasses have no prefix, unlike those of `train`.
-    """
-
-    title: str
-    options: type[Options]
-    call: Callable[[Options], None]
-    default: Options | None = None
-    flat: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Option:
-    """An option or a positional argument, as the help shows it.
-
-    Attributes:
-        field: of the options, with those that it lies in, such as "training.epochs".
-        names: such as ("--measure", "--no-measure"); none of a positional argument.
-        metavar: placeholder of its value, such as "INT" or "{csv,json}"; "" of a switch.
-        choices: the values that it takes; none where they are open.
-        default: as it is typed; None of what is required.
-        help: what it is for.
-    """
-
-    field: str
-    names: tuple[str, ...]
-    metavar: str
-    choices: tuple[str, ...]
-    default: str | None
-    help: str
-
-
-def parse(command: Command[Options], arguments: list[str]) -> Options:
+def parse(command: Command[Options], arguments: Sequence[str]) -> Options:
     """Read a verb's options from the arguments behind it.
 
     Raises:
@@ -65,63 +23,20 @@ def parse(command: Command[Options], arguments: list[str]) -> Options:
 
     printed = io.StringIO()
     try:
-        # tyro prints its help to stdout, and its errors as a box to stderr.
+        # tyro prints its errors as a box to stderr.
         with contextlib.redirect_stderr(printed):
             options = tyro.cli(
                 command.options,
                 args=arguments,
                 prog=f"densenets {command.title}",
                 default=command.default,
-                config=_markers(command),
+                config=command.markers,
             )
             return cast(Options, options)
     except SystemExit as end:
-        if end.code in (0, None):
-            raise
-        # Where a dataclass refused its values, our own line says all.
-        raise _refusal(end) or InputError(_one_line(printed.getvalue())) from None
-
-
-def options_of(command: Command[Any]) -> list[Option]:
-    """All that a command takes but --help, in the order of its help."""
-    import tyro
-
-    with warnings.catch_warnings():
-        # It goes with tyro 2; until then nothing else says what options a dataclass has.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        parser = tyro.extras.get_parser(
-            command.options,
-            prog=f"densenets {command.title}",
-            default=command.default,
-            config=_markers(command),
-        )
-    return [
-        Option(
-            field=action.dest.replace("-", "_"),
-            names=tuple(action.option_strings),
-            metavar=str(action.metavar or ""),
-            choices=tuple(map(str, action.choices or ())),
-            default=None if action.help.endswith("(required)") else _default(action.help),
-            help=_DEFAULT.sub("", action.help),
-        )
-        for action in parser._actions
-        if action.help and "--help" not in action.option_strings
-    ]
-
-
-_DEFAULT = re.compile(r" *\((?:default: ([^()]*(?:\([^()]*\)[^()]*)*)|required)\)$")
-
-
-def _default(text: str) -> str:
-    """The default that ends an option's help."""
-    match = _DEFAULT.search(text)
-    return (match[1] or "").strip() if match else ""
-
-
-def _markers(command: Command[Any]) -> tuple[Any, ...]:
-    import tyro
-
-    return (tyro.conf.PositionalRequiredArgs, *((tyro.conf.OmitArgPrefixes,) if command.flat else ()))
+        # Where a dataclass refused its values, its own line says all.
+        refusal = _refusal(end) or _misspelled(command, arguments)
+        raise refusal or InputError(_message(command, printed.getvalue())) from None
 
 
 def _refusal(error: BaseException | None) -> InputError | None:
@@ -131,8 +46,57 @@ def _refusal(error: BaseException | None) -> InputError | None:
     return error
 
 
-def _one_line(box: str) -> str:
-    """The message of tyro's box in one line: its first section, and the options it proposes."""
+def _misspelled(command: Command[Any], arguments: Sequence[str]) -> InputError | None:
+    """The error for the first option that there is not, or the first value that an option does not take."""
+    named = {name: option for option in options_of(command) for name in option.names}
+    option = None  # whose values follow
+    for argument in arguments:
+        value = argument
+        if argument.startswith("--"):
+            name, _, value = argument.partition("=")
+            option = named.get(name.replace("_", "-"))
+            if option is None:
+                return _unknown_option(command, name, list(named))
+        if option and value:
+            if refusal := _refused_value(option, value):
+                return refusal
+            if not option.value.endswith("..."):
+                option = None
+    return None
+
+
+def _unknown_option(command: Command[Any], name: str, known: list[str]) -> InputError:
+    # `--epochs` means `--training.epochs`.
+    ending = name.removeprefix("--")
+    nearest = [other for other in known if other.endswith(f".{ending}")] or nearest_names(
+        name, known, cutoff=0.7
+    )
+    hint = did_you_mean(nearest) or f"densenets {command.title} --help lists the options"
+    return InputError(f"unknown option '{name}'; {hint}")
+
+
+def _refused_value(option: Option, value: str) -> InputError | None:
+    name = option.names[0]
+    if option.choices and value not in option.choices:
+        *most, last = option.choices
+        nearest = nearest_names(value, option.choices)[:1]
+        hint = f"; {did_you_mean(nearest)}" if nearest else ""
+        return InputError(f"{name} must be {', '.join(most)} or {last}, got '{value}'{hint}")
+    for kind, read in _NUMBERS.items():
+        if option.value.removesuffix(" ...") == kind:
+            try:
+                read(value)
+            except ValueError:
+                what = "an integer" if read is int else "a number"
+                return InputError(f"{name} must be {what}, got '{value}'")
+    return None
+
+
+_NUMBERS = {"INT": int, "FLOAT": float}
+
+
+def _message(command: Command[Any], box: str) -> str:
+    """The message of tyro's box in one line: its first section."""
     sections: list[list[str]] = [[]]
     for line in box.splitlines():
         text = line.strip("│ ")
@@ -144,10 +108,10 @@ def _one_line(box: str) -> str:
         # Without Unicode the box's title is a section of its own.
         sections.pop(0)
     message = " ".join(sections[0])
-    proposed = [
-        text.split()[0].rstrip(",")
-        for section in sections[1:]
-        for text in section
-        if text.startswith("--") and section[0].startswith("Perhaps")
-    ]
-    return message + (f"; did you mean {' or '.join(proposed[:3])}?" if proposed else "")
+    if missing := _MISSING.fullmatch(message):
+        return f"missing: {missing['help']}; densenets {command.title} --help shows what is needed"
+    return message.replace("Unrecognized options:", "unexpected argument:")
+
+
+# tyro's words for a positional argument that is not there: its placeholder, and its help.
+_MISSING = re.compile(r"Missing from .*?: \S+ (?P<help>.*?)\.? \(required\)")

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 
 from rich.table import Table
 
-from densenets.cli.arguments import Command
+from densenets.cli.command import Command
 from densenets.figures.numbers import shape_text, short
 from densenets.files import json_text
 from densenets.models.layer_table import layer_table
 from densenets.models.registry import NAME_FORMS, NETWORKS, NetworkEntry
-from densenets.terminal import console
+from densenets.terminal import console, print_table
 from densenets.training.recipe import Recipe
 from densenets.training.recipe_cost import recipe_cost
 from densenets.training.recipes import named_recipe, recipe_names
@@ -173,7 +173,7 @@ def print_models(rows: Sequence[ModelRow]) -> None:
         "published top-1 error (%)",
     )
     for column in columns:
-        table.add_column(column, justify="left" if column in ("model", "input") else "right")
+        table.add_column(column, justify="left" if column in ("model", "input", columns[-1]) else "right")
     for row in rows:
         errors = ", ".join(f"{data} {error:g}" for data, error in row.published_errors.items())
         table.add_row(
@@ -187,7 +187,7 @@ def print_models(rows: Sequence[ModelRow]) -> None:
             errors or "-",
         )
     out = console()
-    out.print(table)
+    print_table(out, table)
     out.print(
         f"and any of {', '.join(NAME_FORMS)}; + is with standard augmentation; L is the longest path (a Wide "
         "ResNet's name counts two more); printed: parameters as the paper prints them, ! where its own rules "
@@ -214,7 +214,7 @@ def print_recipes(rows: Sequence[RecipeRow]) -> None:
             "-" if row.published_error is None else f"{row.published_error:g}",
         )
     out = console()
-    out.print(table)
+    print_table(out, table)
     out.print(
         "multiply-adds of one image's forward pass, and of the whole training (3 forward passes an image "
         "and epoch); the published error is the authors', not measured here. A recipe is DATA-NETWORK or, "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from densenets.analysis.drawing.compute import Style, draw_dense_block, draw_network
 from densenets.analysis.drawing.drawing import Drawing
-from densenets.cli.arguments import Command
+from densenets.cli.command import Command
 from densenets.cli.network_options import DENSE_BLOCK, NetworkOptions, shown_network
 from densenets.errors import InputError
 from densenets.extras import require

@@ -8,14 +8,14 @@ from typing import Any
 
 from rich.table import Table
 
-from densenets.cli.arguments import Command
+from densenets.cli.command import Command
 from densenets.data.data_config import require_package_of
 from densenets.evaluation_options import EvaluationOptions
 from densenets.extras import has_extra
 from densenets.figures.numbers import images_text
 from densenets.files import json_text
 from densenets.names import printable
-from densenets.terminal import console, plain
+from densenets.terminal import console, plain, print_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ def print_evaluation(facts: dict[str, Any]) -> None:
             "-" if error is None else f"{error:.2f}",
             plain(row["most_often_taken_for"] or ""),
         )
-    out.print(table)
+    print_table(out, table)
     source = printable(f" of {facts['source']}") if "source" in facts else ""
     out.print(
         f"top-1 error {facts['top1_error']:.2f}%, top-5 error {facts['top5_error']:.2f}%, "

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from densenets import __version__
 from densenets.cli.arguments import parse
-from densenets.cli.help_pages import all_verbs, first_page, group_page
+from densenets.cli.help_pages import all_verbs, first_page, group_page, verb_page
 from densenets.cli.verbs import VerbGroup, named_verb
 from densenets.errors import InputError, Interrupted
 from densenets.names import one_line
@@ -65,12 +65,13 @@ def _run(arguments: list[str]) -> None:
         print(f"densenets {__version__}")
         return
     verb = named_verb(name)
-    if not isinstance(verb, VerbGroup):
-        command = verb.command()
-    elif not rest or rest[0] in _HELP_WORDS:
-        print(group_page(verb))
+    if isinstance(verb, VerbGroup):
+        if not rest or rest[0] in _HELP_WORDS:
+            print(group_page(verb))
+            return
+        verb, rest = verb.named(rest[0]), rest[1:]
+    command = verb.command()
+    if "-h" in rest or "--help" in rest:
+        print(verb_page(verb, command))
         return
-    else:
-        member, *rest = rest
-        command = verb.named(member)
     command.call(parse(command, rest))

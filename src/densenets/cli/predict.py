@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from rich.console import Console
 from rich.progress import track
 
-from densenets.cli.arguments import Command
+from densenets.cli.command import Command
 from densenets.errors import InputError
 from densenets.files import json_text, write_bytes
 from densenets.names import tell

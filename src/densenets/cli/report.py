@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from densenets.cli.arguments import Command
+from densenets.cli.command import Command
 from densenets.extras import require
 from densenets.report.overview_config import OverviewConfig
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from densenets.cli.arguments import Command
+from densenets.cli.command import Command
 from densenets.files import json_text
 from densenets.reproduce.options import ReproduceOptions
 

@@ -8,13 +8,13 @@ from functools import partial
 
 from rich.table import Table
 
-from densenets.cli.arguments import Command
+from densenets.cli.command import Command
 from densenets.cli.network_options import DENSE_BLOCK, NetworkOptions, shown_network
 from densenets.figures.numbers import bytes_text, shape_text
 from densenets.files import json_text
 from densenets.models.layer_rows import LayerTable
 from densenets.ops.execution import Choice, choose_execution
-from densenets.terminal import console, plain_title
+from densenets.terminal import console, plain_title, print_table
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def print_summary(facts: LayerTable, execution: Choice) -> None:
     connections = ["", f"{facts.total('connections')}"] if has_blocks else []
     table.add_row("total", *[""] * 3, *connections, *_quantities(facts, facts.total))
     out = console()
-    out.print(table)
+    print_table(out, table)
     if facts.name == DENSE_BLOCK:
         *layers, transition = facts.layers
         out.print(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from densenets.cli.arguments import Command
+from densenets.cli.command import Command
 from densenets.data.data_config import require_package_of
 from densenets.extras import has_extra
 from densenets.training.recipe import Recipe

@@ -9,9 +9,10 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from densenets.cli.arguments import Command
+from densenets.cli.command import Command
 from densenets.errors import unknown_name
 
 
@@ -23,18 +24,13 @@ class Verb:
         name: the word.
         arguments: placeholders of what stands behind it.
         help: what it is for, in a line.
-        place: module of this folder and name of the command in it, imported when it is asked for.
+        command: returns what it does, and its options; imports them.
     """
 
     name: str
     arguments: str = ""
     help: str
-    place: str
-
-    def command(self) -> Command[Any]:
-        """What it does, and its options."""
-        command: Command[Any] = pkgutil.resolve_name(f"densenets.cli.{self.place}")
-        return command
+    command: Callable[[], Command[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +44,7 @@ class VerbGroup:
         kind: what the first argument is, as errors name it.
         names: returns the first arguments that have a name.
         members: verbs by these names, for the help; none where a list would be too long.
-        named: returns the command of a first argument.
+        named: returns the verb that a first argument makes of it.
         alike: whether all take the same options, with other defaults.
         more: where to read on, as the group's help ends.
     """
@@ -59,12 +55,21 @@ class VerbGroup:
     kind: str
     names: Callable[[], Sequence[str]]
     members: tuple[Verb, ...] = ()
-    named: Callable[[str], Command[Any]]
+    named: Callable[[str], Verb]
     alike: bool = False
     more: str
 
 
-def _train(recipe: str) -> Command[Any]:
+def _at(place: str) -> Callable[[], Command[Any]]:
+    """The command at a place of this folder, such as "predict:COMMAND", imported when it is asked for."""
+    return partial(pkgutil.resolve_name, f"densenets.cli.{place}")
+
+
+def _train(recipe: str) -> Verb:
+    return Verb(name=recipe, help="train a network by this recipe", command=partial(_train_command, recipe))
+
+
+def _train_command(recipe: str) -> Command[Any]:
     from densenets.cli.train import train_command
 
     return train_command(recipe)
@@ -76,10 +81,10 @@ def _recipe_names() -> Sequence[str]:
     return recipe_names()
 
 
-def _analyze(analysis: str) -> Command[Any]:
+def _analyze(analysis: str) -> Verb:
     for verb in ANALYSES:
         if verb.name == analysis:
-            return verb.command()
+            return verb
     raise unknown_name("analysis", analysis, _analysis_names())
 
 
@@ -92,37 +97,37 @@ ANALYSES = (
         name="reuse",
         arguments="CHECKPOINT",
         help="which earlier layers each layer reads: the paper's heat map (Fig. 5)",
-        place="analyze:REUSE",
+        command=_at("analyze:REUSE"),
     ),
     Verb(
         name="gradients",
         arguments="MODEL ...",
         help="signal and gradient by depth, at initialisation and along training",
-        place="analyze:GRADIENTS",
+        command=_at("analyze:GRADIENTS"),
     ),
     Verb(
         name="memory",
         arguments="MODEL",
         help="training memory against depth and batch, measured beside predicted",
-        place="analyze:MEMORY",
+        command=_at("analyze:MEMORY"),
     ),
     Verb(
         name="cost",
         arguments="MODEL ...",
         help="multiply-adds, and the time of forward pass, backward pass, optimiser",
-        place="analyze:COST",
+        command=_at("analyze:COST"),
     ),
     Verb(
         name="efficiency",
         arguments="RUN ...",
         help="error against what finished runs cost (Figs. 3 and 4)",
-        place="analyze:EFFICIENCY",
+        command=_at("analyze:EFFICIENCY"),
     ),
     Verb(
         name="saliency",
         arguments="CHECKPOINT IMAGE ...",
         help="where in a picture each dense block looks: Grad-CAM",
-        place="analyze:SALIENCY",
+        command=_at("analyze:SALIENCY"),
     ),
 )
 
@@ -144,25 +149,25 @@ SECTIONS: dict[str, tuple[Verb | VerbGroup, ...]] = {
             name="evaluate",
             arguments="RUN",
             help="error rates, per-class table and confusion matrix of a run or a checkpoint",
-            place="evaluate:COMMAND",
+            command=_at("evaluate:COMMAND"),
         ),
         Verb(
             name="predict",
             arguments="RUN FILE ...",
             help="what a trained network sees in pictures",
-            place="predict:COMMAND",
+            command=_at("predict:COMMAND"),
         ),
         Verb(
             name="report",
             arguments="RUN",
             help="one page that opens in a browser: result, mistakes, network, cost",
-            place="report:COMMAND",
+            command=_at("report:COMMAND"),
         ),
         Verb(
             name="convert",
             arguments="FILE",
             help="a checkpoint from the DenseNet weights of another program",
-            place="convert:COMMAND",
+            command=_at("convert:COMMAND"),
         ),
     ),
     "See inside, measure, compare with the paper": (
@@ -170,13 +175,13 @@ SECTIONS: dict[str, tuple[Verb | VerbGroup, ...]] = {
             name="summary",
             arguments="MODEL",
             help="a network layer by layer: channels, parameters, multiply-adds, memory",
-            place="summary:COMMAND",
+            command=_at("summary:COMMAND"),
         ),
         Verb(
             name="draw",
             arguments="MODEL",
             help="a network as a picture: dense blocks, connections, channels, sizes",
-            place="draw:COMMAND",
+            command=_at("draw:COMMAND"),
         ),
         VerbGroup(
             name="analyze",
@@ -192,18 +197,24 @@ SECTIONS: dict[str, tuple[Verb | VerbGroup, ...]] = {
             name="benchmark",
             arguments="MODEL",
             help="time and memory of a network on this machine, beside torchvision's",
-            place="benchmark:COMMAND",
+            command=_at("benchmark:COMMAND"),
         ),
         Verb(
             name="reproduce",
             arguments="TARGET",
             help="a table or figure of the paper, run by run, the paper's figures beside ours",
-            place="reproduce:COMMAND",
+            command=_at("reproduce:COMMAND"),
         ),
     ),
     "Find out": (
-        Verb(name="recipes", help="the recipes, with what they cost", place="catalog:RECIPES"),
-        Verb(name="models", help="the networks that have a name", place="catalog:MODELS"),
+        Verb(name="recipes", help="the recipes, with what they cost", command=_at("catalog:RECIPES")),
+        Verb(name="models", help="the networks that have a name", command=_at("catalog:MODELS")),
+        Verb(
+            name="completion",
+            arguments="SHELL",
+            help="a script that makes bash, zsh or fish complete verbs, names and options",
+            command=_at("completion:COMMAND"),
+        ),
     ),
 }
 VERBS: dict[str, Verb | VerbGroup] = {verb.name: verb for verbs in SECTIONS.values() for verb in verbs}
@@ -216,15 +227,15 @@ def named_verb(name: str) -> Verb | VerbGroup:
         InputError: there is none.
     """
     if name not in VERBS:
-        raise unknown_name("verb", name, VERBS)
+        raise unknown_name("verb", name, [*VERBS, "--help", "--version"])
     return VERBS[name]
 
 
-def commands() -> Iterator[tuple[list[str], Command[Any]]]:
-    """Every command with options of its own, and the words that call it; of `train` that of one recipe."""
+def commands() -> Iterator[tuple[list[str], Verb]]:
+    """Every verb with options of its own, and the words that call it; of `train` that of one recipe."""
     for verb in VERBS.values():
         if isinstance(verb, Verb):
-            yield [verb.name], verb.command()
+            yield [verb.name], verb
             continue
         names = verb.names()
         for name in names[:1] if verb.alike else names:

@@ -15,7 +15,7 @@ from densenets.profiling.benchmark_report import (
     MeasuredVariant,
 )
 from densenets.subprocess_jobs import JobFailure
-from densenets.terminal import console
+from densenets.terminal import console, print_table
 
 
 def print_benchmark(report: BenchmarkReport, *, stderr: bool = False) -> None:
@@ -32,8 +32,8 @@ def print_benchmark(report: BenchmarkReport, *, stderr: bool = False) -> None:
         what = "training steps" if config.mode == "train" else "forward passes"
         out.print(f"{name}: {what} of {config.model}, batch {config.batch} of {sizes}", markup=False)
         if not config.only_memory:
-            out.print(_time_table(case))
-        out.print(_memory_table(case))
+            print_table(out, _time_table(case))
+        print_table(out, _memory_table(case))
         for remark in _remarks(case):
             out.print(remark, markup=False, style="dim")
         out.print()
@@ -70,7 +70,7 @@ def print_depths(lines: Sequence[DepthLine], *, stderr: bool = False) -> None:
     table.add_section()
     table.add_row("off a line by", *(_percent(line.residual) for line in lines))
     table.add_row("without weights and gradients", *(_percent(line.activations_residual) for line in lines))
-    console(stderr=stderr).print(table)
+    print_table(console(stderr=stderr), table)
 
 
 def _time_table(case: BenchmarkCase) -> Table:

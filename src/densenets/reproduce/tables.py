@@ -12,7 +12,7 @@ from densenets.figures.numbers import bytes_text, duration, milliseconds, short
 from densenets.files import write_bytes
 from densenets.reproduce.plan_cost import PlanRow
 from densenets.reproduce.results import ResultRow
-from densenets.terminal import console
+from densenets.terminal import console, print_table
 
 _COLUMNS = (
     "network",
@@ -59,7 +59,7 @@ def print_plan(rows: Sequence[PlanRow], title: str) -> None:
         ("at least " if len(known) < len(rows) else "") + duration(sum(known)),
     )
     out = console()
-    out.print(table)
+    print_table(out, table)
     for row in rows:
         if row.step_failed:
             out.print(f"{row.recipe}: no step could be measured: {row.step_failed}", markup=False)
@@ -78,7 +78,7 @@ def print_results(rows: Sequence[ResultRow], title: str) -> None:
     for row in rows:
         table.add_row(*_cells(row))
     out = console()
-    out.print(table)
+    print_table(out, table)
     for line in _remarks(rows):
         out.print(line, markup=False, style="dim", soft_wrap=True)
 

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from densenets.analysis.cost.compute import StepCosts
 from densenets.figures.numbers import bytes_text, milliseconds, short
-from densenets.terminal import console
+from densenets.terminal import console, print_table
 
 
 def print_cost(costs: StepCosts) -> None:
@@ -33,7 +33,7 @@ def print_cost(costs: StepCosts) -> None:
             "failed" if row.failed else bytes_text(row.memory_bytes),
         )
     out = console()
-    out.print(table)
+    print_table(out, table)
     for row in costs.rows:
         if row.failed:
             out.print(f"{row.model}, {row.execution} failed: {row.failed}", markup=False)

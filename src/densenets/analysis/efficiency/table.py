@@ -8,7 +8,7 @@ from rich.table import Table
 
 from densenets.analysis.efficiency.compute import EfficiencyRow
 from densenets.figures.numbers import bytes_text, duration, milliseconds, short
-from densenets.terminal import console, plain
+from densenets.terminal import console, plain, print_table
 
 
 def print_efficiency(rows: Sequence[EfficiencyRow]) -> None:
@@ -32,7 +32,7 @@ def print_efficiency(rows: Sequence[EfficiencyRow]) -> None:
             bytes_text(row.step.memory_bytes),
         )
     out = console()
-    out.print(table)
+    print_table(out, table)
     for row in rows:
         if row.step.failed:
             out.print(f"{row.recipe}: no step could be measured: {row.step.failed}", markup=False)

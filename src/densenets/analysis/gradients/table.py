@@ -6,7 +6,7 @@ from rich.table import Table
 
 from densenets.analysis.gradients.compute import GradientFlow
 from densenets.figures.numbers import significant
-from densenets.terminal import console, plain_title
+from densenets.terminal import console, plain_title, print_table
 
 
 def print_gradients(flow: GradientFlow) -> None:
@@ -18,7 +18,7 @@ def print_gradients(flow: GradientFlow) -> None:
         values = (row.loss, row.training_loss, row.signal_ratio, row.gradient_ratio)
         table.add_row(row.setting, row.model, f"{row.step}", *(significant(value, 3) for value in values))
     out = console()
-    out.print(table)
+    print_table(out, table)
     for network in flow.networks:
         if network.note:
             out.print(f"{network.model}, {network.setting}: {network.note}", markup=False)

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from densenets.analysis.reuse.compute import FeatureReuse
 from densenets.figures.numbers import significant
-from densenets.terminal import console, plain_title
+from densenets.terminal import console, plain_title, print_table
 
 
 def print_reuse(checkpoint: str, reuse: FeatureReuse) -> None:
@@ -34,7 +34,7 @@ def print_reuse(checkpoint: str, reuse: FeatureReuse) -> None:
             *(significant(mean, 4) for mean in means.reader),
         )
     out = console()
-    out.print(table)
+    print_table(out, table)
     out.print(
         f"means of the {reuse.meaning}; of dense layers by the weights of their {reuse.through}: to the "
         "block's input, to the layer directly before, to the layers before that; then of what reads the "

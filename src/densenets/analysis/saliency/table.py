@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from densenets.analysis.saliency.compute import ImageSaliency
-from densenets.terminal import console, plain, plain_title
+from densenets.terminal import console, plain, plain_title, print_table
 
 
 def print_saliency(checkpoint: str, images: Sequence[ImageSaliency]) -> None:
@@ -24,4 +24,4 @@ def print_saliency(checkpoint: str, images: Sequence[ImageSaliency]) -> None:
             plain(image.predicted),
             ", ".join(without) or "-",
         )
-    console().print(table)
+    print_table(console(), table)
