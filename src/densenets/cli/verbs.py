@@ -204,6 +204,11 @@ SECTIONS: dict[str, tuple[Verb | VerbGroup, ...]] = {
     "Find out": (
         Verb(name="recipes", help="the recipes, with what they cost", place="catalog:RECIPES"),
         Verb(name="models", help="the networks that have a name", place="catalog:MODELS"),
+        Verb(
+            name="doctor",
+            help="what is installed, what runs here and why not the rest, a self-test of the kernels",
+            place="doctor:COMMAND",
+        ),
     ),
 }
 VERBS: dict[str, Verb | VerbGroup] = {verb.name: verb for verbs in SECTIONS.values() for verb in verbs}
