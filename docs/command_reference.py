@@ -20,9 +20,8 @@ _BEGINNING = """# Commands
 
 <!-- written by docs/command_reference.py -->
 
-`densenets VERB --help` prints the same at the terminal. A switch such as `--[no-]measure` is on by `--measure`,
-off by `--no-measure`.
-A wrong option is answered by one line and exit code 2; a run that a signal stops ends with 128 and its
+`densenets VERB --help` prints the same at the terminal. A switch such as `--[no-]json` is on by `--json`, off
+by `--no-json`. A wrong option is answered by one line and exit code 2; a run that a signal stops ends with 128 and its
 number."""
 
 

@@ -28,6 +28,10 @@ class NotFinite(InputError):  # noqa: N818 - it is an InputError, and reads as o
     """A network's weights or logits are NaN or infinite: what is said of an image means nothing."""
 
 
+class SelfTestError(Exception):
+    """The self-test found something wrong, which the message names. The report of it has been printed."""
+
+
 class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to stop and has been saved
     """A run was stopped by a signal, after its state was saved.
 

@@ -31,6 +31,11 @@ def missing_packages(extra: Extra) -> list[str]:
     return [package for package in PACKAGES[extra] if not _is_installed(_MODULES.get(package, package))]
 
 
+def pip_command(extra: Extra) -> str:
+    """The command that installs an extra."""
+    return f'pip install "densenets[{extra}]"'
+
+
 def require(extra: Extra, needed_by: str) -> None:
     """Check, before any work, that an extra is there.
 
@@ -71,6 +76,6 @@ def _listed(packages: list[str]) -> str:
 def _advice(extra: Extra, missing: list[str]) -> str:
     several = len(missing) > 1
     return (
-        f'{"are" if several else "is"} not installed; pip install "densenets[{extra}]" brings '
+        f"{'are' if several else 'is'} not installed; {pip_command(extra)} brings "
         f"{'them' if several else 'it'}"
     )

@@ -14,6 +14,8 @@ import torch
 
 from densenets import __version__
 from densenets.errors import InputError
+from densenets.ops.backends.backend import CPP
+from densenets.processor import processor_name
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # parameters of glibc's mallopt
 
@@ -41,7 +43,18 @@ def device_name(device: torch.device) -> str:
     """The device's own name; for a CPU with the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
+    return f"{processor_name()}, {torch.get_num_threads()} threads"
+
+
+def kernels_and_device() -> str:
+    """The native kernels, or why there are none, and the device that "auto" takes, for `densenets --version`.
+
+    Raises:
+        InputError: DENSENETS_INSTRUCTION_SET is not one that this machine runs.
+    """
+    available, reason = CPP.availability()
+    kernels = f"{CPP.label}, {reason}" if available else reason
+    return f"{kernels}; {device_name(choose_device('auto'))}"
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -67,12 +80,3 @@ def keep_freed_memory() -> bool:
         return False
     libc = ctypes.CDLL(None)
     return bool(libc.mallopt(_M_MMAP_MAX, 0) and libc.mallopt(_M_TRIM_THRESHOLD, -1))
-
-
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    except FileNotFoundError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()

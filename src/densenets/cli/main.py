@@ -1,6 +1,7 @@
 """The command line: `densenets VERB ...`. The verbs stand in `verbs.py`, and are imported when called.
 
-Wrong input ends with one line on standard error and exit code 2; a bug with its stack trace.
+Wrong input ends with one line on standard error and exit code 2, a self-test that failed with one and 1; a
+bug with its stack trace.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from densenets import __version__
 from densenets.cli.arguments import parse
 from densenets.cli.help_pages import all_verbs, first_page, group_page, verb_page
 from densenets.cli.verbs import VerbGroup, named_verb
-from densenets.errors import InputError, Interrupted
+from densenets.errors import InputError, Interrupted, SelfTestError
 from densenets.names import one_line
 
 _HELP_WORDS = ("-h", "--help", "help")
@@ -41,6 +42,9 @@ def run(arguments: Sequence[str]) -> int:
     except InputError as error:
         print(f"densenets: {one_line(str(error))}", file=sys.stderr)
         return 2
+    except SelfTestError as error:
+        print(f"densenets: the self-test failed: {one_line(str(error))}", file=sys.stderr)
+        return 1
     except Interrupted as stop:
         print(f"densenets: {one_line(str(stop))}", file=sys.stderr)
         return 128 + stop.signal_number
@@ -62,7 +66,11 @@ def _run(arguments: list[str]) -> None:
         print(all_verbs())
         return
     if name == "--version":
-        print(f"densenets {__version__}")
+        # Before PyTorch is loaded, for what is below takes seconds.
+        print(f"densenets {__version__}", flush=True)
+        from densenets.machine import kernels_and_device
+
+        print(kernels_and_device())
         return
     verb = named_verb(name)
     if isinstance(verb, VerbGroup):

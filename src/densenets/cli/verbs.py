@@ -215,6 +215,11 @@ SECTIONS: dict[str, tuple[Verb | VerbGroup, ...]] = {
             help="a script that makes bash, zsh or fish complete verbs, names and options",
             command=_at("completion:COMMAND"),
         ),
+        Verb(
+            name="doctor",
+            help="what is installed, what runs here and why not the rest, a self-test of the kernels",
+            command=_at("doctor:COMMAND"),
+        ),
     ),
 }
 VERBS: dict[str, Verb | VerbGroup] = {verb.name: verb for verbs in SECTIONS.values() for verb in verbs}
