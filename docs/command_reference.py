@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from densenets.cli.options import Option, options_of, positional_words
+from densenets.cli.command_options import Option, options_of, positional_words
 from densenets.cli.verbs import SECTIONS, Verb, VerbGroup
 
 PAGE = Path(__file__).parent / "reference" / "commands.md"
@@ -21,8 +21,8 @@ _BEGINNING = """# Commands
 <!-- written by docs/command_reference.py -->
 
 `densenets VERB --help` prints the same at the terminal. A switch such as `--[no-]json` is on by `--json`, off
-by `--no-json`. A wrong option is answered by one line and exit code 2; a run that a signal stops ends with 128 and its
-number."""
+by `--no-json`. A wrong option is answered by one line and exit code 2; a run that a signal stops ends with
+128 and its number."""
 
 
 def page() -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from documents import DOCUMENTS, ROOT, SOURCE, anchors, links, name_of, spans
 
-from densenets.cli.options import options_of
+from densenets.cli.command_options import options_of
 from densenets.cli.verbs import commands
 
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w.-]*\b")
@@ -22,8 +22,8 @@ PATH = re.compile(r"[\w./-]+\.(?:py|md|h|cpp|html|toml|txt)")
 def options() -> set[str]:
     """Every option of every verb, analysis and benchmark."""
     found = {"--help", "--version", *FOREIGN}
-    for _, command in commands():
-        found |= {name for option in options_of(command) for name in option.names}
+    for _, verb in commands():
+        found |= {name for option in options_of(verb.command()) for name in option.names}
     for script in (ROOT / "benchmarks").glob("*.py"):
         found |= set(re.findall(r'"(--[\w-]+)"', script.read_text()))
     assert {"--data.held-out", "--no-measure", "--bf16", "--class-name"} <= found

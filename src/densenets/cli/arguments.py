@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from densenets.cli.command import Command, Options
-from densenets.cli.options import Option, options_of
+from densenets.cli.command_options import Option, options_of
 from densenets.errors import InputError, did_you_mean, nearest_names
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from densenets.cli.command import Command
+from densenets.cli.command_options import Option, options_of, positional_words
 from densenets.cli.completion_scripts import ANY_WORD, Completion, OptionCompletion, Values, bash, fish, zsh
-from densenets.cli.options import Option, options_of, positional_words
 
 Shell = Literal["bash", "zsh", "fish"]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from densenets.cli.command import Command
-from densenets.cli.options import Option, options_of, positional_words
+from densenets.cli.command_options import Option, options_of, positional_words
 from densenets.cli.verbs import SECTIONS, Verb, VerbGroup
 
 _TITLE = "Densely connected convolutional networks without their drawbacks."
