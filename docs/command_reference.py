@@ -20,9 +20,9 @@ _BEGINNING = """# Commands
 
 <!-- written by docs/command_reference.py -->
 
-`densenets VERB --help` prints the same at the terminal. A switch such as `--[no-]json` is on by `--json`, off
-by `--no-json`. A wrong option is answered by one line and exit code 2; a run that a signal stops ends with
-128 and its number."""
+`densenets VERB --help` prints the same at the terminal. A switch has its opposite, such as `--no-measure`.
+A wrong option is answered by one line and exit code 2; a run that a signal stops ends with 128 and its
+number."""
 
 
 def page() -> str:
@@ -68,7 +68,7 @@ def _options(options: list[Option], arguments: str) -> Iterator[str]:
     words = positional_words(arguments)
     yield from ("", "| option | default | what it is |", "|---|---|---|")
     for option in sorted(options, key=lambda option: bool(option.names)):
-        shown = f"{option.name} {option.value}".rstrip() if option.names else words.pop(0)
+        shown = f"{option.names[0]} {option.value}".rstrip() if option.names else words.pop(0)
         yield f"| {_code(shown)} | {_default(option)} | {_cell(option.help)} |"
 
 

@@ -66,7 +66,7 @@ def bash(completions: Sequence[Completion]) -> str:
         "_densenets() {",
         "    local names options files",
         "    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]}",
-        "    # Bash makes words of its own of --option=value.",
+        "    # Bash splits an option and its value at the equals sign.",
         '    if [[ $current == "=" ]]; then current=; fi',
         '    if [[ $previous == "=" ]]; then previous=${COMP_WORDS[COMP_CWORD-2]}; fi',
         '    local words="${COMP_WORDS[*]:1:COMP_CWORD-1} "',
@@ -167,7 +167,7 @@ def fish(completions: Sequence[Completion]) -> str:
     """The script for fish."""
     lines = [
         "# Completions of densenets for fish, as `densenets completion fish` prints them.",
-        "function __densenets_typed --description 'Whether these words stand before the one that is typed'",
+        "function __densenets_typed -d 'Whether these words stand before the one that is typed'",
         "    set -l words (commandline -opc)[2..]",
         "    if test $argv[1] = exactly -a (count $words) -ne (math (count $argv) - 1)",
         "        return 1",
