@@ -66,7 +66,8 @@ def tracing_reason(x: object) -> str | None:
         return f"it is traced, with a {type(x).__name__} in the place of maps"
     if torch._C._get_tracing_state() is not None:
         return "it is traced by torch.jit.trace"
-    if torch.compiler.is_exporting():
+    # What is_exporting() returns; until PyTorch 2.11 torch.compile traces a call of it as True.
+    if torch.compiler._is_exporting_flag:
         return "it is exported by torch.export"
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() == 0:
         return None

@@ -154,7 +154,8 @@ def _block_part(
         backend=choice.backend,
         keep_bottlenecks=choice.execution == "fused",
     )
-    return Part(choice, run, bool(layers) + (transition is not None))
+    # torch.compile of PyTorch 2.11 has no bool() of a list.
+    return Part(choice, run, (1 if layers else 0) + (transition is not None))
 
 
 def _lean_stem_part(images: Tensor, modules: Sequence[nn.Module]) -> Part | None:
