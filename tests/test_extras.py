@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 from documents import ROOT
+from packaging.version import Version
 
 from densenets.errors import InputError
 from densenets.extras import _MODULES, PACKAGES, has_extra, missing_packages, require
+
+_BOUND = re.compile(r"([\w-]+)>=([\d.]+)")
 
 
 @pytest.fixture
@@ -32,14 +35,28 @@ def test_the_table_is_that_of_the_package() -> None:
     assert {name: names(extras[name]) for name in PACKAGES} == PACKAGES
     (everything,) = extras["all"]
     assert re.findall(r"\w+", everything)[1:] == list(PACKAGES)
-    assert set(extras) == {*PACKAGES, "all", "docs", "dev"}
-    assert "densenets[all,docs]" in extras["dev"]
+    assert set(extras) == {*PACKAGES, "all", "docs", "test", "dev"}
+    assert "densenets[all,docs,test]" in extras["dev"]
     # An extra adds to what is always installed, and no package stands twice.
     for listed in (project["dependencies"], *extras.values()):
         assert len(set(names(listed))) == len(listed)
     assert not {package for packages in PACKAGES.values() for package in packages} & set(
         names(project["dependencies"])
     )
+
+
+def test_the_lowest_versions_are_those_that_are_tested() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    supported = [*project["dependencies"], *(text for name in PACKAGES for text in extras[name])]
+    lowest = {match[1]: Version(match[2]) for text in supported if (match := _BOUND.match(text))}
+    assert len(lowest) == len(set(names(supported)))
+    pinned = [
+        line.partition("==")
+        for line in (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    ]
+    assert {name: Version(version) for name, _, version in pinned} == lowest
 
 
 def test_a_package_is_looked_for_by_the_name_it_is_imported_by() -> None:

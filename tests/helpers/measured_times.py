@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from densenets.profiling.measured_step import MeasuredStep
-from densenets.profiling.worker_jobs import MachinePeaks, StepPhases, StepTimes
+from densenets.profiling.worker_jobs import MachinePeaks, StepMemory, StepPhases, StepTimes
 from densenets.subprocess_jobs import JobFailure
 
 NO_PEAKS = MachinePeaks(device="some", threads=1, peaks={})
@@ -49,3 +49,10 @@ def given_step(**changes: Any) -> MeasuredStep:
 def no_step(reason: str) -> JobFailure:
     """The failure of a process, with a reason."""
     return JobFailure(reason=reason, stderr="")
+
+
+def given_answer(module: str, job: dict[str, Any], answer: type) -> object:
+    """What `run_job` returns, of a process that is not started."""
+    if answer is MachinePeaks:
+        return NO_PEAKS
+    return StepMemory(in_use_bytes=2**20 * job["step"]["batch"]) if answer is StepMemory else times(0.5, 0.6)

@@ -22,7 +22,8 @@ from densenets.cli.analysis_options import (
     SaliencyOptions,
 )
 from densenets.cli.command import Command
-from densenets.extras import has_extra, missing_packages, require
+from densenets.data.data_config import require_package_of
+from densenets.extras import has_extra, require
 from densenets.files import json_text, write_csv, write_json
 
 
@@ -40,11 +41,12 @@ def analyze_reuse(options: CheckpointOptions[ReuseConfig]) -> None:
 
         write_reuse(reuse, f"feature reuse, {options.checkpoint}", options.out / "reuse")
     rows = [dataclasses.asdict(row) for row in reuse.rows()]
-    _finish("reuse", options, data, rows, lambda: print_reuse(str(options.checkpoint), reuse))
+    _finish("reuse", options, data, rows, lambda: print_reuse(str(options.checkpoint), reuse), draws=draws)
 
 
 def analyze_gradients(options: AnalysisOptions[GradientsConfig]) -> None:
     """Signal and gradient by depth of networks, at initialisation and along training."""
+    require_package_of(options.config.data)
     draws = _has_plots("gradients")
     from densenets.analysis.gradients.compute import gradient_flow, measurements
     from densenets.analysis.gradients.table import print_gradients
@@ -60,7 +62,7 @@ def analyze_gradients(options: AnalysisOptions[GradientsConfig]) -> None:
 
         write_gradients(flow, options.out / "gradients")
     rows = [row.to_dict() for row in flow.rows()]
-    _finish("gradients", options, flow.to_dict(), rows, lambda: print_gradients(flow))
+    _finish("gradients", options, flow.to_dict(), rows, lambda: print_gradients(flow), draws=draws)
 
 
 def analyze_memory(options: AnalysisOptions[MemoryConfig]) -> None:
@@ -76,7 +78,7 @@ def analyze_memory(options: AnalysisOptions[MemoryConfig]) -> None:
         from densenets.analysis.memory.figure import write_memory
 
         write_memory(growth, options.out / "memory")
-    _finish("memory", options, growth.to_dict(), growth.rows(), lambda: print_memory(growth))
+    _finish("memory", options, growth.to_dict(), growth.rows(), lambda: print_memory(growth), draws=draws)
 
 
 def analyze_cost(options: AnalysisOptions[CostConfig]) -> None:
@@ -93,7 +95,7 @@ def analyze_cost(options: AnalysisOptions[CostConfig]) -> None:
 
         write_cost(costs.rows, options.out / "cost")
     rows = [row.to_dict() for row in costs.rows]
-    _finish("cost", options, costs.to_dict(), rows, lambda: print_cost(costs))
+    _finish("cost", options, costs.to_dict(), rows, lambda: print_cost(costs), draws=draws)
 
 
 def analyze_efficiency(options: EfficiencyOptions) -> None:
@@ -113,7 +115,7 @@ def analyze_efficiency(options: EfficiencyOptions) -> None:
         write_comparison(rows, title, options.out / "efficiency", RUN_AXES, evaluated_on=images)
     data = [row.to_dict() for row in rows]
     flat = [{name: value for name, value in row.items() if name != "curves"} for row in data]
-    _finish("efficiency", options, {"rows": data}, flat, lambda: print_efficiency(rows))
+    _finish("efficiency", options, {"rows": data}, flat, lambda: print_efficiency(rows), draws=draws)
 
 
 def analyze_saliency(options: SaliencyOptions) -> None:
@@ -139,7 +141,9 @@ def analyze_saliency(options: SaliencyOptions) -> None:
     write_saliency(images, options.out / "saliency")
     data = {"checkpoint": str(options.checkpoint), "images": [image.to_dict() for image in images]}
     rows = [dataclasses.asdict(row) for image in images for row in image.rows()]
-    _finish("saliency", options, data, rows, lambda: print_saliency(str(options.checkpoint), images))
+    _finish(
+        "saliency", options, data, rows, lambda: print_saliency(str(options.checkpoint), images), draws=True
+    )
 
 
 REUSE = Command(title="analyze reuse", options=CheckpointOptions[ReuseConfig], call=analyze_reuse, flat=True)
@@ -164,10 +168,13 @@ def _finish(
     data: dict[str, Any],
     rows: Sequence[dict[str, Any]],
     print_table: Callable[[], None],
+    *,
+    draws: bool,
 ) -> None:
     """Write an analysis as JSON, with where and when it was made, and its rows as CSV; then print it.
 
-    A row may lack columns that others have, such as one whose measurement failed.
+    A row may lack columns that others have, such as one whose measurement failed. `draws`: its figure was
+    written too.
     """
     import torch
 
@@ -181,5 +188,5 @@ def _finish(
         print(json_text(report))
         return
     print_table()
-    suffixes = ("json", "csv", *(() if missing_packages("plots") else ("png", "svg")))
+    suffixes = ("json", "csv", *(("png", "svg") if draws else ()))
     print(f"{options.out} holds {', '.join(f'{name}.{suffix}' for suffix in suffixes)}")

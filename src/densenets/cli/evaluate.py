@@ -38,7 +38,6 @@ class EvaluateOptions:
 def evaluate(options: EvaluateOptions) -> None:
     """Evaluate a run or a checkpoint; print a table or JSON, and write files if asked to."""
     require_package_of(options.evaluation.data)
-    draws = options.out is not None and has_extra("plots", "confusion.png")
     from densenets.checkpoint import read_checkpoint
     from densenets.distributed import joined_ranks
     from densenets.evaluation import evaluate_on, images_of, write_evaluation
@@ -48,6 +47,7 @@ def evaluate(options: EvaluateOptions) -> None:
     if options.column is not None:
         run_one_column(checkpoint.model, options.column)
     images = images_of(checkpoint, options.evaluation)
+    draws = options.out is not None and has_extra("plots", "confusion.png")
     with joined_ranks(options.device) as ranks:
         result = evaluate_on(checkpoint, images, options.evaluation, ranks)
         is_first = ranks.is_first
