@@ -30,7 +30,8 @@ struct BatchNormGradCorrection {
 
   DENSENETS_INLINE Vector<Real> operator()(const Unit& unit, int64_t row, int64_t c) const {
     const int64_t left = unit.out_channels - c;
-    const auto* gradients = static_cast<const typename K::Stored*>(unit.output_gradient) + row * unit.output_gradient_stride;
+    const auto* gradients =
+        static_cast<const typename K::Stored*>(unit.output_gradient) + row * unit.output_gradient_stride;
     Vector<Real> gradient = load_first(gradients + c, left);
     if (unit.result) {
       const auto* results = static_cast<const typename K::Stored*>(unit.result) + row * unit.result_stride;
@@ -83,8 +84,8 @@ inline void pair_pixels([[maybe_unused]] uint32_t* channel_pairs, [[maybe_unused
 
 // sums[tap][m][c] += the weight's gradient from a box, for a group of columns.
 template <class K, class Between>
-void add_weight_gradient(const Unit& unit, const Geometry& geometry, const Box& box, int64_t first_vector,
-                         int vectors, const typename K::Packed* gradients, const typename K::Packed* activations,
+void add_weight_gradient(const Unit& unit, const Geometry& geometry, const Box& box, int64_t first_vector, int vectors,
+                         const typename K::Packed* gradients, const typename K::Packed* activations,
                          typename K::Real* sums, int64_t sums_stride, Between&& between) {
   const int64_t halo_height = geometry.halo(box.size, 1), halo_width = geometry.halo(box.size, 2);
   const int64_t gradient_block = geometry.halo_pixels(box) * kBlock<K>;
@@ -320,9 +321,17 @@ class Backward {
     };
     multiply_box<K>(geometry_, box, arrays.segments, count, arrays.gradients, vectors, weight_ + first * sums_,
                     arrays.tile, kGroupColumns, [&](int pixels) { between(pixels * out_ * taps_); });
-    const InputPass<K> pass = {unit_, affine, arrays.inputs, geometry_.sources(), box, arrays.tile, kGroupColumns,
-                               arrays.activations, box.size[0] * box.size[1] * steps * kBlock<K>,
-                               gradients_.shift_of(part), gradients_.scale_of(part)};
+    const InputPass<K> pass = {unit_,
+                               affine,
+                               arrays.inputs,
+                               geometry_.sources(),
+                               box,
+                               arrays.tile,
+                               kGroupColumns,
+                               arrays.activations,
+                               box.size[0] * box.size[1] * steps * kBlock<K>,
+                               gradients_.shift_of(part),
+                               gradients_.scale_of(part)};
     pass_group<K, pooled>(pass, first, vectors);
     Real* sums = gradients_.weight_of(part) + first;
     const auto between_rows = [&](int rows) { between(rows * box.pixels()); };

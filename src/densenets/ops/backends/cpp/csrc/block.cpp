@@ -43,8 +43,8 @@ class BlockRun {
     for (int64_t layer = block_.layers - 1; layer >= 0; layer--) {
       const int64_t start = end - part(layer, block_.units - 1).out_channels;
       Unit last = last_unit(layer, start);
-      correct(last, gradients(start), block_.channels, features(start), block_.channels, moments(start),
-               sums(start), sums(block_.channels + start));
+      correct(last, gradients(start), block_.channels, features(start), block_.channels, moments(start), sums(start),
+              sums(block_.channels + start));
       if (block_.units == 1) {
         add_to_features(last);
       } else {
@@ -135,7 +135,7 @@ class BlockRun {
 
   // Where the gradient of a unit's result is, and what corrects it in training.
   void correct(Unit& unit, const void* gradient, int64_t gradient_stride, const void* result, int64_t result_stride,
-                const void* mean, const void* sum_1, const void* sum_2) const {
+               const void* mean, const void* sum_1, const void* sum_2) const {
     unit.output_gradient = gradient;
     unit.output_gradient_stride = gradient_stride;
     if (!block_.sums) return;
@@ -168,7 +168,7 @@ class BlockRun {
     unit_backward(kernels_, last, workspace_);
     Unit first = feature_unit(part(layer, 0), channels);
     correct(first, block_.bottleneck_gradient, width_, bottleneck(layer), width_, bottleneck_moments(layer, 0),
-             block_.bottleneck_sums, second_sums);
+            block_.bottleneck_sums, second_sums);
     add_to_features(first);
   }
 

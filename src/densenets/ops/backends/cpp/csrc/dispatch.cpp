@@ -198,27 +198,23 @@ void densenets_advise_huge_pages(void* memory, int64_t bytes) noexcept {
 }
 
 int32_t densenets_forward(int32_t instruction_set, const Unit* unit) noexcept {
-  return guarded([&](Workspace& workspace) {
-    unit_forward(kernels(instruction_set, unit->data_type), *unit, workspace);
-  });
+  return guarded(
+      [&](Workspace& workspace) { unit_forward(kernels(instruction_set, unit->data_type), *unit, workspace); });
 }
 
 int32_t densenets_backward(int32_t instruction_set, const Unit* unit) noexcept {
-  return guarded([&](Workspace& workspace) {
-    unit_backward(kernels(instruction_set, unit->data_type), *unit, workspace);
-  });
+  return guarded(
+      [&](Workspace& workspace) { unit_backward(kernels(instruction_set, unit->data_type), *unit, workspace); });
 }
 
 int32_t densenets_block_forward(int32_t instruction_set, const Block* block) noexcept {
-  return guarded([&](Workspace& workspace) {
-    block_forward(kernels(instruction_set, block->data_type), *block, workspace);
-  });
+  return guarded(
+      [&](Workspace& workspace) { block_forward(kernels(instruction_set, block->data_type), *block, workspace); });
 }
 
 int32_t densenets_block_backward(int32_t instruction_set, const Block* block) noexcept {
-  return guarded([&](Workspace& workspace) {
-    block_backward(kernels(instruction_set, block->data_type), *block, workspace);
-  });
+  return guarded(
+      [&](Workspace& workspace) { block_backward(kernels(instruction_set, block->data_type), *block, workspace); });
 }
 
 int32_t densenets_statistics(int32_t instruction_set, int32_t data_type, int32_t threads, const void* input,
@@ -234,7 +230,7 @@ int32_t densenets_statistics(int32_t instruction_set, int32_t data_type, int32_t
 }
 
 int32_t densenets_apply_correction(int32_t instruction_set, const Unit* unit, int64_t pixels, void* out,
-                           int64_t stride) noexcept {
+                                   int64_t stride) noexcept {
   return guarded([&](Workspace& workspace) {
     const DataTypeKernels& chosen = kernels(instruction_set, unit->data_type);
     const Columns columns = {unit->threads, out, pixels, unit->out_channels, stride, nullptr, nullptr};

@@ -50,8 +50,8 @@ void pack_input(const Unit& unit, const Affine<typename K::Real>& affine, const 
 // its halo, `weight` the columns of the group; `between` is called again and again in the meantime.
 template <class K, class Between>
 void multiply_box(const Geometry& geometry, const Box& box, const Segment* segments, int64_t segment_count,
-                  const typename K::Packed* blocks, int vectors, const typename K::Real* weight,
-                  typename K::Real* tile, int64_t tile_stride, Between&& between) {
+                  const typename K::Packed* blocks, int vectors, const typename K::Real* weight, typename K::Real* tile,
+                  int64_t tile_stride, Between&& between) {
   const int64_t halo_height = geometry.halo(box.size, 1), halo_width = geometry.halo(box.size, 2);
   const int64_t width = box.size[2];
   const int64_t pieces = divide_up(width, most_rows<K>(vectors));
@@ -143,9 +143,8 @@ inline int parts_of(const Unit& unit, const Geometry& geometry) {
 // Calls pack(begin, end) on all threads for the sums of a weight.
 template <class Pack>
 void pack_in_parallel(const Unit& unit, int64_t sums, Pack&& pack) {
-  for_each_part(unit.threads, unit.threads, [&](int part) {
-    pack(share(sums, part, unit.threads), share(sums, part + 1, unit.threads));
-  });
+  for_each_part(unit.threads, unit.threads,
+                [&](int part) { pack(share(sums, part, unit.threads), share(sums, part + 1, unit.threads)); });
 }
 
 // The statistics of a unit's result, if it wants them.

@@ -66,9 +66,7 @@ class Geometry {
   }
 
   int64_t halo(const int64_t* size, int i) const { return size[i] + taps_[i] - 1; }
-  int64_t halo_pixels(const Box& box) const {
-    return halo(box.size, 0) * halo(box.size, 1) * halo(box.size, 2);
-  }
+  int64_t halo_pixels(const Box& box) const { return halo(box.size, 0) * halo(box.size, 1) * halo(box.size, 2); }
 
   // From a pixel of the halo to the one that a tap looks at. `mirrored`: the tap of the backward pass.
   int64_t tap_offset(const Box& box, int tap, bool mirrored) const {

@@ -23,8 +23,8 @@ struct InputColumns {
   // Takes the gradient of a pixel's activation, hands on that of the input; returns the activation. Where
   // the last vector is not `whole`, `left` columns are.
   template <bool whole, bool accumulate>
-  DENSENETS_INLINE Vector<Real> pixel(int v, const typename K::Stored* inputs,
-                                      typename K::Stored* handed_on, int64_t left, Vector<Real> gradient) {
+  DENSENETS_INLINE Vector<Real> pixel(int v, const typename K::Stored* inputs, typename K::Stored* handed_on,
+                                      int64_t left, Vector<Real> gradient) {
     const int64_t count = whole || v + 1 < vectors ? lanes : left - v * lanes;
     const Vector<Real> input = load_first(inputs + v * lanes, count);
     const Vector<Real> normalised = input * scale[v] + shift[v];
@@ -86,20 +86,21 @@ void pass_to_input(const InputPass<K>& pass, int64_t first) {
     const Vector<Real> gradient = load(pass.tile + pixel * pass.tile_stride + v * lanes);
     const int64_t* rows = pass.inputs + pixel * (pooled ? pass.sources : 1);
     if constexpr (!pooled) {
-      return columns.template pixel<whole, accumulate>(v, input + *rows * unit.input_stride,
-                                                       input_gradient + *rows * unit.input_gradient_stride, left,
-                                                       gradient);
+      return columns.template pixel<whole, accumulate>(
+          v, input + *rows * unit.input_stride, input_gradient + *rows * unit.input_gradient_stride, left, gradient);
     } else {
       Vector<Real> sum{};
       for (int i = 0; i < pass.sources; i++) {
         sum += columns.template pixel<whole, accumulate>(v, input + rows[i] * unit.input_stride,
-                                                         input_gradient + rows[i] * unit.input_gradient_stride,
-                                                         left, gradient * part);
+                                                         input_gradient + rows[i] * unit.input_gradient_stride, left,
+                                                         gradient * part);
       }
       return sum * part;
     }
   };
-  const auto place = [&](int v) { return (phase + v * lanes) / kBlock<K> * pass.block_step + (phase + v * lanes) % kBlock<K>; };
+  const auto place = [&](int v) {
+    return (phase + v * lanes) / kBlock<K> * pass.block_step + (phase + v * lanes) % kBlock<K>;
+  };
   typename K::Packed* out = pass.activations;
   if constexpr (K::pair == 1) {
     for (int64_t pixel = 0; pixel < lines * width; pixel++, out += kBlock<K>) {

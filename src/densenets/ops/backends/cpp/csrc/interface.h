@@ -41,9 +41,9 @@ struct Unit {
   const void* scale;  // C; gamma
   const void* shift;  // C; beta
   double epsilon;
-  const void* weight;   // M x C x taps
+  const void* weight;           // M x C x taps
   const uint8_t* dropout_mask;  // Q x M, or null: 1 where dropout keeps a value
-  double dropout_scale;    // what a kept value is multiplied by
+  double dropout_scale;         // what a kept value is multiplied by
 
   // Forward.
   void* output;  // Q x M
@@ -82,7 +82,7 @@ struct BlockUnit {
   const void* mean;  // running; null where the batch's own are used
   const void* variance;
   const uint8_t* dropout_mask;  // or null
-  void* scale_gradient;  // these three in the backward pass alone
+  void* scale_gradient;         // these three in the backward pass alone
   void* shift_gradient;
   void* weight_gradient;
 };
@@ -158,7 +158,8 @@ int32_t densenets_statistics(int32_t instruction_set, int32_t data_type, int32_t
 
 // The gradient with respect to a unit's result, corrected: out, pixels x out_channels of the data type. Reads
 // the fields of the unit that correct the output's gradient.
-int32_t densenets_apply_correction(int32_t instruction_set, const Unit* unit, int64_t pixels, void* out, int64_t stride) noexcept;
+int32_t densenets_apply_correction(int32_t instruction_set, const Unit* unit, int64_t pixels, void* out,
+                                   int64_t stride) noexcept;
 
 // BN-ReLU-max pooling (windows of 3, two apart, one pixel of margin) in the place of the product: `taps` are
 // the windows' sides, `output` has C channels, `winners` (as many bytes) say which tap each result came from.
@@ -168,6 +169,7 @@ int32_t densenets_stem_forward(int32_t instruction_set, const Unit* unit, uint8_
 int32_t densenets_stem_backward(int32_t instruction_set, const Unit* unit, const uint8_t* winners) noexcept;
 
 // `rate`: multiply-adds per second, times two, of a loop of nothing else.
-int32_t densenets_peak(int32_t instruction_set, int32_t data_type, int32_t threads, double seconds, double* rate) noexcept;
+int32_t densenets_peak(int32_t instruction_set, int32_t data_type, int32_t threads, double seconds,
+                       double* rate) noexcept;
 }
 #pragma GCC visibility pop

@@ -114,8 +114,8 @@ double peak_of(int threads, double seconds, Workspace& workspace) {
 
 template <class K>
 constexpr densenets::DataTypeKernels kernels_of() {
-  return {forward_of<K>, backward_of<K>, statistics_of<K>, correct_of<K>, stem_forward<K>,
-          stem_backward<K>, peak_of<K>};
+  return {forward_of<K>,   backward_of<K>,   statistics_of<K>, correct_of<K>,
+          stem_forward<K>, stem_backward<K>, peak_of<K>};
 }
 
 #if defined(DENSENETS_MATRICES)

@@ -9,10 +9,8 @@
 
 namespace {
 
-#define STRUCT(type) \
-  { #type, 0, sizeof(type) }
-#define FIELD(type, field) \
-  { #type "." #field, offsetof(type, field), sizeof(type::field) }
+#define STRUCT(type) {#type, 0, sizeof(type)}
+#define FIELD(type, field) {#type "." #field, offsetof(type, field), sizeof(type::field)}
 
 const Field kFields[] = {
     STRUCT(Unit),

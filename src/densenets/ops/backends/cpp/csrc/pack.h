@@ -70,16 +70,15 @@ DENSENETS_INLINE __m512i both(Vector<float> low, Vector<float> high) {
 
 // 16 pairs: element i of the lower half beside element i of the upper half.
 DENSENETS_INLINE __m512i zip_halves(__m512i halves) {
-  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
-                                         6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
+                                         5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   return _mm512_permutexvar_epi16(order, halves);
 }
 #endif
 
 // Writes `value(first channel)` for all vectors of a pixel into its blocks, to be summed over channels.
 template <class K, class Value>
-DENSENETS_INLINE void pack_pixel(typename K::Packed* block, int64_t block_step, int64_t channels,
-                                 Value&& value) {
+DENSENETS_INLINE void pack_pixel(typename K::Packed* block, int64_t block_step, int64_t channels, Value&& value) {
   using Real = typename K::Real;
   constexpr int64_t lanes = kLanes<Real>;
   for (int64_t first = 0; first < channels; first += kElements<K>, block += block_step) {
@@ -99,8 +98,8 @@ DENSENETS_INLINE void pack_pixel(typename K::Packed* block, int64_t block_step, 
 
 // The parts of a sum over all taps and all blocks of `channels`.
 template <class K>
-int64_t segments_of(const Geometry& geometry, const Box& box, int64_t channels, int64_t block_step,
-                    bool mirrored, Segment* segments) {
+int64_t segments_of(const Geometry& geometry, const Box& box, int64_t channels, int64_t block_step, bool mirrored,
+                    Segment* segments) {
   Segment* segment = segments;
   for (int tap = 0; tap < geometry.tap_count(); tap++) {
     const int64_t start = geometry.tap_offset(box, tap, mirrored) * kBlock<K>;
@@ -200,8 +199,8 @@ void pack_weight(const WeightView& view, const Groups& groups, const typename K:
         next = std::min({end, (tap + 1) * per_tap, sum + piece.most / K::pair});
         const int64_t wanted = (next - sum) * K::pair;
         const int64_t elements = std::clamp<int64_t>(view.summed - element, 0, wanted);
-        piece.gather(weight + tap + element * view.summed_step + column * view.column_step, elements,
-                     view.summed_step, view.columns - column, view.column_step);
+        piece.gather(weight + tap + element * view.summed_step + column * view.column_step, elements, view.summed_step,
+                     view.columns - column, view.column_step);
         Real* out = packed + first * sums_of<K>(view) + sum * width + column - first;
         if constexpr (K::pair == 1) {
           for (int64_t i = 0; i < elements; i++) store(out + i * width, load(piece.values[i]));
@@ -238,7 +237,8 @@ struct Affine {
     const auto *means = static_cast<const Real*>(unit.mean), *variances = static_cast<const Real*>(unit.variance);
     const auto *gammas = static_cast<const Real*>(unit.scale), *betas = static_cast<const Real*>(unit.shift);
     // In vectors, for square roots and quotients take long one by one.
-    Real *__restrict scales = scale, *__restrict shifts = shift;
+    Real* __restrict scales = scale;
+    Real* __restrict shifts = shift;
     for (int64_t c = 0; c < channels; c++) {
       const double factor = gammas[c] / __builtin_sqrt(variances[c] + unit.epsilon);
       scales[c] = static_cast<Real>(factor);

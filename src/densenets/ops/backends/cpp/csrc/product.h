@@ -122,9 +122,8 @@ struct Runs {
 // out[row][column] += sum over pixels of rows[pixel][row] * columns[pixel][column].
 // `columns` are blocks of 64 bytes a pixel, `column_block` apart; `first` is the first vector of them.
 template <class K, int rows, int vectors>
-void add_products(const typename K::Packed* row_blocks, const typename K::Packed* columns,
-                  int64_t column_block, int64_t first, const Runs& runs, typename K::Real* out,
-                  int64_t out_stride) {
+void add_products(const typename K::Packed* row_blocks, const typename K::Packed* columns, int64_t column_block,
+                  int64_t first, const Runs& runs, typename K::Real* out, int64_t out_stride) {
   using Real = typename K::Real;
   constexpr int lanes = kLanes<Real>;
   constexpr int per_block = 64 / DENSENETS_BYTES;  // vectors in a block of columns
@@ -163,8 +162,8 @@ template <class K>
 using SumProducts = void (*)(const typename K::Packed*, const Segment*, int64_t, const typename K::Real*,
                              typename K::Real*, int64_t);
 template <class K>
-using AddProducts = void (*)(const typename K::Packed*, const typename K::Packed*, int64_t, int64_t,
-                             const Runs&, typename K::Real*, int64_t);
+using AddProducts = void (*)(const typename K::Packed*, const typename K::Packed*, int64_t, int64_t, const Runs&,
+                             typename K::Real*, int64_t);
 
 // The instance for a number of rows that is known at run time only: 1 ... kMaxRows.
 template <class K, int vectors, int rows = kMaxRows<vectors>>

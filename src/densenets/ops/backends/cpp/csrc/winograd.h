@@ -320,7 +320,8 @@ void pack_tile_weight(const WeightView& view, const Groups& groups, const typena
         if constexpr (K::pair == 2) {
           Vector<Real> high[kPoints];
           at_points(tap, element + 1, first + column, high);
-          for (int i = 0; i < kPoints; i++) _mm512_storeu_si512(out + i * point + column, zip_halves(both(low[i], high[i])));
+          for (int i = 0; i < kPoints; i++)
+            _mm512_storeu_si512(out + i * point + column, zip_halves(both(low[i], high[i])));
         }
 #endif
         if constexpr (K::pair == 1) {

@@ -19,14 +19,14 @@ void add_tile_weight_gradient(const Unit& unit, const Tiles& tiles, const typena
     for (int tap = 0; tap < unit.taps[0]; tap++) {
       for (int64_t block = 0; block < out; block += kBlock<K>) {
         const int64_t left = std::min<int64_t>(kBlock<K>, out - block), pieces = divide_up(left, max_rows(vectors));
-        const auto* from = gradients + point * gradient_point + block / kBlock<K> * gradient_block +
-                           tap * tiles.plane() * kBlock<K>;
+        const auto* from =
+            gradients + point * gradient_point + block / kBlock<K> * gradient_block + tap * tiles.plane() * kBlock<K>;
         for (int64_t piece = 0; piece < pieces; piece++) {
           const int64_t first = share(left, piece, pieces);
           const int rows = static_cast<int>(share(left, piece + 1, pieces) - first);
-          add_products_of<K>(vectors, rows)(from + first, activations + point * activation_point, activation_block,
-                                            first_vector, runs,
-                                            sums + ((point * unit.taps[0] + tap) * out + block + first) * stride, stride);
+          add_products_of<K>(vectors, rows)(
+              from + first, activations + point * activation_point, activation_block, first_vector, runs,
+              sums + ((point * unit.taps[0] + tap) * out + block + first) * stride, stride);
         }
       }
     }
@@ -71,12 +71,13 @@ class BackwardInTiles {
       : unit_(unit), in_(unit.in_channels), out_(unit.out_channels), columns_(round_up(in_, kLanes<Real>)),
         plain_blocks_(divide_up(out_, kPlain)), sum_blocks_(divide_up(out_, kElements<K>)),
         pair_blocks_(K::pair == 2 ? divide_up(out_, kBlock<K>) : 0),
-        geometry_(unit, kTileBytes, kBoxPixels,
-                  [&](int64_t halo, int64_t own) {
-                    return halo * plain_blocks_ * 64 + own * 4 * (sum_blocks_ + pair_blocks_) * 64 +
-                           own * (5 * kGroupColumns * static_cast<int64_t>(sizeof(Real)) + kGroupBlocks * 64);
-                  },
-                  2),
+        geometry_(
+            unit, kTileBytes, kBoxPixels,
+            [&](int64_t halo, int64_t own) {
+              return halo * plain_blocks_ * 64 + own * 4 * (sum_blocks_ + pair_blocks_) * 64 +
+                     own * (5 * kGroupColumns * static_cast<int64_t>(sizeof(Real)) + kGroupBlocks * 64);
+            },
+            2),
         most_(geometry_.largest(), unit.taps[0]), view_(tile_view(unit, backward_view(unit, tap_count(unit)))),
         groups_(groups_of<Real>(in_, kMaxVectors)), sums_(sums_of<K>(view_)),
         weight_point_(point_step<Real>(packed_weight_size<K>(view_))), block_((most_.halo_count() + 1) * kBlock<K>),
@@ -143,7 +144,8 @@ class BackwardInTiles {
     }
   };
 
-  void run_part(const Affine<Real>& affine, const BatchNormGradCorrection<Plain<K>>& correct, int part, BoxRange range) {
+  void run_part(const Affine<Real>& affine, const BatchNormGradCorrection<Plain<K>>& correct, int part,
+                BoxRange range) {
     Arrays arrays;
     place(slices_.of(part), [&](auto&& take) { arrays.list(*this, take); });
     gradients_.clear(part);
@@ -178,8 +180,16 @@ class BackwardInTiles {
   void run_box(const Affine<Real>& affine, int part, const Box& box, int64_t wanted, const Arrays& arrays) const {
     const Tiles tiles(box.size, unit_.taps[0]);
     const int64_t count = tile_segments<K>(tiles, unit_.taps[0], out_, block_, arrays.segments);
-    const InputPass<Plain<K>> pass = {unit_, affine, arrays.own_rows, 1, box, arrays.tile, kGroupColumns,
-                                      arrays.activation_pixels, box.pixels() * kPlain, gradients_.shift_of(part),
+    const InputPass<Plain<K>> pass = {unit_,
+                                      affine,
+                                      arrays.own_rows,
+                                      1,
+                                      box,
+                                      arrays.tile,
+                                      kGroupColumns,
+                                      arrays.activation_pixels,
+                                      box.pixels() * kPlain,
+                                      gradients_.shift_of(part),
                                       gradients_.scale_of(part)};
     const auto* gradient = static_cast<const typename K::Stored*>(unit_.output_gradient);
     const auto* result = static_cast<const typename K::Stored*>(unit_.result);
@@ -195,17 +205,16 @@ class BackwardInTiles {
     for (int64_t g = 0; g < groups_.count(); g++) {
       const int64_t first = groups_.first(g) * kLanes<Real>, phase = first % kPlain / kLanes<Real>;
       const int vectors = groups_.size(g);
-      multiply_tiles<K>(tiles, arrays.segments, count, arrays.gradients, block_point_, vectors,
-                        weight_ + first * sums_, weight_point_, arrays.points, point_, kGroupColumns, between);
+      multiply_tiles<K>(tiles, arrays.segments, count, arrays.gradients, block_point_, vectors, weight_ + first * sums_,
+                        weight_point_, arrays.points, point_, kGroupColumns, between);
       pixels_of_points<K>(tiles.count(), arrays.places, vectors, arrays.points, point_, kGroupColumns, arrays.tile);
       pass_group<Plain<K>, false>(pass, first, vectors);
       points_of_pixels<K>(tiles.count(), arrays.places, arrays.activation_pixels, box.pixels() * kPlain,
                           phase + vectors, arrays.activations, activation_point_, activation_block_);
-      add_tile_weight_gradient<K>(unit_, tiles, K::pair == 2 ? arrays.pairs : arrays.gradients,
-                                  K::pair == 2 ? pair_point_ : block_point_,
-                                  K::pair == 2 ? tiles.halo_count() * kBlock<K> : block_, arrays.activations,
-                                  activation_point_, activation_block_, phase, vectors,
-                                  gradients_.weight_of(part) + first, columns_);
+      add_tile_weight_gradient<K>(
+          unit_, tiles, K::pair == 2 ? arrays.pairs : arrays.gradients, K::pair == 2 ? pair_point_ : block_point_,
+          K::pair == 2 ? tiles.halo_count() * kBlock<K> : block_, arrays.activations, activation_point_,
+          activation_block_, phase, vectors, gradients_.weight_of(part) + first, columns_);
     }
   }
 

@@ -20,12 +20,13 @@ class ForwardInTiles {
       : unit_(unit), in_(unit.in_channels), out_(unit.out_channels), plain_blocks_(divide_up(in_, kPlain)),
         in_blocks_(divide_up(in_, kElements<K>)),
         columns_(std::min<int64_t>(round_up(out_, kLanes<Real>), kMaxVectors * kLanes<Real>)),
-        geometry_(unit, kTileBytes, kBoxPixels,
-                  [&](int64_t halo, int64_t own) {
-                    return halo * plain_blocks_ * 64 + own * 4 * in_blocks_ * 64 +
-                           own * 5 * columns_ * static_cast<int64_t>(sizeof(Real));
-                  },
-                  2),
+        geometry_(
+            unit, kTileBytes, kBoxPixels,
+            [&](int64_t halo, int64_t own) {
+              return halo * plain_blocks_ * 64 + own * 4 * in_blocks_ * 64 +
+                     own * 5 * columns_ * static_cast<int64_t>(sizeof(Real));
+            },
+            2),
         most_(geometry_.largest(), unit.taps[0]), view_(tile_view(unit, forward_view(unit, tap_count(unit)))),
         groups_(groups_of<Real>(out_, kMaxVectors)), sums_(sums_of<K>(view_)),
         weight_point_(point_step<Real>(packed_weight_size<K>(view_))), block_(most_.halo_count() * kBlock<K>),
@@ -94,8 +95,8 @@ class ForwardInTiles {
     for (int64_t g = 0; g < groups_.count(); g++) {
       const int64_t column = groups_.first(g) * kLanes<Real>;
       const int vectors = groups_.size(g);
-      multiply_tiles<K>(tiles, arrays.segments, count, arrays.blocks, block_point_, vectors,
-                        weight_ + column * sums_, weight_point_, arrays.points, point_, columns_, [](int) {});
+      multiply_tiles<K>(tiles, arrays.segments, count, arrays.blocks, block_point_, vectors, weight_ + column * sums_,
+                        weight_point_, arrays.points, point_, columns_, [](int) {});
       pixels_of_points<K>(tiles.count(), arrays.places, vectors, arrays.points, point_, columns_, arrays.tile);
       write_group<K>(unit_, arrays.own_rows, box.pixels(), arrays.tile, columns_, column, vectors, moments);
     }
