@@ -23,13 +23,12 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[4]
 FLAGS = "-fsanitize=address,undefined -fno-omit-frame-pointer -g1 -O1 -w"
-LIBRARY = Path("densenets/ops/backends/cpp")  # in the folder of a build
+FOLDER = Path("densenets/ops/backends/cpp")  # in the folder of a build
 FINDING = re.compile(r"runtime error: |ERROR: AddressSanitizer")
 
 
@@ -59,10 +58,10 @@ def main() -> int:
 
 def build(folder: Path, *, short: bool) -> Path:
     """The folder of the sanitized library, which is built where these sources' is missing."""
-    from densenets.ops.backends.cpp.sources import fingerprint
+    from densenets.ops.backends.cpp.sources import LIBRARY, fingerprint
 
-    folder /= f"{fingerprint(ROOT / 'src' / LIBRARY)}-{'short' if short else 'long'}"
-    library = folder / LIBRARY / f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}"
+    folder /= f"{fingerprint(ROOT / 'src' / FOLDER / 'csrc')}-{'short' if short else 'long'}"
+    library = folder / FOLDER / LIBRARY
     if not library.is_file():
         print("building", library, flush=True)
         subprocess.run(
@@ -86,10 +85,12 @@ def build(folder: Path, *, short: bool) -> Path:
 
 
 def best_instruction_set() -> dict[str, str]:
-    """For the environment of a build, the set that the installed library would take."""
+    """For the environment of a build, the set that the installed library would take, and its base."""
     from densenets.ops.backends.cpp.library import load_library
 
-    return {"DENSENETS_INSTRUCTION_SETS": load_library().instruction_sets[-1]}
+    sets = load_library().instruction_sets
+    needed = [name for name in sets if name in ("avx512", sets[-1])]
+    return {"DENSENETS_INSTRUCTION_SETS": " ".join(needed)}
 
 
 def run_child(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from units import instruction_sets
 from densenets.errors import InputError
 from densenets.ops.backends.cpp import interface, library
 from densenets.ops.backends.cpp.library import INSTRUCTION_SET_VARIABLE, Library, load_library
-from densenets.ops.backends.cpp.sources import fingerprint
+from densenets.ops.backends.cpp.sources import LIBRARY, fingerprint
 from densenets.ops.execution import choose_execution
 
 ROOT = Path(__file__).parents[4]
@@ -47,7 +46,7 @@ def test_a_library_that_was_not_built(folder: Path):
 
 
 def test_a_library_that_cannot_be_loaded(folder: Path):
-    path = folder / f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}"
+    path = folder / LIBRARY
     path.write_bytes(b"no library")
     with pytest.raises(InputError, match=r"the native kernels cannot be loaded: .*_kernels"):
         load_library()
@@ -237,7 +236,7 @@ def test_without_sources_structs_are_compared_alone(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_library_that_does_not_say_what_it_was_built_from_is_refused(folder: Path):
-    path = folder / f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}"
+    path = folder / LIBRARY
     path.symlink_to(_umath_linalg.__file__)  # any library: an older one had none of these functions either
     assert "it does not say which" in refusal()
 
@@ -267,7 +266,7 @@ def test_the_fingerprint_is_of_names_and_contents(tmp_path: Path):
 )
 def test_make_builds_again_when_a_source_changes(changed: str, tmp_path: Path):
     later = time.time() + 60
-    for stamp in (".installed", ".kernels"):
+    for stamp in (".python", ".kernels"):
         (tmp_path / stamp).touch()
         os.utime(tmp_path / stamp, (later, later))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from densenets.ops.backends.cpp.interface import (
     declare_origin,
     declared_layout,
 )
-from densenets.ops.backends.cpp.sources import fingerprint
+from densenets.ops.backends.cpp.sources import LIBRARY, fingerprint
 
 INSTRUCTION_SET_VARIABLE = "DENSENETS_INSTRUCTION_SET"
 _FOLDER = Path(__file__).parent
@@ -65,7 +64,7 @@ def load_library() -> Library:
 @functools.cache
 def _find_library() -> Library | str:
     """The library, or the reason why there is none; asked once a process."""
-    path = _FOLDER / f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}"
+    path = _FOLDER / LIBRARY
     if not path.is_file():
         return "the native kernels were not built when densenets was installed (no C++ compiler?)"
     try:

@@ -1,9 +1,12 @@
-"""What the library is built from. `setup.py` runs this file by itself: it imports nothing of the package."""
+"""The library's name and sources. `setup.py` runs this file by itself: it imports nothing of the package."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+
+# On every system, and of no version of Python: ctypes loads it.
+LIBRARY = "_kernels.so"
 
 
 def fingerprint(folder: Path) -> str | None:

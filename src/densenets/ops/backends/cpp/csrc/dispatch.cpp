@@ -82,12 +82,15 @@ const Supported& supported() {
   return found;
 }
 
+// An instruction set that adds nothing to a data type has no kernels of its own for it, but those before it.
 const DataTypeKernels& kernels(int32_t instruction_set, int32_t data_type) {
   if (instruction_set < 0 || instruction_set >= supported().count) {
     throw BadArgument{"instruction_set is none that this machine runs"};
   }
   check_data_type(data_type);
-  return supported().sets[instruction_set]->of[data_type];
+  const Kernels* const* set = supported().sets + instruction_set;
+  while (!(*set)->of[data_type].forward) set--;
+  return (*set)->of[data_type];
 }
 
 int32_t failed(Status status, const char* reason) {

@@ -31,7 +31,7 @@ struct DataTypeKernels {
 
 struct Kernels {
   const char* name;
-  DataTypeKernels of[3];  // by DataType
+  DataTypeKernels of[3];  // by DataType; all zeros where those of the instruction set before are the same code
 };
 
 // Any unit: its arguments are checked, and images without pixels have a result too.

@@ -10,7 +10,9 @@ namespace DENSENETS_ISA {
 
 // How a data type is stored and computed with. `Packed` is what a block holds, `pair` how many elements of
 // the summed dimension one of them has. `in_matrices`: by instructions that multiply whole matrices.
+// `Products` is the data type whose inner loops are the same code: they are compiled once.
 struct Float32 {
+  using Products = Float32;
   using Stored = float;
   using Real = float;
   using Packed = float;
@@ -18,20 +20,18 @@ struct Float32 {
   static constexpr bool in_matrices = false;
 };
 struct Float64 {
+  using Products = Float64;
   using Stored = double;
   using Real = double;
   using Packed = double;
   static constexpr int pair = 1;
   static constexpr bool in_matrices = false;
 };
-struct BFloat16 {  // float32 arithmetic
+struct BFloat16 : Float32 {  // float32 arithmetic
   using Stored = bfloat16;
-  using Real = float;
-  using Packed = float;
-  static constexpr int pair = 1;
-  static constexpr bool in_matrices = false;
 };
 struct BFloat16Pairs {  // AVX512-BF16: products of pairs, float32 sums
+  using Products = BFloat16Pairs;
   using Stored = bfloat16;
   using Real = float;
   using Packed = uint32_t;
@@ -186,21 +186,23 @@ AddProducts<K> add_products_of(int count) {
 
 template <class K>
 SumProducts<K> sum_products_of(int vectors, int rows) {
+  using P = typename K::Products;
   switch (vectors) {
-    case 1: return sum_products_of<K, 1>(rows);
-    case 2: return sum_products_of<K, 2>(rows);
-    case 3: return sum_products_of<K, 3>(rows);
-    default: return sum_products_of<K, kMaxVectors>(rows);
+    case 1: return sum_products_of<P, 1>(rows);
+    case 2: return sum_products_of<P, 2>(rows);
+    case 3: return sum_products_of<P, 3>(rows);
+    default: return sum_products_of<P, kMaxVectors>(rows);
   }
 }
 
 template <class K>
 AddProducts<K> add_products_of(int vectors, int rows) {
+  using P = typename K::Products;
   switch (vectors) {
-    case 1: return add_products_of<K, 1>(rows);
-    case 2: return add_products_of<K, 2>(rows);
-    case 3: return add_products_of<K, 3>(rows);
-    default: return add_products_of<K, kMaxVectors>(rows);
+    case 1: return add_products_of<P, 1>(rows);
+    case 2: return add_products_of<P, 2>(rows);
+    case 3: return add_products_of<P, 3>(rows);
+    default: return add_products_of<P, kMaxVectors>(rows);
   }
 }
 
