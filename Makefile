@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-KERNELS := setup.py src/densenets/ops/backends/cpp/sources.py $(wildcard src/densenets/ops/backends/cpp/csrc/*)
+CPP := $(wildcard src/densenets/ops/backends/cpp/csrc/*)
+KERNELS := setup.py src/densenets/ops/backends/cpp/sources.py $(CPP)
 
-.PHONY: help install demo test test-all check docs sanitize format clean
+.PHONY: help install demo test test-all check docs wheel sanitize format clean
 
 help:
 	@echo "make demo     train a DenseNet on real handwritten digits, show the result, write its report"
@@ -12,21 +13,33 @@ help:
 	@echo "make test-all run every test"
 	@echo "make check    formatting, lint, types, and the layers, and whether generated documents are up to date"
 	@echo "make docs     the documentation's site, in docs/_build/html"
+	@echo "make wheel    a wheel and the sources' archive, in dist"
 	@echo "make sanitize look for memory errors in the C++ kernels, in about a minute"
 	@echo "make install  the package with its tools in $(VENV), which the others do first"
 
-# Two steps, for what the first has just built is not to be built again by the second.
-install: $(VENV)/.installed
-	@$(MAKE) --no-print-directory $(VENV)/.kernels
+# Packages are unpacked while the kernels are compiled: nicely, for pip has one core alone. Python compiles what it
+# imports when it does so for the first time.
+install:
+	@$(MAKE) --no-print-directory --jobs 2 $(VENV)/.kernels $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile --constraint constraints.txt
+
+$(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
-	@touch $@ $(VENV)/.kernels
+	$(PIP_INSTALL) setuptools
+	@touch $@
 
-$(VENV)/.kernels: $(KERNELS)
-	$(BIN)/python setup.py --quiet build_ext --inplace
+$(VENV)/.kernels: $(KERNELS) | $(VENV)/.python
+	nice $(BIN)/python setup.py --quiet build_ext --inplace
+	@touch $@
+
+$(VENV)/.packages: constraints.txt | $(VENV)/.python
+	$(PIP_INSTALL) --requirement constraints.txt
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml $(VENV)/.packages | $(VENV)/.kernels
+	$(PIP_INSTALL) --no-build-isolation --editable '.[dev]'
 	@touch $@
 
 demo: install
@@ -46,6 +59,7 @@ test-all: install
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python docs/architecture.py --check
@@ -56,12 +70,17 @@ docs: install
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
 	@echo "docs/_build/html/index.html is the site's first page"
 
+# The archive is built first, the wheel from it.
+wheel: install
+	$(BIN)/python -m build --no-isolation
+
 sanitize: install
 	$(BIN)/python tests/ops/backends/cpp/sanitize.py --short
 
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/clang-format -i $(CPP)
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
