@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 CPP := $(wildcard src/densenets/ops/backends/cpp/csrc/*)
 KERNELS := setup.py src/densenets/ops/backends/cpp/sources.py $(CPP)
 
-.PHONY: help install demo test test-all check docs wheel sanitize format clean
+.PHONY: help install demo test test-all test-lowest check docs wheel sanitize format clean
 
 help:
 	@echo "make demo     train a DenseNet on real handwritten digits, show the result, write its report"
 	@echo "make test     run the quick tests, in some minutes"
 	@echo "make test-all run every test"
+	@echo "make test-lowest  run the quick tests with the lowest versions that are supported, in .venv-lowest"
 	@echo "make check    formatting, lint, types, and the layers, and whether generated documents are up to date"
 	@echo "make docs     the documentation's site, in docs/_build/html"
 	@echo "make wheel    a wheel and the sources' archive, in dist"
@@ -56,6 +57,12 @@ test: install
 test-all: install
 	$(PYTEST)
 
+# Needs Python 3.11, for which the lowest versions were made.
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[all,test]'
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest --numprocesses auto --dist worksteal -m "not slow"
+
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -83,4 +90,4 @@ format: install
 	$(BIN)/clang-format -i $(CPP)
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-lowest build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
