@@ -76,7 +76,8 @@ def test_the_environment_asks_for_an_instruction_set(name: str, index: int, monk
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("neon", "known: portable, avx2"), ("avx512", "did you mean avx2"), ("AVX2", "known")]
+    ("name", "hint"),
+    [("neon", "known: portable, avx2"), ("avx512", "did you mean avx2"), ("AVX2", "did you mean avx2")],
 )
 def test_the_environment_asks_for_what_there_is_not(name: str, hint: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(INSTRUCTION_SET_VARIABLE, name)
