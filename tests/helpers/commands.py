@@ -164,9 +164,11 @@ def _pytest(arguments: list[str]) -> None:
 
 
 def _pip(arguments: list[str]) -> None:
-    """Whether pip would find what it is to install: this checkout, or this package by its name."""
+    """Whether pip would find what it is to install: this checkout, its wheel, or this package by its name."""
     command, requirement = arguments
-    found = re.fullmatch(r"(?P<what>\.|densenets)(?:\[(?P<extras>[\w,-]+)\])?", requirement)
+    found = re.fullmatch(
+        r"(?P<what>\.|densenets|dist/densenets-[\w.-]+\.whl)(?:\[(?P<extras>[\w,-]+)\])?", requirement
+    )
     assert command == "install"
     assert found, requirement
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]

@@ -12,7 +12,6 @@ import platform
 import signal
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Container, Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -51,6 +50,7 @@ _WINDOWS_FLAGS = {
     *("P_NOWAIT", "P_NOWAITO", "P_WAIT"),
 }
 _WINDOWS_SIGNALS = {"SIGABRT", "SIGFPE", "SIGILL", "SIGINT", "SIGSEGV", "SIGTERM"}
+_KERNEL_SOURCES = "densenets.ops.backends.cpp.sources"  # names the kernels' library
 _BREAK = 21  # the number of Ctrl-Break; of a terminal's signal here, which nobody sends
 
 
@@ -86,7 +86,8 @@ def pretend_windows() -> None:
                 raise ModuleNotFoundError(f"no module named '{name}' on Windows", name=name)
             if name in windows:
                 return windows[name]
-        return python_import(name, globals, locals, fromlist or (), level)
+        module = python_import(name, globals, locals, fromlist or (), level)
+        return _Changed(module, LIBRARY="not built") if name == _KERNEL_SOURCES else module
 
     windows = {module.__name__: module for module in _windows_modules()}
     builtins.__import__ = windows_import  # type: ignore[assignment]
@@ -95,13 +96,10 @@ def pretend_windows() -> None:
 def _windows_modules() -> list[ModuleType]:
     flags = {name for name in dir(os) if name.startswith(_FLAGS)} - _WINDOWS_FLAGS
     signals = {one.name for one in signal.Signals} - _WINDOWS_SIGNALS
-    # The kernels of a Windows wheel would have such an ending; there are none.
-    suffix = {"EXT_SUFFIX": ".cp311-win_amd64.pyd"}
     return [
         _Changed(os, {*_OS, *flags}, name="nt"),
         _Changed(platform, libc_ver=lambda: ("", ""), system=lambda: "Windows"),
         _Changed(signal, {*_SIGNAL, *signals}, SIGBREAK=_BREAK, CTRL_BREAK_EVENT=_BREAK),
         _Changed(subprocess, CREATE_NEW_PROCESS_GROUP=0x200),
         _Changed(sys, platform="win32"),
-        _Changed(sysconfig, get_config_var=suffix.get),
     ]
