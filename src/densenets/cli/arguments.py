@@ -68,10 +68,9 @@ def _misspelled(command: Command[Any], arguments: Sequence[str]) -> InputError |
 def _unknown_option(command: Command[Any], name: str, known: list[str]) -> InputError:
     # `--epochs` means `--training.epochs`.
     ending = name.removeprefix("--")
-    nearest = [other for other in known if other.endswith(f".{ending}")] or nearest_names(
-        name, known, cutoff=0.7
-    )
-    hint = did_you_mean(nearest) or f"densenets {command.title} --help lists the options"
+    nested = [other for other in known if other.endswith(f".{ending}")]
+    hint = did_you_mean(nested or nearest_names(name, known, cutoff=0.7))
+    hint = hint or f"densenets {command.title} --help lists the options"
     return InputError(f"unknown option '{name}'; {hint}")
 
 
@@ -82,17 +81,18 @@ def _refused_value(option: Option, value: str) -> InputError | None:
         nearest = nearest_names(value, option.choices)[:1]
         hint = f"; {did_you_mean(nearest)}" if nearest else ""
         return InputError(f"{name} must be {', '.join(most)} or {last}, got '{value}'{hint}")
-    for kind, read in _NUMBERS.items():
-        if option.value.removesuffix(" ...") == kind:
-            try:
-                read(value)
-            except ValueError:
-                what = "an integer" if read is int else "a number"
-                return InputError(f"{name} must be {what}, got '{value}'")
+    number = _NUMBERS.get(option.value.removesuffix(" ..."))
+    if number is None or value == "None":  # which is a value where it is the default
+        return None
+    read, what = number
+    try:
+        read(value)
+    except ValueError:
+        return InputError(f"{name} must be {what}, got '{value}'")
     return None
 
 
-_NUMBERS = {"INT": int, "FLOAT": float}
+_NUMBERS = {"INT": (int, "an integer"), "FLOAT": (float, "a number")}
 
 
 def _message(command: Command[Any], box: str) -> str:
