@@ -31,6 +31,7 @@ STAND_INS = {
     "NAME": "resnet20",
     "RECIPE": "cifar10-densenet-bc-40-12",
     "RUN": "runs/cifar10-quick",
+    "SHELL": "bash",
     "TARGET": "fig4",
     "VERB": "recipes",
 }
