@@ -102,7 +102,7 @@ def samples() -> dict[str, bytes]:
             continue
         made[f"{number}-{form}-{mode}"] = content.getvalue()
     made["plain-PPM"] = b"P3 3 2 255 " + b"1 2 3 " * 6
-    made["XPM"] = b'/* XPM */\nstatic char *x[] = {\n"2 1 2 1",\n"a c #ff0000",\n"b c None",\n"ab"\n};'
+    made["XPM"] = b'/* XPM */\nstatic char *x[] = {\n"2 1 2 1",\n"a c #ff0000",\n"b c #0000ff",\n"ab"\n};'
     made["PSD"] = struct.pack(">4sH6xHIIHH", b"8BPS", 1, 3, 2, 2, 8, 3) + b"\0" * 14 + bytes(range(12))
     made["SUN"] = struct.pack(">8I", 0x59A66A95, 4, 2, 8, 8, 1, 0, 0) + bytes(range(8))
     return made
