@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
@@ -17,10 +19,11 @@ _ANY_WIDTH = 10_000
 
 def console(*, stderr: bool = False) -> Console:
     """Where tables are printed: as wide as the terminal, or wide enough where there is none."""
-    terminal = Console(highlight=False, stderr=stderr)
-    if terminal.is_terminal:
-        return terminal
-    return Console(highlight=False, stderr=stderr, width=_PLAIN_WIDTH)
+    if not Console(stderr=stderr).is_terminal:
+        return Console(highlight=False, stderr=stderr, width=_PLAIN_WIDTH)
+    # By itself rich takes any terminal that is called dumb for one of 80 columns.
+    columns, lines = shutil.get_terminal_size()
+    return Console(highlight=False, stderr=stderr, width=columns, height=lines)
 
 
 def print_table(out: Console, table: Table) -> None:
