@@ -79,6 +79,7 @@ docs: install
 
 # The archive is built first, the wheel from it.
 wheel: install
+	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 
 sanitize: install

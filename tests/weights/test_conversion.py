@@ -22,6 +22,7 @@ from densenets.models.densenet_config import Stem
 from densenets.models.registry import named_config
 from densenets.weights.conventions import Normalization
 from densenets.weights.conversion import Conversion, convert
+from densenets.weights.keys import FORMS
 from densenets.weights.reading import read_network
 
 NORMALIZATION = Normalization(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
@@ -273,7 +274,8 @@ def test_our_own_checkpoints_are_refused(tmp_path: Path):
 
 def test_another_network_is_refused_by_its_keys(tmp_path: Path):
     text = refusal(tmp_path, torchvision.models.resnet18().state_dict())
-    assert "holds no DenseNet in a form of keys that is known (dice, torchvision, torchvision-old)" in text
+    forms = ", ".join(sorted(form.name for form in FORMS))
+    assert f"holds no DenseNet in a form of keys that is known ({forms})" in text
     assert text.endswith("its keys begin conv1.weight, bn1.weight, bn1.bias")
 
 

@@ -36,7 +36,8 @@ def parameters(name: str, num_classes: int | None = None) -> int:
 
 
 def test_densenets_are_the_networks_of_the_paper_and_its_authors():
-    assert list(DENSENETS) == [*CIFAR_PARAMETERS, *IMAGENET_PARAMETERS]
+    published = [*CIFAR_PARAMETERS, *IMAGENET_PARAMETERS]
+    assert list(DENSENETS)[: len(published)] == published
 
 
 @pytest.mark.parametrize("name", CIFAR_PARAMETERS)
