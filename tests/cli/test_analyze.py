@@ -183,7 +183,7 @@ def test_nothing_to_look_at_is_one_line(capsys: pytest.CaptureFixture[str], run:
     assert "name at least one run's folder" in fails(capsys, "analyze", "efficiency")
     assert "name at least one picture" in fails(capsys, "analyze", "saliency", run)
     assert "models must be at least one name, each once, got ''" in fails(capsys, "analyze", "gradients")
-    assert "missing: A name of the zoo" in fails(capsys, "analyze", "memory")
+    assert "missing: a name of the zoo" in fails(capsys, "analyze", "memory")
 
 
 def test_another_familys_checkpoint_is_one_line(

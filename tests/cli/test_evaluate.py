@@ -25,7 +25,13 @@ def test_an_evaluation_is_printed_by_class(capsys: pytest.CaptureFixture[str]) -
     printed = capsys.readouterr().out
     assert printed_rows(printed)["ant"] == ["1234", "12.35", "bee"]
     assert printed_rows(printed)["bee"] == ["0", "-"]
-    assert "top-1 error 12.35%, top-5 error 0.50%, loss 1.2346 on 1234 images; 568 images/s" in printed
+    assert "top-1 error 12.35%, loss 1.2346 on 1234 images; 568 images/s" in printed
+
+
+def test_a_top5_error_is_told_of_more_than_five_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{**EVALUATION["per_class"][0], "class": name} for name in "abcdef"]
+    print_evaluation(EVALUATION | {"per_class": rows})
+    assert "top-1 error 12.35%, top-5 error 0.50%, loss 1.2346 on" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["[other]", "tags[/b]", "a:cat:"])

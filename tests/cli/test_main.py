@@ -255,9 +255,10 @@ WRONG = {
     "train digits --schedule.milestones 0.5 last": "--schedule.milestones must be a number, got 'last'",
     "train digits --data.augmentation mirror --data.augmentation=crp": "got 'crp'; did you mean crop?",
     "models all": "unexpected argument: all",
-    "--versoin": "unknown verb '--versoin'; did you mean --version?",
+    "--versoin": "unknown option '--versoin'; did you mean --version?",
     "benchmark densenet121 --colour blue": "unknown option '--colour'; densenets benchmark --help lists",
-    "predict": "missing: A run's folder or a checkpoint file; densenets predict --help shows",
+    "predict": "missing: a run's folder or a checkpoint file; densenets predict --help shows",
+    "predict nowhere": "name at least one picture, or a folder of pictures, behind the run",
     "predict nowhere a.png": "there is no run or checkpoint nowhere",
 }
 
@@ -357,3 +358,18 @@ def test_a_misspelled_run_gets_the_nearest(capsys, finished):
     folder = finished[0]
     line = fails(capsys, "evaluate", str(folder.parent / "digist"))
     assert line.endswith(f"did you mean {folder}?")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+@pytest.mark.parametrize("words", [["--help"], ["models"]], ids=" ".join)
+def test_output_that_cannot_be_written_is_one_line(words):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "densenets", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "densenets: the disk is full: the output could not be written\n"

@@ -109,7 +109,8 @@ def _message(command: Command[Any], box: str) -> str:
         sections.pop(0)
     message = " ".join(sections[0])
     if missing := _MISSING.fullmatch(message):
-        return f"missing: {missing['help']}; densenets {command.title} --help shows what is needed"
+        what = missing["help"]
+        return f"missing: {what[0].lower()}{what[1:]}; densenets {command.title} --help shows what is needed"
     return message.replace("Unrecognized options:", "unexpected argument:")
 
 

@@ -88,9 +88,11 @@ def print_evaluation(facts: dict[str, Any]) -> None:
             plain(row["most_often_taken_for"] or ""),
         )
     print_table(out, table)
+    # Of five classes every one is among the likeliest five.
+    top5 = f"top-5 error {facts['top5_error']:.2f}%, " if len(facts["per_class"]) > 5 else ""
     source = printable(f" of {facts['source']}") if "source" in facts else ""
     out.print(
-        f"top-1 error {facts['top1_error']:.2f}%, top-5 error {facts['top5_error']:.2f}%, "
+        f"top-1 error {facts['top1_error']:.2f}%, {top5}"
         f"loss {facts['loss']:.4f} on {facts['images']} {images_text(facts.get('split', ''))}{source}; "
         f"{facts['images_per_second']:.0f} images/s",
         highlight=False,

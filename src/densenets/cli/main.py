@@ -6,6 +6,7 @@ bug with its stack trace.
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -52,9 +53,19 @@ def run(arguments: Sequence[str]) -> int:
         print("densenets: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of our output, such as `head`, has seen enough; Python would complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_standard_output()  # its reader, such as `head`, has seen enough
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _leave_standard_output()
+        print("densenets: the disk is full: the output could not be written", file=sys.stderr)
+        return 2
     return 0
+
+
+def _leave_standard_output() -> None:
+    """Drop what has not been written, about which Python would complain at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str]) -> None:

@@ -50,6 +50,8 @@ def predict(options: PredictOptions) -> None:
     """Classify pictures, and print or write a row a picture."""
     if options.top < 1 or options.batch_size < 1:
         raise InputError("--top and --batch-size are at least 1")
+    if not options.files:
+        raise InputError("name at least one picture, or a folder of pictures, behind the run")
     from densenets import prediction
     from densenets.checkpoint import read_checkpoint
     from densenets.machine import choose_device

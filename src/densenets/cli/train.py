@@ -51,8 +51,8 @@ def train(options: TrainOptions) -> None:
             from densenets.report.run_pictures import write_run_pictures
 
             write_run_pictures(result, options.out)
-        pictures = "confusion.png, curves.png " if draws else ""
-        print(f"{options.out} holds evaluation.json, {pictures}and checkpoints/")
+        pictures = ", confusion.png, curves.png" if draws else ""
+        print(f"{options.out} holds evaluation.json{pictures} and checkpoints/")
 
 
 def recipe_fields(recipe: Recipe) -> dict[str, Any]:

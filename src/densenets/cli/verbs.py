@@ -232,7 +232,8 @@ def named_verb(name: str) -> Verb | VerbGroup:
         InputError: there is none.
     """
     if name not in VERBS:
-        raise unknown_name("verb", name, [*VERBS, "--help", "--version"])
+        kind = "option" if name.startswith("-") else "verb"
+        raise unknown_name(kind, name, [*VERBS, "--help", "--version"])
     return VERBS[name]
 
 

@@ -360,8 +360,10 @@ class _Run:
         }
         if self.ranks.is_first:
             write_evaluation(result, self.folder.path)
+        # Of five classes every one is among the likeliest five.
+        top5 = f" (top-5 {evaluation.top5_error:.2f}%)" if len(self.data.classes) > 5 else ""
         log.message(
-            f"{split} error {evaluation.top1_error:.2f}% (top-5 {evaluation.top5_error:.2f}%) on "
+            f"{split} error {evaluation.top1_error:.2f}%{top5} on "
             f"{evaluation.images} images after {self.progress.seconds:.0f} s of training"
             + (", of the epoch that these images chose" if by_validation and split == "validation" else "")
         )
