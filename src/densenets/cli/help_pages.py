@@ -22,7 +22,7 @@ _LONGEST_NAME = 30  # columns of a name with its help beside it
 
 # What most people need, in the order in which they need it.
 _FIRST_COMMANDS = (
-    ("train digits", "train a network on real handwritten digits, in some minutes"),
+    ("train digits", "train a network on real handwritten digits, in about a minute"),
     ("evaluate runs/digits", "its error rates, class by class"),
     ("report runs/digits", "a page for the browser: result, mistakes, network, cost"),
     ("train finetune --data.root FOLDER", "train on your own pictures, a folder a class"),
