@@ -221,3 +221,8 @@ def read_starts(path: Path) -> list[Row]:
     value: list[Row] = read_json(path)
     read(list[Start], value, f"{path} is no list of a run's starts; remove it to go on without")
     return value
+
+
+def tells_top5(classes: int) -> bool:
+    """Whether a top-5 error says anything: of five classes every one is among the likeliest five."""
+    return classes > 5

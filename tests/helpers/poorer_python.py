@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -128,16 +128,9 @@ def _give_measurements() -> None:
 def _run(words: Sequence[str]) -> Done:
     stdout, stderr, before = io.StringIO(), io.StringIO(), _files()
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-        code = _exit_code(lambda: _python(words[1]) if words[0] == "python" else _densenets(words))
+        code = _python(words[1]) if words[0] == "python" else _densenets(words)
     written = tuple(sorted(_files() - before))
     return Done(code=code, stdout=stdout.getvalue(), stderr=stderr.getvalue(), written=written)
-
-
-def _exit_code(run: Callable[[], int]) -> int:
-    try:
-        return run()
-    except SystemExit as end:  # of --help
-        return int(end.code or 0)
 
 
 def _densenets(words: Sequence[str]) -> int:

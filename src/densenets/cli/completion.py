@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from densenets.cli.command import Command
 from densenets.cli.command_options import Option, options_of, positional_words
 from densenets.cli.completion_scripts import ANY_WORD, Completion, OptionCompletion, Values, bash, fish, zsh
+
+if TYPE_CHECKING:
+    from densenets.cli.verbs import Verb
 
 Shell = Literal["bash", "zsh", "fish"]
 
@@ -35,21 +38,18 @@ COMMAND = Command(title="completion", options=CompletionOptions, call=completion
 
 def completions() -> list[Completion]:
     """What may follow `densenets`, each verb, and each member of a verb."""
-    from densenets.cli.verbs import VERBS, VerbGroup
+    from densenets.cli.verbs import VERBS, VerbGroup, commands
 
     verbs = Values(names={verb.name: verb.help for verb in VERBS.values()})
     made = [Completion(words=(), exact=True, values=verbs, options=(_HELP, _VERSION))]
-    for verb in VERBS.values():
-        if not isinstance(verb, VerbGroup):
-            made.append(_of((verb.name,), verb.arguments, verb.command()))
-            continue
-        help_lines = {member.name: member.help for member in verb.members}
-        names = Values(names={name: help_lines.get(name, "") for name in verb.names()})
-        made.append(Completion(words=(verb.name,), exact=True, values=names, options=(_HELP,)))
-        for name in verb.names()[:1] if verb.alike else verb.names():
-            member = verb.named(name)
-            words = (verb.name, ANY_WORD if verb.alike else name)
-            made.append(_of(words, member.arguments, member.command()))
+    groups = {verb.name: verb for verb in VERBS.values() if isinstance(verb, VerbGroup)}
+    for group in groups.values():
+        help_lines = {member.name: member.help for member in group.members}
+        names = Values(names={name: help_lines.get(name, "") for name in group.names()})
+        made.append(Completion(words=(group.name,), exact=True, values=names, options=(_HELP,)))
+    for (first, *rest), verb in commands():
+        is_any = first in groups and groups[first].alike
+        made.append(_of((first, ANY_WORD) if is_any else (first, *rest), verb))
     return made
 
 
@@ -57,10 +57,10 @@ _HELP = OptionCompletion(names=("--help",), help="show the help")
 _VERSION = OptionCompletion(names=("--version",), help="show the versions")
 
 
-def _of(words: tuple[str, ...], arguments: str, command: Command[Any]) -> Completion:
-    options = options_of(command)
+def _of(words: tuple[str, ...], verb: Verb) -> Completion:
+    options = options_of(verb.command())
     choices = [name for option in options if not option.names for name in option.choices]
-    places = positional_words(arguments)
+    places = positional_words(verb.arguments)
     named = [
         OptionCompletion(names=option.names, help=option.help, values=_option_values(option))
         for option in options

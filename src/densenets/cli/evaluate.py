@@ -15,6 +15,7 @@ from densenets.extras import has_extra
 from densenets.figures.numbers import images_text
 from densenets.files import json_text
 from densenets.names import printable
+from densenets.records import tells_top5
 from densenets.terminal import console, plain, print_table
 
 
@@ -88,8 +89,7 @@ def print_evaluation(facts: dict[str, Any]) -> None:
             plain(row["most_often_taken_for"] or ""),
         )
     print_table(out, table)
-    # Of five classes every one is among the likeliest five.
-    top5 = f"top-5 error {facts['top5_error']:.2f}%, " if len(facts["per_class"]) > 5 else ""
+    top5 = f"top-5 error {facts['top5_error']:.2f}%, " if tells_top5(len(facts["per_class"])) else ""
     source = printable(f" of {facts['source']}") if "source" in facts else ""
     out.print(
         f"top-1 error {facts['top1_error']:.2f}%, {top5}"

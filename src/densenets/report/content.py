@@ -13,6 +13,7 @@ from PIL import Image
 
 from densenets.figures.numbers import bytes_text, duration, images_text, milliseconds, shape_text, short
 from densenets.models.layer_rows import STORED_BYTES, LayerTable
+from densenets.records import tells_top5
 from densenets.report.mistakes import Mistake
 from densenets.report.overview import Overview
 
@@ -93,8 +94,7 @@ def result_sentence(overview: Overview) -> str:
     loss, count = evaluation.loss, evaluation.images
     loss_text = "a loss that is not a number" if loss is None else f"a loss of {loss:.4f} nats"
     right = count - round(evaluation.top1_error * count / 100)
-    # Of five classes every one is among the likeliest five.
-    top5 = f", a top-5 error of {evaluation.top5_error:.2f}%" if len(overview.classes) > 5 else ""
+    top5 = f", a top-5 error of {evaluation.top5_error:.2f}%" if tells_top5(len(overview.classes)) else ""
     return (
         f"{right:,} of {count:,} {images_text(evaluation.reported_split)} are classified right: a top-1 "
         f"error of {evaluation.top1_error:.2f}%{top5} and {loss_text}."

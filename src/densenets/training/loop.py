@@ -28,6 +28,7 @@ from densenets.files import exclusive
 from densenets.machine import environment
 from densenets.models.densenet import DenseNet
 from densenets.ops.dense_block import explain_execution
+from densenets.records import tells_top5
 from densenets.training.build import build_model
 from densenets.training.recipe import Recipe
 from densenets.training.run_folder import RunFolder, RunProgress
@@ -360,8 +361,7 @@ class _Run:
         }
         if self.ranks.is_first:
             write_evaluation(result, self.folder.path)
-        # Of five classes every one is among the likeliest five.
-        top5 = f" (top-5 {evaluation.top5_error:.2f}%)" if len(self.data.classes) > 5 else ""
+        top5 = f" (top-5 {evaluation.top5_error:.2f}%)" if tells_top5(len(self.data.classes)) else ""
         log.message(
             f"{split} error {evaluation.top1_error:.2f}%{top5} on "
             f"{evaluation.images} images after {self.progress.seconds:.0f} s of training"
