@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -50,3 +51,20 @@ def test_without_a_mark_to_reset_it_is_a_lower_bound(monkeypatch: pytest.MonkeyP
     fill(20)
     peak.restart_peak()
     assert peak.read() < 20 * MEBIBYTES
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system has no such mark")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="its heap cannot be trimmed")
+def test_what_the_heap_holds_in_reserve_is_counted_when_it_is_used() -> None:
+    # The block that stays, above those that are freed, keeps them in the heap.
+    script = """
+from densenets.profiling.peak_memory import PeakMemory
+small_blocks = lambda: [bytearray(30_000) for _ in range(2000)]
+freed, stays = small_blocks(), bytearray(30_000)
+freed = None
+peak = PeakMemory()
+used = small_blocks()
+print(peak.read())
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(run.stdout) > 50 * MEBIBYTES

@@ -60,10 +60,8 @@ def test_every_variant_is_measured_on_the_same_weights(report: dict[str, Any]) -
         assert len(row["warmup_seconds"]) == 1
         assert row["min_seconds"] <= row["median_seconds"] <= row["max_seconds"]
         assert 0 < row["share_of_peak"] < 1
-        # 176,122 parameters and their gradients, and what else a small step needs. Resident memory has no
-        # lower bound: under pressure the system takes pages of libraries away meanwhile.
-        assert 2 * 4 * 176_122 < row["in_use_bytes"] < 2**27
-        assert 0 <= row["peak_bytes"] < 2**27
+        # 176,122 parameters and their gradients, and what else a small step needs.
+        assert 2 * 4 * 176_122 < row["peak_bytes"] < 2**27
         assert not row["kept_freed_memory"]
     assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
     assert (theirs["fastest"], theirs["times_faster"]) == ("torchvision", 1.0)

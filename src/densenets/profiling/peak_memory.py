@@ -34,6 +34,7 @@ class PeakMemory:
 
     def __init__(self) -> None:
         gc.collect()
+        _trim_heap()
         try:
             self._start = _status("VmRSS")
             _CLEAR.write_text(_RESET_PEAK, encoding="ascii")
@@ -72,6 +73,15 @@ def available_memory() -> int | None:
         return _field(_MACHINE, "MemAvailable")
     except OSError:
         return None
+
+
+def _trim_heap() -> None:
+    """Let the system have what the heap holds in reserve, in which a small peak would vanish.
+
+    There is much of it where Python has just compiled the modules that it imported.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _status(field: str) -> int:
