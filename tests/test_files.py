@@ -184,6 +184,11 @@ def test_a_folder_below_a_file_cannot_be_held(old: Path) -> None:
         pass
 
 
+def test_a_file_is_no_folder_to_hold(old: Path) -> None:
+    with pytest.raises(InputError, match=f"{old} is a file; name a folder with --out"), exclusive(old):
+        pass
+
+
 HOLDER = """
 import sys, time
 from pathlib import Path

@@ -54,6 +54,14 @@ def test_a_packed_file_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     assert memory.read() < 10**8
 
 
+def test_what_is_none_is_told_in_words_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes.pt"
+    path.write_text("# not weights\n")  # whose first byte is no instruction of a pickle
+    with pytest.raises(InputError) as told:
+        read_torch_file(path)
+    assert str(told.value) == f"{path} is not a whole PyTorch file"
+
+
 def test_parts_that_say_they_are_larger_than_the_file_are_refused(tmp_path: Path) -> None:
     # Two names for the same bytes: the directory at the end names an entry twice.
     content = bytearray(packed(tmp_path / "a.pt", {"a/data/0": bytes(10**5)}).read_bytes())

@@ -183,8 +183,10 @@ def exclusive(folder: Path) -> Iterator[None]:
     """Lock a folder for this process; the system releases the lock however the process ends.
 
     Raises:
-        InputError: another process has locked it, or its file system has no locks.
+        InputError: it is a file, another process has locked it, or its file system has no locks.
     """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; name a folder with --out")
     # PyTorch itself needs filelock, so it is no dependency of its own.
     from filelock import FileLock, SoftFileLock, Timeout
 

@@ -47,8 +47,10 @@ def read_torch_file(path: Path) -> Any:
             f"{path} is broken, or holds more than weights; it was not loaded, since that could run code"
         ) from error
     except Exception as error:  # readers raise anything over damaged files; only the file can be at fault
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path} is not a whole PyTorch file ({reason:.200})") from error
+        # That of a failed look-up is the number of a byte, which says nothing to people.
+        said = "" if isinstance(error, LookupError) else str(error).strip()
+        reason = f" ({said.splitlines()[0]:.200})" if said else ""
+        raise InputError(f"{path} is not a whole PyTorch file{reason}") from error
 
 
 def check_tensors(tensors: Iterable[tuple[str, Tensor]], path: Path) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -285,7 +286,9 @@ def test_wrong_pictures_and_folders_are_named(capsys, finished, tmp_path):
     run = str(finished[0])
     text = tmp_path / "text.png"
     text.write_text("not a picture")
-    assert f"broken image {text}" in fails(capsys, "predict", run, str(text))
+    said = fails(capsys, "predict", run, str(text))
+    assert f"broken image {text}" in said
+    assert said.endswith("; --skip-broken leaves such pictures out")
     assert "there is no file or folder" in fails(capsys, "predict", run, str(tmp_path / "none.png"))
     (tmp_path / "empty").mkdir()
     assert "holds no images" in fails(capsys, "predict", run, str(tmp_path / "empty"))
@@ -294,6 +297,24 @@ def test_wrong_pictures_and_folders_are_named(capsys, finished, tmp_path):
     (tmp_path / "digits" / "7").mkdir(parents=True)
     assert "no images in class 7" in fails(capsys, "evaluate", run, "--data", str(tmp_path / "digits"))
     assert "10 crops are for image folders" in fails(capsys, "evaluate", run, "--crops", "10")
+
+
+def test_a_run_that_still_trains_is_told_apart(capsys, finished, pictures, tmp_path):
+    unfinished = tmp_path / "run"
+    shutil.copytree(finished[0], unfinished, ignore=shutil.ignore_patterns("evaluation.json"))
+    told = f"{unfinished} has not come to its end; its checkpoint is that after epoch 1\n"
+    picture = str(next((pictures / "val").rglob("*.png")))
+    page = str(tmp_path / "page.html")
+    commands = (
+        ["predict", str(unfinished), picture],
+        ["evaluate", str(unfinished)],
+        ["report", str(unfinished), "--no-measure", "--mistakes", "0", "--out", page],
+    )
+    for arguments in commands:
+        assert cli.run(arguments) == 0
+        assert capsys.readouterr().err == told
+        assert cli.run([arguments[0], str(finished[0]), *arguments[2:]]) == 0
+        assert capsys.readouterr().err == ""
 
 
 def test_a_bug_keeps_its_stack_trace(monkeypatch):

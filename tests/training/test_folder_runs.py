@@ -73,6 +73,7 @@ def test_val_chooses_and_test_is_reported(
         f"{role}: {count} images of 3 classes in {three_splits / name}"
         for role, count, name in (("training", 15, "train"), ("validation", 9, "val"), ("test", 6, "test"))
     ]
+    assert "weights: random, of seed 0 (--model.weights begins with trained ones)" in told
     assert any(line.startswith("test error") and "on 6 images" in line for line in told)
     errors = [line["validation_top1_error"] for line in epochs(out)]
     assert (result["split"], result["images"], result["checkpoint"]) == ("test", 6, "best")

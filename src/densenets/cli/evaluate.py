@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from densenets.cli.command import Command
+from densenets.cli.unfinished_run import tell_if_unfinished
 from densenets.data.data_config import require_package_of
 from densenets.evaluation_options import EvaluationOptions
 from densenets.extras import has_extra
@@ -45,6 +46,7 @@ def evaluate(options: EvaluateOptions) -> None:
     from densenets.models.baselines.fractalnet import run_one_column
 
     checkpoint = read_checkpoint(options.run)
+    tell_if_unfinished(options.run, checkpoint.details)
     if options.column is not None:
         run_one_column(checkpoint.model, options.column)
     images = images_of(checkpoint, options.evaluation)

@@ -8,12 +8,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from rich.console import Console
 from rich.progress import track
 
 from densenets.cli.command import Command
+from densenets.cli.unfinished_run import tell_if_unfinished
 from densenets.errors import InputError
 from densenets.files import json_text, write_bytes
 from densenets.names import tell
@@ -57,6 +58,7 @@ def predict(options: PredictOptions) -> None:
     from densenets.machine import choose_device
 
     checkpoint = read_checkpoint(options.run)
+    tell_if_unfinished(options.run, checkpoint.details)
     paths = prediction.find_images(options.files)
     predictions = prediction.predict(
         checkpoint,
@@ -64,9 +66,17 @@ def predict(options: PredictOptions) -> None:
         device=choose_device(options.device),
         top=options.top,
         batch_size=options.batch_size,
-        on_broken=(lambda reason: tell(f"skipped: {reason}")) if options.skip_broken else None,
+        on_broken=_skip if options.skip_broken else _stop,
     )
     write_predictions(predictions, len(paths), options.format, options.out)
+
+
+def _skip(reason: str) -> None:
+    tell(f"skipped: {reason}")
+
+
+def _stop(reason: str) -> NoReturn:
+    raise InputError(f"{reason}; --skip-broken leaves such pictures out")
 
 
 COMMAND = Command(title="predict", options=PredictOptions, call=predict)

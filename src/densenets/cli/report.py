@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from densenets.cli.command import Command
+from densenets.cli.unfinished_run import tell_if_unfinished
 from densenets.extras import require
 from densenets.report.overview_config import OverviewConfig
 
@@ -25,6 +26,7 @@ def report(options: ReportOptions) -> None:
     from densenets.report.page import write_page
 
     overview = make_overview(options)
+    tell_if_unfinished(overview.source, overview.details)
     path = options.out or overview.default_path
     size = write_page(overview, path)
     print(f"{path} ({size / 1e6:.1f} MB); open it in a browser")

@@ -129,7 +129,9 @@ def frame(overview: Overview) -> Frame:
     sections = [("result", "Result"), ("mistakes", "Worst mistakes"), ("network", "The network")]
     sections += [("reuse", "Feature reuse")] if overview.reuse else []
     sections += [("cost", "Memory and cost"), ("recipe", "Recipe and versions")]
-    what = "A run" if overview.run else "A checkpoint"
+    what = "A checkpoint"
+    if overview.run:
+        what = "A run" if overview.run.evaluation else "An unfinished run"
     return Frame(
         name=overview.name,
         network=overview.network,

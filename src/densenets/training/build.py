@@ -26,7 +26,10 @@ def build_model(recipe: Recipe, data: DataSplits, device: torch.device) -> tuple
         model, notes = _from_weights(recipe.model.weights, recipe, (classes, channels, size), generator)
     else:
         config = recipe.model.config.for_images(classes, channels, size)
-        model, notes = build_network(config, recipe.model.execution, generator), []
+        model = build_network(config, recipe.model.execution, generator)
+        notes = [
+            f"weights: random, of seed {recipe.training.seed} (--model.weights begins with trained ones)"
+        ]
     smallest = recipe.training.training_size(0)
     if smallest is not None and smallest < model.config.smallest_size:
         raise InputError(
@@ -47,7 +50,7 @@ def _from_weights(
             f"set --data.channels {config.in_channels}"
         )
     model = build_network(config.for_images(*images), recipe.model.execution, generator)
-    notes = [f"weights of {path}: {len(weights)} tensors"]
+    notes = [f"weights: {len(weights)} tensors of {path}"]
     if config.num_classes != classes:
         head = f"{config.head}."
         weights |= {key: value for key, value in model.state_dict().items() if key.startswith(head)}
