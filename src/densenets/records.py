@@ -160,6 +160,11 @@ def _has_evaluation(line: Row, epoch: type[MetricsLine]) -> bool:
     return any(all(f"{split}_{q}" in line for q in quantities) for split in ("validation", "test"))
 
 
+def has_result(folder: Path) -> bool:
+    """Whether the run in a folder has come to its end, at which its evaluation.json is written."""
+    return (folder / "evaluation.json").exists()
+
+
 def read_result(path: Path) -> RunResult | None:
     """The result of a run, from its evaluation.json; None if there is no such file.
 

@@ -304,15 +304,17 @@ def test_a_run_that_still_trains_is_told_apart(capsys, finished, pictures, tmp_p
     shutil.copytree(finished[0], unfinished, ignore=shutil.ignore_patterns("evaluation.json"))
     told = f"{unfinished} has not come to its end; its checkpoint is that after epoch 1\n"
     picture = str(next((pictures / "val").rglob("*.png")))
-    page = str(tmp_path / "page.html")
+    page = tmp_path / "page.html"
     commands = (
         ["predict", str(unfinished), picture],
         ["evaluate", str(unfinished)],
-        ["report", str(unfinished), "--no-measure", "--mistakes", "0", "--out", page],
+        ["report", str(unfinished), "--no-measure", "--mistakes", "0", "--out", str(page)],
     )
     for arguments in commands:
         assert cli.run(arguments) == 0
         assert capsys.readouterr().err == told
+    assert f"An unfinished run of densenet-bc-10-4: {unfinished}" in page.read_text()
+    for arguments in commands:
         assert cli.run([arguments[0], str(finished[0]), *arguments[2:]]) == 0
         assert capsys.readouterr().err == ""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from densenets.names import tell
+from densenets.records import has_result
 
 
 def tell_if_unfinished(run: Path, details: Mapping[str, Any]) -> None:
@@ -16,5 +17,5 @@ def tell_if_unfinished(run: Path, details: Mapping[str, Any]) -> None:
         run: a run's folder, or a checkpoint file, of which nothing is said.
         details: of its checkpoint.
     """
-    if run.is_dir() and not (run / "evaluation.json").exists():
+    if run.is_dir() and not has_result(run):
         tell(f"{run} has not come to its end; its checkpoint is that after epoch {details.get('epoch', '?')}")

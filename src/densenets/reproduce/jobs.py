@@ -13,7 +13,7 @@ from pathlib import Path
 from densenets.errors import Interrupted
 from densenets.files import write_json
 from densenets.progress import progress_bar
-from densenets.records import RunStep
+from densenets.records import RunStep, has_result
 from densenets.reproduce.plan import PlannedRun, steps_of
 from densenets.schema import parse_json, read
 from densenets.subprocess_jobs import STDERR_LINES, failure
@@ -51,7 +51,7 @@ def _train(run: PlannedRun, request: StopRequest) -> Iterator[float]:
     """Train a run, and evaluate it by ten crops where its table asks for that; yields its progress."""
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     run.failure_file.unlink(missing_ok=True)
-    commands = [] if (run.folder / "evaluation.json").exists() else [run.command()]
+    commands = [] if has_result(run.folder) else [run.command()]
     if len(run.entry.columns) > 1:
         commands.append(run.ten_crop_command())
     steps = steps_of(run.recipe)

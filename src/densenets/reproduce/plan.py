@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from densenets.data.dataset_info import steps_per_epoch, training_count
 from densenets.files import read_json
-from densenets.records import Failure
+from densenets.records import Failure, has_result
 from densenets.reproduce.options import ReproduceOptions
 from densenets.reproduce.targets import Entry, entries
 from densenets.schema import read
@@ -65,8 +65,8 @@ class PlannedRun:
     @property
     def state(self) -> State:
         """How far the run is."""
-        if (self.folder / "evaluation.json").exists():
-            missing = len(self.entry.columns) > 1 and not (self.ten_crop_folder / "evaluation.json").exists()
+        if has_result(self.folder):
+            missing = len(self.entry.columns) > 1 and not has_result(self.ten_crop_folder)
             return "cut" if missing else "done"
         if self.failure_file.exists():
             return "failed"
