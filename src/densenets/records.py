@@ -52,7 +52,7 @@ class EpochEnd(MetricsLine):
 
 
 class CurvePoint(EpochEnd):
-    """Errors of an epoch's line; of validation and test one is there."""
+    """Errors of an epoch's line; of validation and test one is there where the epoch was evaluated."""
 
     train_top1_error: Percent
     validation_top1_error: NotRequired[Percent]
@@ -149,15 +149,7 @@ def read_metrics(path: Path, epoch: type[MetricsLine] = EpochLine) -> list[Row]:
         what = f"line {number} of {path} is none of a run's metrics"
         if read(MetricsLine, line, what)["kind"] == "epoch":
             read(epoch, line, what)
-            if not _has_evaluation(line, epoch):
-                raise InputError(f"{what}: it lacks what the validation or test images gave")
     return lines
-
-
-def _has_evaluation(line: Row, epoch: type[MetricsLine]) -> bool:
-    """Whether an epoch's line has the quantities of the validation or the test images."""
-    quantities = {CurvePoint: ("top1_error",), EpochLine: ("top1_error", "loss")}.get(epoch, ())
-    return any(all(f"{split}_{q}" in line for q in quantities) for split in ("validation", "test"))
 
 
 def has_result(folder: Path) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from densenets.analysis.learning_curves import (
+    CurveLine,
     Epoch,
     epochs_of,
     error_curve,
@@ -40,8 +41,33 @@ def test_lines_become_epochs_with_the_images_that_were_evaluated(split: str) -> 
 
 def test_a_loss_that_was_no_number_stays_out_of_the_curve() -> None:
     epochs = epochs_of(lines("test", 40.0, 30.0, loss=None))
-    assert loss_curve(epochs).evaluation == [None, None]
-    assert (error_curve(epochs).epochs, error_curve(epochs).training) == ([1, 2], [80.0, 60.0])
+    assert loss_curve(epochs).evaluation == CurveLine(epochs=[1, 2], values=[None, None])
+    assert error_curve(epochs).training == CurveLine(epochs=[1, 2], values=[80.0, 60.0])
+
+
+def unevaluated(line: dict[str, Any]) -> dict[str, Any]:
+    """An epoch's line without what the validation or test images gave."""
+    return {name: value for name, value in line.items() if not name.startswith(("validation_", "test_"))}
+
+
+def test_the_line_of_the_evaluated_images_passes_over_epochs_that_were_not_evaluated() -> None:
+    first, second, third = (line for line in lines("test", 40.0, 30.0, 20.0) if line["kind"] == "epoch")
+    epochs = epochs_of([unevaluated(first), second, third])
+    assert (epochs[0].split, epochs[0].evaluation_error, epochs[0].train_error) == (None, None, 80.0)
+    assert evaluation_split(epochs) == "test"
+    for curve, value in ((error_curve(epochs), 30.0), (loss_curve(epochs), 0.5)):
+        assert curve.training.epochs == [1, 2, 3]
+        assert curve.evaluation.epochs == [2, 3]
+        assert curve.evaluation.values[0] == value
+
+
+def test_means_leave_out_runs_that_were_not_evaluated_after_an_epoch() -> None:
+    first, second = (line for line in lines("validation", 40.0, 30.0) if line["kind"] == "epoch")
+    runs = [epochs_of([first, second]), epochs_of([unevaluated(first), second])]
+    assert [(point.epoch, point.evaluation_error, point.seeds) for point in mean_errors(runs)] == [
+        (1, 40.0, 1),
+        (2, 30.0, 2),
+    ]
 
 
 def test_means_are_over_the_runs_that_got_there() -> None:

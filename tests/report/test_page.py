@@ -59,6 +59,18 @@ def test_a_run_is_told_whole(digits_overview: Overview, digits_page: Path) -> No
     assert "No training step was measured" in text
 
 
+def test_an_epoch_that_was_not_evaluated_has_its_training_error_alone(digits_overview: Overview) -> None:
+    assert digits_overview.run is not None
+    first, *others = digits_overview.run.epochs
+    unevaluated = dataclasses.replace(first, split=None, evaluation_error=None, evaluation_loss=None)
+    run = dataclasses.replace(digits_overview.run, epochs=(unevaluated, *others))
+    text = page_text(dataclasses.replace(digits_overview, run=run))
+    row = re.search(r'<th scope="row">1</th>(.*?)</tr>', text)
+    assert row is not None
+    error, loss = f"{first.train_error:.2f}", f"{first.train_loss:.4f}"
+    assert re.findall(r"<td>(.*?)</td>", row[1]) == [error, "-", loss, "-"]
+
+
 def test_nothing_is_fetched_from_anywhere(digits_page: Path) -> None:
     text = digits_page.read_text(encoding="utf-8")
     without_code = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)

@@ -295,7 +295,9 @@ def test_every_epoch_trains_on_images_of_its_size(tmp_path, monkeypatch):
     assert seen == {0: {(1, 4, 4)}, 1: {(1, 4, 4)}, 2: {(1, 6, 6)}, 3: {(1, 8, 8)}}
     assert result["top1_error"] < 80
     lines = [x for x in read_json_lines(tmp_path / "run" / "metrics.jsonl") if x["kind"] == "epoch"]
-    assert [line["epoch"] for line in lines] == [2, 4]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert all("train_top1_error" in line for line in lines)
+    assert ["test_top1_error" in line for line in lines] == [False, True, False, True]
     assert read_checkpoint(tmp_path / "run").preprocessing.image_size == 8
 
 

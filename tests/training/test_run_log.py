@@ -65,3 +65,11 @@ def test_a_line_of_an_epoch_names_the_images_that_were_evaluated(tmp_path: Path,
         "seconds": 4.5,
     }
     assert curves.points[f"{split}_top1_error"] == (30.0, 5)
+
+
+def test_a_line_of_an_epoch_that_was_not_evaluated_has_what_training_gave(tmp_path: Path) -> None:
+    metrics = dataclasses.replace(EPOCH, evaluation_loss=None, evaluation_top1_error=None)
+    line, curves = written(tmp_path, metrics)
+    assert EPOCH.to_dict().keys() - line.keys() == {"validation_loss", "validation_top1_error"}
+    assert line["train_top1_error"] == 40.0
+    assert curves.points.keys() == {"train_loss", "train_top1_error", "seconds"}

@@ -23,20 +23,20 @@ def write_curves(epochs: Sequence[Epoch], title: str, split: str, stem: Path) ->
     Args:
         epochs: of the run.
         title: of the figure.
-        split: the images that were evaluated after every epoch, "validation" or "test".
+        split: the images that were evaluated, "validation" or "test".
         stem: path without ending.
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     figure.suptitle(literal(title))
     for number, curve in enumerate((error_curve(epochs), loss_curve(epochs)), start=1):
         axes = figure.add_subplot(1, 2, number)
-        for values, name, colour, line_style in (
+        for line, name, colour, line_style in (
             (curve.training, "training", _ORANGE, "--"),
             (curve.evaluation, split, _BLUE, "-"),
         ):
             axes.plot(
-                curve.epochs,
-                np.array(values, dtype=float),  # None becomes NaN, and is not drawn
+                line.epochs,
+                np.array(line.values, dtype=float),  # None becomes NaN, and is not drawn
                 line_style,
                 color=colour,
                 label=name,

@@ -16,20 +16,33 @@ class Epoch:
 
     Attributes:
         epoch: its number, from 1.
-        split: the images that are evaluated after every epoch: "validation", or "test" where there are no
-            validation images.
+        split: the images that were evaluated after it: "validation", or "test" where there are no validation
+            images; None where the epoch was not evaluated.
         train_error: top-1 error on the training images, in percent.
-        evaluation_error: top-1 error on the split, in percent.
+        evaluation_error: top-1 error on the split, in percent; None likewise.
         train_loss: in nats; None where it was not a number, or was not read.
         evaluation_loss: on the split, likewise.
     """
 
     epoch: int
-    split: str
+    split: str | None
     train_error: float
-    evaluation_error: float
+    evaluation_error: float | None
     train_loss: float | None
     evaluation_loss: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveLine:
+    """A quantity by epoch, on some of a run's images.
+
+    Attributes:
+        epochs: the numbers of those after which it was taken.
+        values: the quantity after each; None where it is not a number.
+    """
+
+    epochs: list[int]
+    values: list[float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,26 +51,24 @@ class LearningCurve:
 
     Attributes:
         label: of the quantity, with its unit.
-        epochs: their numbers.
-        training: the values on the training images; None where one is not a number.
-        evaluation: the values on the validation or test images, likewise.
+        training: on the training images, after every epoch.
+        evaluation: on the validation or test images, after the epochs that were evaluated.
     """
 
     label: str
-    epochs: list[int]
-    training: list[float | None]
-    evaluation: list[float | None]
+    training: CurveLine
+    evaluation: CurveLine
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeanErrors:
-    """Errors after one epoch, means over the runs that got there.
+    """Errors after one epoch, means over the runs that were evaluated after it.
 
     Attributes:
         epoch: its number, from 1.
         train_error: top-1 error on the training images, in percent.
         evaluation_error: top-1 error on the validation or test images, in percent.
-        seeds: how many runs got there.
+        seeds: how many runs were evaluated after it.
     """
 
     epoch: int
@@ -84,9 +95,10 @@ def _epoch(line: Mapping[str, Any]) -> Epoch:
     def evaluated(quantity: str) -> Any:
         return line.get(f"test_{quantity}", line.get(f"validation_{quantity}"))
 
+    splits = (split for split in ("test", "validation") if f"{split}_top1_error" in line)
     return Epoch(
         epoch=line["epoch"],
-        split="test" if "test_top1_error" in line else "validation",
+        split=next(splits, None),
         train_error=line["train_top1_error"],
         evaluation_error=evaluated("top1_error"),
         train_loss=line.get("train_loss"),
@@ -95,48 +107,61 @@ def _epoch(line: Mapping[str, Any]) -> Epoch:
 
 
 def evaluation_split(epochs: Iterable[Epoch]) -> str:
-    """The images that a run evaluates after every epoch: "validation", or "test" if it has none."""
+    """The images that a run evaluates between epochs: "validation", or "test" if it has none."""
     return "test" if any(epoch.split == "test" for epoch in epochs) else "validation"
 
 
 def error_curve(epochs: Sequence[Epoch]) -> LearningCurve:
     """The top-1 error by epoch."""
+    evaluated = _evaluated(epochs)
     return LearningCurve(
         label="top-1 error (%)",
-        epochs=[epoch.epoch for epoch in epochs],
-        training=[epoch.train_error for epoch in epochs],
-        evaluation=[epoch.evaluation_error for epoch in epochs],
+        training=CurveLine(epochs=_numbers(epochs), values=[epoch.train_error for epoch in epochs]),
+        evaluation=CurveLine(
+            epochs=_numbers(evaluated), values=[epoch.evaluation_error for epoch in evaluated]
+        ),
     )
 
 
 def loss_curve(epochs: Sequence[Epoch]) -> LearningCurve:
     """The loss by epoch."""
+    evaluated = _evaluated(epochs)
     return LearningCurve(
         label="loss (nats)",
-        epochs=[epoch.epoch for epoch in epochs],
-        training=[epoch.train_loss for epoch in epochs],
-        evaluation=[epoch.evaluation_loss for epoch in epochs],
+        training=CurveLine(epochs=_numbers(epochs), values=[epoch.train_loss for epoch in epochs]),
+        evaluation=CurveLine(
+            epochs=_numbers(evaluated), values=[epoch.evaluation_loss for epoch in evaluated]
+        ),
     )
 
 
+def _evaluated(epochs: Sequence[Epoch]) -> list[Epoch]:
+    return [epoch for epoch in epochs if epoch.split is not None]
+
+
+def _numbers(epochs: Sequence[Epoch]) -> list[int]:
+    return [epoch.epoch for epoch in epochs]
+
+
 def mean_errors(runs: Iterable[Sequence[Epoch]]) -> tuple[MeanErrors, ...]:
-    """Errors by epoch of runs that belong together, means over those that got there.
+    """Errors by epoch of runs that belong together, means over those that were evaluated after it.
 
     Args:
         runs: the epochs of each.
     """
-    by_number: dict[int, list[Epoch]] = {}
+    by_number: dict[int, list[tuple[float, float]]] = {}
     for run in runs:
         for epoch in run:
-            by_number.setdefault(epoch.epoch, []).append(epoch)
+            if epoch.evaluation_error is not None:
+                by_number.setdefault(epoch.epoch, []).append((epoch.train_error, epoch.evaluation_error))
     return tuple(
         MeanErrors(
             epoch=number,
-            train_error=statistics.fmean(epoch.train_error for epoch in epochs),
-            evaluation_error=statistics.fmean(epoch.evaluation_error for epoch in epochs),
-            seeds=len(epochs),
+            train_error=statistics.fmean(train for train, _ in errors),
+            evaluation_error=statistics.fmean(evaluation for _, evaluation in errors),
+            seeds=len(errors),
         )
-        for number, epochs in sorted(by_number.items())
+        for number, errors in sorted(by_number.items())
     )
 
 

@@ -43,7 +43,7 @@ class RunFacts:
 
     @property
     def evaluation_split(self) -> str:
-        """The images that were evaluated after every epoch: validation or test."""
+        """The images that were evaluated between epochs: validation or test."""
         data = self.recipe.data
         # An older version wrote of a named set's test images as of validation images.
         if data.in_memory and not data.held_out:

@@ -55,7 +55,7 @@ class DataSplits:
 
     Attributes:
         training: training images.
-        validation: images that are evaluated after every epoch and choose the best checkpoint; None if none.
+        validation: images that are evaluated between epochs and choose the best checkpoint; None if none.
         test: images that the result is reported on, and that choose nothing; None if there are none.
         classes: names of the classes; a label is a place in it.
         preprocessing: from a picture to the network's input, in evaluation and prediction.
@@ -75,7 +75,7 @@ class DataSplits:
 
     @property
     def evaluation_split(self) -> EvaluatedSplit:
-        """The split that is evaluated after every epoch; the test images choose nothing."""
+        """The split that is evaluated between epochs; the test images choose nothing."""
         return "validation" if self.validation is not None else "test"
 
     @property
@@ -129,7 +129,7 @@ class DataSplits:
         if self.validation is None:
             lines.append(
                 "validation: none (--data.held-out holds images out), so the last epoch is the result and no "
-                "best checkpoint is written; the test error is shown after every epoch and chooses nothing"
+                "best checkpoint is written; the test error shown between epochs chooses nothing"
             )
         elif self.test is None:
             lines.append("test: none, so the result is a validation error")

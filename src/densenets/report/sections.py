@@ -51,7 +51,7 @@ class ResultSection:
         no_result: what is said in its place.
         curves: labels and charts.
         curve_legend: of all curves.
-        evaluation_split: the images that were evaluated after every epoch.
+        evaluation_split: the images that were evaluated between epochs.
         epochs: of the run.
         classes: names of the classes, where the confusion matrix is a table.
         confusion_rows: its rows; none where it is a chart.

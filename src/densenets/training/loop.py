@@ -254,20 +254,20 @@ class _Run:
             f"epoch {progress.epoch + 1:3d}/{training.epochs}  "
             f"loss {train_loss:.4f}  train error {train_error:.2f}%  "
         )
+        log.metrics(
+            EpochMetrics(
+                run_step=(progress.epoch + 1) * self.order.steps,
+                epoch=progress.epoch + 1,
+                train_loss=train_loss,
+                train_top1_error=train_error,
+                split=split,
+                evaluation_loss=evaluation.loss if evaluation else None,
+                evaluation_top1_error=evaluation.top1_error if evaluation else None,
+                seconds=progress.seconds,
+            )
+        )
         which = []
         if evaluation:
-            log.metrics(
-                EpochMetrics(
-                    run_step=(progress.epoch + 1) * self.order.steps,
-                    epoch=progress.epoch + 1,
-                    train_loss=train_loss,
-                    train_top1_error=train_error,
-                    split=split,
-                    evaluation_loss=evaluation.loss,
-                    evaluation_top1_error=evaluation.top1_error,
-                    seconds=progress.seconds,
-                )
-            )
             progress_text += f"{split} error {evaluation.top1_error:.2f}%  "
             which.append("last")
             if split == "validation" and evaluation.top1_error < progress.best_error:

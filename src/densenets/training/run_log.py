@@ -46,9 +46,9 @@ class EpochMetrics:
         epoch: epochs that are done.
         train_loss: mean over the epoch's images, in nats.
         train_top1_error: over the same images, in percent.
-        split: the images that were evaluated after the epoch: validation or test.
-        evaluation_loss: on the split, in nats.
-        evaluation_top1_error: on the split, in percent.
+        split: the images that are evaluated: validation or test.
+        evaluation_loss: on the split, in nats; None where the epoch was not evaluated.
+        evaluation_top1_error: on the split, in percent; None likewise.
         seconds: spent on training and on these evaluations, over all starts.
     """
 
@@ -57,13 +57,13 @@ class EpochMetrics:
     train_loss: float
     train_top1_error: float
     split: str
-    evaluation_loss: float
-    evaluation_top1_error: float
+    evaluation_loss: float | None
+    evaluation_top1_error: float | None
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
         """The line of metrics.jsonl."""
-        return {
+        fields = {
             "kind": "epoch",
             "run_step": self.run_step,
             "epoch": self.epoch,
@@ -73,6 +73,7 @@ class EpochMetrics:
             f"{self.split}_top1_error": self.evaluation_top1_error,
             "seconds": self.seconds,
         }
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 class Log(Protocol):
