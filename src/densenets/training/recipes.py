@@ -76,12 +76,13 @@ def cifar10_quick() -> Recipe:
 
 
 def cifar10_hour() -> Recipe:
-    """The paper's DenseNet-BC-100-12 on CIFAR-10, for an hour on two cores with bfloat16 instructions.
+    """The paper's DenseNet-BC-100-12 on CIFAR-10, within an hour on two cores with bfloat16 instructions.
 
     One cycle of the rate instead of the paper's steps; a quarter of the epochs each on images of 16, 20, 24
     and 32 pixels; five times the paper's weight decay, on convolutions and classifier alone; smoothed labels.
-    Run it by `densenets train cifar10-hour`. Neither its error nor its time has been measured yet; with 18
-    epochs one run ended at 7.13% in 63 minutes.
+    Run it by `densenets train cifar10-hour`. Seeds 0, 1 and 2 ended at 8.10, 8.23 and 8.02% in 28, 32 and 29
+    minutes on two cores of an AMD EPYC (Zen 5); with 18 epochs one run ended at 7.13% in 63 minutes on two
+    cores of an Intel Xeon that others used too.
     """
     return Recipe(
         name="cifar10-hour",
