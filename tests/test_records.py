@@ -97,7 +97,9 @@ def test_a_recipe_that_is_none_is_refused(run: Path, fields: dict[str, Any], mes
 
 def test_lines_and_starts_that_are_none_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    for line in ({}, {"kind": "epoch", "run_step": 1}, {"kind": "step", "run_step": -1}):
+    epoch = {"kind": "epoch", "run_step": 1, "epoch": 1, "train_top1_error": 9, "train_loss": 1, "seconds": 1}
+    halves = ({**epoch, "test_loss": 1}, {**epoch, "validation_top1_error": 9})
+    for line in ({}, {"kind": "epoch", "run_step": 1}, {"kind": "step", "run_step": -1}, *halves):
         path.write_text(json.dumps(line) + "\n")
         with pytest.raises(InputError, match=r"line 1 of .* is none of a run's metrics"):
             read_metrics(path)
@@ -105,6 +107,8 @@ def test_lines_and_starts_that_are_none_are_refused(tmp_path: Path) -> None:
         path.write_text(json.dumps(starts))
         with pytest.raises(InputError, match="is no list of a run's starts"):
             read_starts(path)
+    path.write_text(json.dumps(epoch) + "\n")
+    assert read_metrics(path) == [epoch]  # not evaluated
     assert read_metrics(tmp_path / "gone") == []
     assert read_starts(tmp_path / "gone") == []
     assert read_result(tmp_path / "gone") is None

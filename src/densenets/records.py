@@ -149,7 +149,16 @@ def read_metrics(path: Path, epoch: type[MetricsLine] = EpochLine) -> list[Row]:
         what = f"line {number} of {path} is none of a run's metrics"
         if read(MetricsLine, line, what)["kind"] == "epoch":
             read(epoch, line, what)
+            if epoch is EpochLine and not _is_evaluated_whole_or_not(line):
+                raise InputError(f"{what}: of what the evaluated images gave it has error or loss alone")
     return lines
+
+
+def _is_evaluated_whole_or_not(line: Row) -> bool:
+    """Whether an epoch's line has both quantities of the validation and of the test images, or neither."""
+    return all(
+        (f"{split}_top1_error" in line) == (f"{split}_loss" in line) for split in ("validation", "test")
+    )
 
 
 def has_result(folder: Path) -> bool:
