@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from densenets.analysis.learning_curves import (
-    CurveLine,
     Epoch,
     epochs_of,
     error_curve,
@@ -41,8 +40,8 @@ def test_lines_become_epochs_with_the_images_that_were_evaluated(split: str) -> 
 
 def test_a_loss_that_was_no_number_stays_out_of_the_curve() -> None:
     epochs = epochs_of(lines("test", 40.0, 30.0, loss=None))
-    assert loss_curve(epochs).evaluation == CurveLine(epochs=[1, 2], values=[None, None])
-    assert error_curve(epochs).training == CurveLine(epochs=[1, 2], values=[80.0, 60.0])
+    assert loss_curve(epochs).evaluation == {1: None, 2: None}
+    assert error_curve(epochs).training == {1: 80.0, 2: 60.0}
 
 
 def unevaluated(line: dict[str, Any]) -> dict[str, Any]:
@@ -56,9 +55,9 @@ def test_the_line_of_the_evaluated_images_passes_over_epochs_that_were_not_evalu
     assert (epochs[0].split, epochs[0].evaluation_error, epochs[0].train_error) == (None, None, 80.0)
     assert evaluation_split(epochs) == "test"
     for curve, value in ((error_curve(epochs), 30.0), (loss_curve(epochs), 0.5)):
-        assert curve.training.epochs == [1, 2, 3]
-        assert curve.evaluation.epochs == [2, 3]
-        assert curve.evaluation.values[0] == value
+        assert list(curve.training) == [1, 2, 3]
+        assert list(curve.evaluation) == [2, 3]
+        assert curve.evaluation[2] == value
 
 
 def test_means_leave_out_runs_that_were_not_evaluated_after_an_epoch() -> None:

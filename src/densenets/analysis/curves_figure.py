@@ -30,13 +30,13 @@ def write_curves(epochs: Sequence[Epoch], title: str, split: str, stem: Path) ->
     figure.suptitle(literal(title))
     for number, curve in enumerate((error_curve(epochs), loss_curve(epochs)), start=1):
         axes = figure.add_subplot(1, 2, number)
-        for line, name, colour, line_style in (
+        for values, name, colour, line_style in (
             (curve.training, "training", _ORANGE, "--"),
             (curve.evaluation, split, _BLUE, "-"),
         ):
             axes.plot(
-                line.epochs,
-                np.array(line.values, dtype=float),  # None becomes NaN, and is not drawn
+                list(values),
+                np.array(list(values.values()), dtype=float),  # None becomes NaN, and is not drawn
                 line_style,
                 color=colour,
                 label=name,

@@ -33,31 +33,18 @@ class Epoch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CurveLine:
-    """A quantity by epoch, on some of a run's images.
-
-    Attributes:
-        epochs: the numbers of those after which it was taken.
-        values: the quantity after each; None where it is not a number.
-    """
-
-    epochs: list[int]
-    values: list[float | None]
-
-
-@dataclass(frozen=True, kw_only=True)
 class LearningCurve:
     """A quantity by epoch, on a run's training images and on its validation or test images.
 
     Attributes:
         label: of the quantity, with its unit.
-        training: on the training images, after every epoch.
-        evaluation: on the validation or test images, after the epochs that were evaluated.
+        training: on the training images, by the number of the epoch; None where it is not a number.
+        evaluation: on the validation or test images, likewise, of the epochs that were evaluated.
     """
 
     label: str
-    training: CurveLine
-    evaluation: CurveLine
+    training: dict[int, float | None]
+    evaluation: dict[int, float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,34 +100,20 @@ def evaluation_split(epochs: Iterable[Epoch]) -> str:
 
 def error_curve(epochs: Sequence[Epoch]) -> LearningCurve:
     """The top-1 error by epoch."""
-    evaluated = _evaluated(epochs)
     return LearningCurve(
         label="top-1 error (%)",
-        training=CurveLine(epochs=_numbers(epochs), values=[epoch.train_error for epoch in epochs]),
-        evaluation=CurveLine(
-            epochs=_numbers(evaluated), values=[epoch.evaluation_error for epoch in evaluated]
-        ),
+        training={epoch.epoch: epoch.train_error for epoch in epochs},
+        evaluation={epoch.epoch: epoch.evaluation_error for epoch in epochs if epoch.split is not None},
     )
 
 
 def loss_curve(epochs: Sequence[Epoch]) -> LearningCurve:
     """The loss by epoch."""
-    evaluated = _evaluated(epochs)
     return LearningCurve(
         label="loss (nats)",
-        training=CurveLine(epochs=_numbers(epochs), values=[epoch.train_loss for epoch in epochs]),
-        evaluation=CurveLine(
-            epochs=_numbers(evaluated), values=[epoch.evaluation_loss for epoch in evaluated]
-        ),
+        training={epoch.epoch: epoch.train_loss for epoch in epochs},
+        evaluation={epoch.epoch: epoch.evaluation_loss for epoch in epochs if epoch.split is not None},
     )
-
-
-def _evaluated(epochs: Sequence[Epoch]) -> list[Epoch]:
-    return [epoch for epoch in epochs if epoch.split is not None]
-
-
-def _numbers(epochs: Sequence[Epoch]) -> list[int]:
-    return [epoch.epoch for epoch in epochs]
 
 
 def mean_errors(runs: Iterable[Sequence[Epoch]]) -> tuple[MeanErrors, ...]:

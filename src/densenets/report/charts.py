@@ -71,15 +71,15 @@ def curve_chart(curve: LearningCurve, split: str) -> figure:
         split: the images that were evaluated, "validation" or "test".
     """
     chart = _chart("epoch", curve.label)
-    for line, style in zip((curve.training, curve.evaluation), curve_legend(split), strict=True):
-        source = ColumnDataSource({"epoch": line.epochs, "value": line.values})
-        drawn = chart.line(
+    for values, style in zip((curve.training, curve.evaluation), curve_legend(split), strict=True):
+        source = ColumnDataSource({"epoch": list(values), "value": list(values.values())})
+        line = chart.line(
             "epoch", "value", source=source, color=style.colour, line_dash=style.dash, line_width=2
         )
-        if len(curve.training.epochs) <= MOST_MARKED_EPOCHS:
+        if len(curve.training) <= MOST_MARKED_EPOCHS:
             chart.scatter("epoch", "value", source=source, color=style.colour, size=5)
         tips = [("epoch", "@epoch"), (f"{style.name} {curve.label}", "@value{0.000}")]
-        chart.add_tools(HoverTool(renderers=[drawn], tooltips=tips, mode="vline"))
+        chart.add_tools(HoverTool(renderers=[line], tooltips=tips, mode="vline"))
     chart.y_range.update(start=0)
     return chart
 
