@@ -5,6 +5,7 @@ it, such as over layers, takes seconds at most.
 """
 
 MOST_CHANNELS = 2**20
+MOST_BOTTLENECK_WIDTH = 2**10  # in units of the growth rate
 MOST_CLASSES = 2**24
 MOST_LAYERS = 10_000  # along a network's longest path
 MOST_STAGES = 16  # of a network; each but the first halves the sides

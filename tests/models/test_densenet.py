@@ -57,7 +57,7 @@ def equations(weights: dict[str, Tensor], config: DenseNetConfig, x: Tensor) -> 
             weights[f"features.{key}.{name}"].view(-1, *[1] * config.spatial_dims)
             for name in ("running_mean", "running_var", "weight", "bias")
         )
-        return ((x - mean) / (var + 1e-5).sqrt() * scale + shift).clamp(min=0)
+        return ((x - mean) / (var + config.norm_epsilon).sqrt() * scale + shift).clamp(min=0)
 
     def conv(x: Tensor, key: str, padding: int) -> Tensor:
         return convolution(x, weights[f"features.{key}.weight"], padding=padding)
@@ -87,6 +87,14 @@ def test_logits_are_the_papers_equations(bottleneck: bool, compression: float, s
     x = image(2, 3, *sides)
     expected = equations(model.state_dict(), model.config, x)
     torch.testing.assert_close(model(x), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_epsilon_and_width_of_the_bottleneck_are_the_configs():
+    model = small_model(bottleneck=True, bottleneck_width=3, norm_epsilon=0.25).eval()
+    x = image(2, 3, 9, 7)
+    expected = equations(model.state_dict(), model.config, x)
+    torch.testing.assert_close(model(x), expected, rtol=1e-10, atol=1e-10)
+    assert model.features.denseblock1.denselayer1.conv1.out_channels == 3 * model.config.growth_rate
 
 
 # Sizes

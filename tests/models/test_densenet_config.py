@@ -50,6 +50,7 @@ def test_transition_hands_on_the_floor_of_a_share():
 
 def test_bottleneck_makes_four_times_the_growth_rate():
     assert config(growth_rate=12, bottleneck=True).bottleneck_channels == 48
+    assert config(growth_rate=12, bottleneck=True, bottleneck_width=2).bottleneck_channels == 24
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,10 @@ def test_bottleneck_makes_four_times_the_growth_rate():
         ({"stem": "resnet"}, "stem 'resnet' is unknown; known: cifar, imagenet"),
         ({"growth_rate": 2**21}, "growth_rate must be at most 1048576, got 2097152"),
         ({"num_classes": 10**8}, "num_classes must be at most .*, got 100000000"),
+        ({"bottleneck_width": 0}, "bottleneck_width must be at least 1, got 0"),
+        ({"bottleneck_width": 2000}, "bottleneck_width must be at most 1024, got 2000"),
+        ({"norm_epsilon": 0}, "norm_epsilon must be above 0 and below 1, got 0"),
+        ({"norm_epsilon": float("nan")}, "norm_epsilon must be above 0 and below 1, got nan"),
         ({"block_layers": (10**12, 1)}, "depth must be at most 10000, got [0-9]+"),
         ({"block_layers": (1,) * 17}, "block_layers must have at most 16 numbers, got 17"),
         ({"compression": 0.05}, r"leaves no channel after block 1 \(16 channels\)"),

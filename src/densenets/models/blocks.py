@@ -90,13 +90,13 @@ class DenseLayer(nn.Module):
     def __init__(self, config: DenseNetConfig, in_channels: int) -> None:
         super().__init__()
         dims, k = config.spatial_dims, config.growth_rate
-        self.norm1 = _batch_norm(dims, in_channels)
+        self.norm1 = _batch_norm(config, in_channels)
         self.relu1 = nn.ReLU()
         if config.bottleneck:
             width = config.bottleneck_channels
             self.conv1 = _convolution(dims, in_channels, width, kernel_size=1)
             self.dropout1 = nn.Dropout(config.dropout)
-            self.norm2 = _batch_norm(dims, width)
+            self.norm2 = _batch_norm(config, width)
             self.relu2 = nn.ReLU()
             self.conv2 = _convolution(dims, width, k, kernel_size=3)
             self.dropout2 = nn.Dropout(config.dropout)
@@ -122,7 +122,7 @@ class Transition(nn.Module):
 
     def __init__(self, config: DenseNetConfig, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.norm = _batch_norm(config.spatial_dims, in_channels)
+        self.norm = _batch_norm(config, in_channels)
         self.relu = nn.ReLU()
         self.conv = _convolution(config.spatial_dims, in_channels, out_channels, kernel_size=1)
         self.dropout = nn.Dropout(config.dropout)
@@ -150,7 +150,7 @@ def _feature_modules(config: DenseNetConfig) -> Iterator[tuple[str, nn.Module]]:
     dims, channels = config.spatial_dims, config.stem_channels
     if config.stem == "imagenet":
         yield "conv0", _convolution(dims, config.in_channels, channels, kernel_size=7, stride=2)
-        yield "norm0", _batch_norm(dims, channels)
+        yield "norm0", _batch_norm(config, channels)
         yield "relu0", nn.ReLU()
         yield "pool0", _MAX_POOL[dims](kernel_size=3, stride=2, padding=1)
     else:
@@ -163,7 +163,7 @@ def _feature_modules(config: DenseNetConfig) -> Iterator[tuple[str, nn.Module]]:
                 Transition(config, block.out_channels, block.transition_out_channels),
             )
     # torchvision's name for the last norm, whatever the number of blocks.
-    yield "norm5", _batch_norm(dims, config.num_features)
+    yield "norm5", _batch_norm(config, config.num_features)
 
 
 def _convolution(
@@ -176,7 +176,7 @@ def _convolution(
     return conv
 
 
-def _batch_norm(dims: int, channels: int) -> _BatchNorm:
-    """Batch normalisation of maps in `dims` dimensions."""
-    norm: _BatchNorm = _BATCH_NORM[dims](channels)
+def _batch_norm(config: DenseNetConfig, channels: int) -> _BatchNorm:
+    """Batch normalisation of maps of so many channels."""
+    norm: _BatchNorm = _BATCH_NORM[config.spatial_dims](channels, eps=config.norm_epsilon)
     return norm

@@ -46,7 +46,9 @@ def create_model(
     compression: float | None = None,
     stem: Stem | None = None,
     stem_channels: int | None = None,
+    bottleneck_width: int | None = None,
     dropout: float | None = None,
+    norm_epsilon: float | None = None,
     spatial_dims: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Network:
@@ -74,7 +76,9 @@ def create_model(
         "compression": compression,
         "stem": stem,
         "stem_channels": stem_channels,
+        "bottleneck_width": bottleneck_width,
         "dropout": dropout,
+        "norm_epsilon": norm_epsilon,
         "spatial_dims": spatial_dims,
     }
     given: dict[str, Any] = {field: value for field, value in fields.items() if value is not None}

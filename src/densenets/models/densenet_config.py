@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from densenets.errors import InputError
+from densenets.limits import MOST_BOTTLENECK_WIDTH
 from densenets.models.network_config import NetworkConfig
 
 Stem = Literal["cifar", "imagenet"]
-
-BOTTLENECK_WIDTH = 4  # output channels of a bottleneck's 1x1 convolution in units of k (paper, section 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +24,9 @@ class DenseNetConfig(NetworkConfig):
         compression: theta in (0, 1]: a transition outputs floor(theta * channels); "-C" below 1.
         stem: "cifar" is a 3x3 convolution; "imagenet" a 7x7/2 one, BN-ReLU and a 3x3/2 max pool.
         stem_channels: output channels of the stem.
+        bottleneck_width: output channels of a bottleneck's 1x1 convolution in units of k, 4 in the paper.
         dropout: probability, after every convolution but the first (0.2 without augmentation).
+        norm_epsilon: what every BN adds to the variance: PyTorch's 1e-5, Keras' 1.001e-5.
         spatial_dims: 1 for signals, 2 for images, 3 for volumes.
 
     Raises:
@@ -38,7 +39,9 @@ class DenseNetConfig(NetworkConfig):
     compression: float
     stem: Stem
     stem_channels: int
+    bottleneck_width: int = 4
     dropout: float = 0.0
+    norm_epsilon: float = 1e-5
 
     family: ClassVar[str] = "densenet"
     title: ClassVar[str] = "DenseNet"
@@ -51,12 +54,15 @@ class DenseNetConfig(NetworkConfig):
         self._check_stages("block_layers")
         self._check_depth()
         self._check_at_least_1("growth_rate", "stem_channels")
+        self._check_at_least_1("bottleneck_width", most=MOST_BOTTLENECK_WIDTH)
         if not 0 < self.compression <= 1:
             raise InputError(
                 "compression must be a share in (0, 1], 0.5 in -C and -BC and 1 without, "
                 f"got {self.compression}"
             )
         self._check_probabilities(dropout=self.dropout)
+        if not 0 < self.norm_epsilon < 1:
+            raise InputError(f"norm_epsilon must be above 0 and below 1, got {self.norm_epsilon}")
         self._check_literals(stem=Stem)
         for block in self.blocks():
             if block.transition_out_channels < 1:
@@ -67,8 +73,8 @@ class DenseNetConfig(NetworkConfig):
 
     @property
     def bottleneck_channels(self) -> int:
-        """Channels between the 1x1 and the 3x3 of a bottleneck layer, 4k."""
-        return BOTTLENECK_WIDTH * self.growth_rate
+        """Channels between the 1x1 and the 3x3 of a bottleneck layer, 4k in the paper."""
+        return self.bottleneck_width * self.growth_rate
 
     @property
     def depth(self) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from densenets.models.create import build_network
 from densenets.models.densenet import DenseNet
-from densenets.models.densenet_config import BOTTLENECK_WIDTH, DenseNetConfig
+from densenets.models.densenet_config import DenseNetConfig
 from densenets.profiling.step import StepConfig
 
 _WEIGHTS_SEED, _BATCH_SEED = 0, 1
@@ -58,7 +58,7 @@ def _torchvision_network(network: DenseNetConfig, *, memory_efficient: bool) -> 
         growth_rate=network.growth_rate,
         block_config=network.block_layers,
         num_init_features=network.stem_channels,
-        bn_size=BOTTLENECK_WIDTH,
+        bn_size=network.bottleneck_width,
         num_classes=network.num_classes,
         memory_efficient=memory_efficient,
     )
@@ -69,4 +69,7 @@ def _torchvision_network(network: DenseNetConfig, *, memory_efficient: bool) -> 
         model.features.conv0 = nn.Conv2d(channels, stem, 3, padding=1, bias=False)
         for name in ("norm0", "relu0", "pool0"):
             model.features.set_submodule(name, nn.Identity())
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = network.norm_epsilon
     return model

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from densenets.checkpoint import FORMAT, checkpoint_path, read_checkpoint, read_safetensors, shape_text
 from densenets.errors import InputError
-from densenets.models.densenet_config import BOTTLENECK_WIDTH, DenseNetConfig, Stem
+from densenets.models.densenet_config import DenseNetConfig, Stem
 from densenets.models.network_config import NetworkConfig
 from densenets.torch_files import check_tensors, read_torch_file
 from densenets.weights.keys import FORMS, Renaming, rename_keys
@@ -152,11 +152,10 @@ def infer_config(weights: Mapping[str, Tensor], dropout: float = 0.0) -> DenseNe
     bottleneck = _has(weights, first + "norm2.") or _has(weights, first + "conv2.")
     growth_rate = _sizes(weights, first + ("conv2.weight" if bottleneck else "conv1.weight"), rank)[0]
     width = _sizes(weights, first + "conv1.weight", rank)[0]
-    if bottleneck and width != BOTTLENECK_WIDTH * growth_rate:
+    if bottleneck and width % growth_rate:
         raise UnfitWeight(
             first + "conv1.weight",
-            f"makes {width} channels; a bottleneck of {BOTTLENECK_WIDTH}k channels is needed, "
-            f"{BOTTLENECK_WIDTH * growth_rate} for k = {growth_rate}",
+            f"makes {width} channels; a bottleneck of a multiple of the growth rate k = {growth_rate} is needed",
         )
     stem_type: Stem = "imagenet" if _has(weights, "features.norm0.") else "cifar"
     return DenseNetConfig(
@@ -171,6 +170,7 @@ def infer_config(weights: Mapping[str, Tensor], dropout: float = 0.0) -> DenseNe
         ),
         stem=stem_type,
         stem_channels=stem[0],
+        bottleneck_width=width // growth_rate if bottleneck else 4,
         dropout=dropout,
         num_classes=_sizes(weights, "classifier.weight", (2,))[0],
         in_channels=stem[1],

@@ -150,7 +150,9 @@ CHANGES = {
     "compression": 1.0,
     "stem": "cifar",
     "stem_channels": 5,
+    "bottleneck_width": 2,
     "dropout": 0.2,
+    "norm_epsilon": 0.01,
     "spatial_dims": 3,
 }
 

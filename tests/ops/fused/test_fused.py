@@ -43,7 +43,31 @@ def test_a_network_computes_what_the_reference_does(
         spatial_dims=dims,
         num_classes=4,
     )
+    assert_equal_steps(config, training, execution)
+
+
+@pytest.mark.usefixtures("backend", "fresh_memory_is_nan")
+@pytest.mark.parametrize("execution", ["fused", "fused-lean"])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("width", [1, 2, 7])
+def test_other_bottlenecks_and_epsilons(width: int, training: bool, execution: Execution):
+    config = DenseNetConfig(
+        block_layers=(3, 2),
+        growth_rate=5,
+        bottleneck=True,
+        compression=0.5,
+        stem="imagenet",
+        stem_channels=7,
+        bottleneck_width=width,
+        norm_epsilon=0.1,
+        num_classes=4,
+    )
+    assert_equal_steps(config, training, execution)
+
+
+def assert_equal_steps(config: DenseNetConfig, training: bool, execution: Execution) -> None:
     model = DenseNet(config, "reference").double().train(training)
-    x = torch.randn(3, 3, *[9] * dims, dtype=torch.float64)
+    side = 2 * config.smallest_size + 5
+    x = torch.randn(3, 3, *[side] * config.spatial_dims, dtype=torch.float64)
     for actual, expected in zip(steps(model, x, execution), steps(model, x, "reference"), strict=True):
         assert (actual - expected).norm() <= 1e-11 * expected.norm() + 1e-12
