@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import mmap
 import pickle
@@ -16,8 +17,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.serialization import safe_globals
 
 from densenets.errors import InputError
+from densenets.pickles import DryRun, inert_pickle_module, stand_ins
 
 _MOST_COPIES = 4  # of each byte of a file: tensors may share their memory, as tied weights do
 _ALLOWANCE = 2**20  # bytes that any file may have beyond that
@@ -25,8 +28,12 @@ _PICKLES = 4  # magic number, version, system information, and the saved object
 _ZIP = b"PK\x03\x04"  # how a zip file begins
 
 
-def read_torch_file(path: Path) -> Any:
+def read_torch_file(path: Path, *, objects: bool = False) -> Any:
     """Load a file of `torch.save`: tensors on the CPU, numbers, texts and containers of them.
+
+    Args:
+        path: the file.
+        objects: take objects of any class as a `StandIn`, which holds their attributes; no class is imported.
 
     Raises:
         InputError: there is no such file, it is broken, is compressed, or would need code to be run.
@@ -34,10 +41,10 @@ def read_torch_file(path: Path) -> Any:
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise InputError(f"{path} is not a file; name one")
     try:
-        _check_content(path)
+        runs = _check_content(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of unusual tensors, which `check_tensors` judges
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return _load(path, runs if objects else [])
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -51,6 +58,21 @@ def read_torch_file(path: Path) -> Any:
         said = "" if isinstance(error, LookupError) else str(error).strip()
         reason = f" ({said.splitlines()[0]:.200})" if said else ""
         raise InputError(f"{path} is not a whole PyTorch file{reason}") from error
+
+
+def _load(path: Path, runs: list[DryRun]) -> Any:
+    try:
+        classes = {name: stand_in for run in runs for name, stand_in in stand_ins(run).items()}
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    if any(run.has_sources for run in runs):
+        return torch.load(
+            path, map_location="cpu", weights_only=False, pickle_module=inert_pickle_module(classes)
+        )
+    with contextlib.ExitStack() as stack:
+        if classes:
+            stack.enter_context(safe_globals([(stand_in, name) for name, stand_in in classes.items()]))
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def check_tensors(tensors: Iterable[tuple[str, Tensor]], path: Path) -> None:
@@ -77,15 +99,21 @@ def check_tensors(tensors: Iterable[tuple[str, Tensor]], path: Path) -> None:
             )
 
 
-def _check_content(path: Path) -> None:
-    """Check, before loading, that a file claims no more than it holds, and has dense tensors only."""
+def _check_content(path: Path) -> list[DryRun]:
+    """Check, before loading, that a file claims no more than it holds, and has dense tensors only.
+
+    Returns:
+        the dry runs of its pickles.
+    """
+    runs = []
     with path.open("rb") as content:
         if content.read(len(_ZIP)) != _ZIP:  # the older format: a few pickles, then the numbers
             # Reading takes memory for as many bytes as are asked for; a mapping has no more than the file.
             with mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 for _ in range(_PICKLES):
-                    _DryRun(mapped, encoding="utf-8").load()
-            return
+                    runs.append(DryRun(mapped))
+                    runs[-1].load()
+            return runs
     with zipfile.ZipFile(path) as file:
         entries = file.infolist()
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
@@ -94,62 +122,6 @@ def _check_content(path: Path) -> None:
             raise InputError(f"{path} is not a whole PyTorch file (its parts are larger than the file)")
         for entry in entries:
             if entry.filename.endswith("data.pkl"):
-                _DryRun(io.BytesIO(file.read(entry)), encoding="utf-8").load()
-
-
-class _Inert:
-    """A stand-in for any object of a pickle: it can be constructed and filled, and does and holds nothing."""
-
-    def __new__(cls, *_: object, **__: object) -> _Inert:
-        return object.__new__(cls)
-
-    def __setstate__(self, state: object) -> None:
-        """Ignore the state."""
-
-    def __setitem__(self, key: object, value: object) -> None:
-        """Ignore the item."""
-
-    def __call__(self, *_: object) -> _Inert:
-        return self
-
-    def append(self, value: object) -> None:
-        """Ignore the value."""
-
-
-def _inert_container(*arguments: object) -> _Inert:
-    """A stand-in for a container, which may only be made of values that the pickle itself lists.
-
-    From a number, or a tensor that repeats one value, PyTorch would make one as large as the file claims.
-    """
-    if not all(type(argument) in (list, tuple, dict, set, str, bytes) for argument in arguments):
-        raise pickle.UnpicklingError("a container is made of something else than what is listed")
-    return _Inert()
-
-
-# The containers that PyTorch's Unpickler makes.
-_CONTAINERS = {"OrderedDict", "Counter", "set", "bytearray", "Size"}
-# PyTorch's functions that make a dense tensor from its size and a part of the stored bytes.
-_DENSE = {
-    "_rebuild_tensor",
-    "_rebuild_tensor_v2",
-    "_rebuild_tensor_v3",
-    "_rebuild_parameter",
-    "_rebuild_parameter_with_state",
-}
-
-
-# Not the unpickler in C, which allocates as much memory as a number in the file says.
-class _DryRun(pickle._Unpickler):
-    """An unpickler that goes through a pickle without constructing its objects."""
-
-    def find_class(self, module: str, name: str) -> object:
-        """The stand-in for a class or function."""
-        if name in _CONTAINERS:
-            return _inert_container
-        if module == "torch._utils" and name not in _DENSE:
-            raise pickle.UnpicklingError(f"{name} makes a tensor that is sparse, quantised or without values")
-        return _Inert
-
-    def persistent_load(self, pid: object) -> object:  # noqa: ARG002 - as pickle calls it
-        """The stand-in for a tensor's storage."""
-        return _Inert()
+                runs.append(DryRun(io.BytesIO(file.read(entry))))
+                runs[-1].load()
+    return runs

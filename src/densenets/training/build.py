@@ -9,8 +9,10 @@ import torch
 from densenets.data.splits import DataSplits
 from densenets.errors import InputError
 from densenets.models.create import build_network
+from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.network import Network
 from densenets.training.recipe import Recipe
+from densenets.weights.adaptation import channels_note, with_channels
 from densenets.weights.reading import read_network
 
 
@@ -43,18 +45,27 @@ def _from_weights(
     path: Path, recipe: Recipe, images: tuple[int, int, int], generator: torch.Generator
 ) -> tuple[Network, list[str]]:
     classes, channels, _ = images
-    weights, config = read_network(path, recipe.model.config, recipe.model.dropout)
+    found = read_network(path, recipe.model.config, recipe.model.dropout)
+    weights, config = found.weights, found.config
+    notes = [f"weights: {len(weights)} tensors of {path}", *found.notes]
     if config.in_channels != channels:
-        raise InputError(
-            f"{path} reads images of {config.in_channels} channels, the data has {channels}; "
-            f"set --data.channels {config.in_channels}"
-        )
+        if not isinstance(config, DenseNetConfig):
+            raise InputError(
+                f"{path} reads images of {config.in_channels} channels, the data has {channels}; "
+                f"set --data.channels {config.in_channels}"
+            )
+        notes.append(channels_note(config.in_channels, channels))
+        weights, config = with_channels(weights, config, channels)
     model = build_network(config.for_images(*images), recipe.model.execution, generator)
-    notes = [f"weights: {len(weights)} tensors of {path}"]
     if config.num_classes != classes:
         head = f"{config.head}."
-        weights |= {key: value for key, value in model.state_dict().items() if key.startswith(head)}
-        notes.append(f"the classifier of {config.num_classes} classes is replaced by a new one of {classes}")
+        weights = weights | {key: value for key, value in model.state_dict().items() if key.startswith(head)}
+        had = (
+            f"of {config.num_classes} classes"
+            if config.num_classes
+            else "that is not one linear layer, or none,"
+        )
+        notes.append(f"the classifier {had} is replaced by a new one of {classes}")
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

@@ -1,29 +1,48 @@
 """Conversion of another program's DenseNet weights to a checkpoint, with every key accounted for.
 
-Each key of the file becomes one of the checkpoint or is known to hold no weight; each of the checkpoint
-comes from one of the file. Only files older than PyTorch 0.4.1 lack BN's `num_batches_tracked`, which then
-begins at 0.
+Each key of the file becomes one of the checkpoint, or it is said why not; each of the checkpoint comes from
+one of the file. Only files older than PyTorch 0.4.1 lack BN's `num_batches_tracked`, which then begins at 0.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from densenets.checkpoint import EXACT_DTYPES, save_checkpoint, shape_text
+from densenets.checkpoint import save_checkpoint
 from densenets.data.preprocessing import Preprocessing
 from densenets.errors import InputError
-from densenets.models.create import build_network
 from densenets.models.densenet_config import DenseNetConfig
+from densenets.weights.adaptation import channels_note, inflated, with_channels, with_new_head
 from densenets.weights.conventions import Normalization, choose_classes, choose_preprocessing
-from densenets.weights.keys import BATCH_COUNTER
-from densenets.weights.reading import WeightsFile, read_file
+from densenets.weights.reading import is_checkpoint, read_file
+from densenets.weights.recognition import DenseNetWeights, Unsaid, recognized_densenet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adaptation:
+    """How a network is changed on the way; 0 leaves it as it is.
+
+    Attributes:
+        new_head: classes of a fresh classifier in place of the file's head.
+        in_channels: channels of the images.
+        spatial_dims: 3 makes a network for volumes from one for images.
+    """
+
+    new_head: int = 0
+    in_channels: int = 0
+    spatial_dims: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.new_head, self.in_channels, self.spatial_dims) < 0:
+            raise InputError(
+                "new_head, in_channels and spatial_dims must be at least 0, which changes nothing"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +50,20 @@ class Conversion:
     """The result of a conversion: the new checkpoint, and how the file's keys became its keys.
 
     Attributes:
-        form: name of the form of the file's keys.
-        keys: each of its keys -> the checkpoint's; None for one that is known to hold no weight.
+        form: the program that wrote the file, for people.
+        keys: each of its keys -> the checkpoint's; None for one that is not taken over as it is.
+        unused: each key that is not taken over -> why.
         counters_added: keys of `num_batches_tracked` that the file lacked, which begin at 0.
         config: the network.
         classes: names of the classes.
         preprocessing: from a picture to the network's input.
-        notes: where names and preprocessing come from, for people.
+        notes: what was found out, assumed or changed, for people.
         checkpoint: the file that was written.
     """
 
     form: str
     keys: dict[str, str | None]
+    unused: dict[str, str]
     counters_added: tuple[str, ...]
     config: DenseNetConfig
     classes: tuple[str, ...]
@@ -53,18 +74,30 @@ class Conversion:
     @property
     def lines(self) -> tuple[str, ...]:
         """A summary of the conversion, for people."""
-        unused = [key for key, renamed in self.keys.items() if renamed is None]
         config = self.config
-        first = f"{self.checkpoint}: {len(self.keys)} keys of the form {self.form}"
-        if unused:
-            first += f", {len(unused)} of which carry nothing ({unused[0]}, ...)"
+        taken = sum(ours is not None for ours in self.keys.values())
+        first = f"{self.checkpoint}: {taken} of {len(self.keys)} keys of {self.form} are taken over"
         if self.counters_added:
-            first += f"; {len(self.counters_added)} counters that they lacked begin at 0"
+            first += f"; {len(self.counters_added)} counters that they lack begin at 0"
+        first_of: dict[str, str] = {}
+        for key, reason in self.unused.items():
+            first_of.setdefault(reason, key)
+        left = [
+            f"not taken over: {count}, such as {first_of[reason]:.100}, {reason}"
+            for reason, count in Counter(self.unused.values()).items()
+        ]
         network = (
-            f"a DenseNet of depth {config.depth}, {_blocks(config)}, growth rate {config.growth_rate}, "
-            f"{config.num_classes} classes"
+            f"a DenseNet of depth {config.depth}, blocks of {', '.join(str(n) for n in config.block_layers)} "
+            f"layers, growth rate {config.growth_rate}, {config.num_classes or 'no'} classes"
         )
-        return (first, network, *self.notes)
+        return (first, *left, network, *self.notes)
+
+    @property
+    def key_lines(self) -> tuple[str, ...]:
+        """What became of every key of the file, a line each, for people."""
+        return tuple(
+            f"{key} -> {ours}" if ours else f"{key}: {self.unused[key]}" for key, ours in self.keys.items()
+        )
 
 
 def convert(
@@ -74,6 +107,8 @@ def convert(
     data: str = "",
     normalization: Normalization | None = None,
     classes: tuple[str, ...] = (),
+    unsaid: Unsaid | None = None,
+    adaptation: Adaptation | None = None,
 ) -> Conversion:
     """Write a checkpoint of the DenseNet whose weights lie in a file of another program.
 
@@ -83,36 +118,77 @@ def convert(
         data: the named set that the network was trained on; "" if it is none.
         normalization: of the network's input, where it is not the set's.
         classes: names of the classes, in the order of the logits, where they are not the set's.
+        unsaid: what the weights do not say of the network.
+        adaptation: how the network is changed.
 
     Raises:
         InputError: the file cannot be read, holds no DenseNet, has a key too many or too few or of another
-            shape, or is a checkpoint already; classes or constants are unknown or do not fit; or `out`
-            cannot be written.
+            shape, or is a checkpoint already; its head is not one linear layer, and no new one is asked for;
+            classes or constants are unknown or do not fit; or `out` cannot be written.
     """
     if out.suffix != ".safetensors":
         raise InputError(f"out must be a .safetensors file, such as {out.stem}.safetensors, got {out}")
     if out.exists() and source.exists() and out.samefile(source):
         raise InputError(f"{out} is the file to be converted; give another name with --out")
     file = read_file(source)
-    if file.is_ours:
+    if is_checkpoint(file):
         raise InputError(f"{source} is a checkpoint of densenets already; use it as it is")
-    config = file.densenet_config()
-    weights, added = _checked_weights(file, config)
+    found = recognized_densenet(file, unsaid=unsaid)
+    adaptation = adaptation or Adaptation()
+    weights, config, changes = _adapted(found, adaptation)
     names, class_note = choose_classes(config, data, classes)
     preprocessing, pixel_note = choose_preprocessing(config, data, normalization or Normalization())
-    assert file.renaming.form is not None
+    replaced = {
+        key
+        for key, ours in found.keys.items()
+        if ours and adaptation.new_head and ours.startswith(f"{config.head}.")
+    }
     conversion = Conversion(
-        form=file.renaming.form.name,
-        keys=file.renaming.keys,
-        counters_added=added,
+        form=found.form,
+        keys={key: None if key in replaced else ours for key, ours in found.keys.items()},
+        unused=found.unused | dict.fromkeys(replaced, "of the head that was replaced"),
+        counters_added=found.counters_added,
         config=config,
         classes=names,
         preprocessing=preprocessing,
-        notes=(class_note, pixel_note),
+        notes=(*found.notes, *changes, class_note, pixel_note),
         checkpoint=out,
     )
     save_checkpoint(out, weights, config, names, preprocessing, _details(source, conversion))
     return conversion
+
+
+def _adapted(
+    found: DenseNetWeights, adaptation: Adaptation
+) -> tuple[dict[str, Tensor], DenseNetConfig, list[str]]:
+    """The weights and config, changed as asked for, and a note of each change."""
+    weights, config, notes = found.weights, found.config, []
+    if found.head and not adaptation.new_head:
+        raise InputError(
+            f"{found.path}: its head ({found.head[0]:.100}, ...) is not one linear layer that reads "
+            f"{config.num_features} features; --new-head N puts a fresh one of N classes in its place"
+        )
+    if adaptation.new_head:
+        had = (
+            f"of {config.num_classes} classes"
+            if config.num_classes
+            else "that is none of ours"
+            if found.head
+            else ""
+        )
+        weights, config = with_new_head(weights, config, adaptation.new_head)
+        notes.append(
+            f"a fresh head of {config.num_classes} classes" + (f" in place of one {had}" if had else "")
+        )
+    if adaptation.in_channels and adaptation.in_channels != config.in_channels:
+        notes.append(channels_note(config.in_channels, adaptation.in_channels))
+        weights, config = with_channels(weights, config, adaptation.in_channels)
+    if adaptation.spatial_dims and adaptation.spatial_dims != config.spatial_dims:
+        notes.append(
+            f"kernels of {config.spatial_dims} dimensions are repeated along the new one, and divided"
+        )
+        weights, config = inflated(weights, config, adaptation.spatial_dims)
+    return weights, config, notes
 
 
 def _details(source: Path, conversion: Conversion) -> dict[str, Any]:
@@ -124,55 +200,8 @@ def _details(source: Path, conversion: Conversion) -> dict[str, Any]:
             "sha256": digest,
             "form": conversion.form,
             "keys": len(conversion.keys),
-            "without_content": [key for key, renamed in conversion.keys.items() if renamed is None],
+            "not_taken_over": conversion.unused,
             "counters_added": len(conversion.counters_added),
         },
         "notes": list(conversion.notes),
     }
-
-
-def _checked_weights(file: WeightsFile, config: DenseNetConfig) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The state dict of the network, and the keys of BN's counters that the file lacked.
-
-    Raises:
-        InputError: a key is left over or missing, or its tensor has another shape or data type.
-    """
-    with torch.device("meta"):
-        expected = build_network(config).state_dict()
-    counters = tuple(key for key in expected if key.endswith(f".{BATCH_COUNTER}"))
-    # Old files have no counters at all; where some exist, an absent one was lost.
-    added = () if any(key in file.weights for key in counters) else counters
-    if left_over := [key for key in file.weights if key not in expected]:
-        raise InputError(
-            f"{_first(file, left_over)} is left over: a DenseNet of {_blocks(config)} has no such weight; "
-            "keep its own alone"
-        )
-    if missing := [key for key in expected if key not in file.weights and key not in added]:
-        raise InputError(f"{_first(file, missing)} is missing; save the network's whole state_dict()")
-    if misshaped := [key for key, value in file.weights.items() if value.shape != expected[key].shape]:
-        shape, fitting = (shape_text(tensors[misshaped[0]].shape) for tensors in (file.weights, expected))
-        raise InputError(f"{_first(file, misshaped)} is {shape}, where {fitting} would fit the other weights")
-    if inexact := [
-        key for key, value in file.weights.items() if value.dtype not in EXACT_DTYPES[expected[key].dtype]
-    ]:
-        dtype, fitting = (
-            str(tensors[inexact[0]].dtype).removeprefix("torch.") for tensors in (file.weights, expected)
-        )
-        raise InputError(
-            f"{_first(file, inexact)} is {dtype}, which {fitting} does not hold exactly; save it as {fitting}"
-        )
-    # Copied, since a file of weights may have tensors that share their memory.
-    weights = {
-        key: file.weights[key].to(expected[key].dtype, copy=True) for key in expected if key not in added
-    }
-    return weights | {key: torch.zeros((), dtype=torch.int64) for key in added}, added
-
-
-def _first(file: WeightsFile, keys: Sequence[str]) -> str:
-    """The file, the first of some keys under the file's name, and the number of others, for errors."""
-    more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
-    return f"{file.path}: {file.renaming.file_key(keys[0]):.200}{more}"
-
-
-def _blocks(config: DenseNetConfig) -> str:
-    return f"blocks of {', '.join(str(layers) for layers in config.block_layers)} layers"

@@ -12,6 +12,10 @@ from torch import Tensor
 Kind = Literal["convolution", "norm", "linear"]
 NewMaps = Literal["first", "last"]
 
+# Why a tensor belongs to no layer.
+LEFT_BY_A_TOOL = "left by a tool"
+OF_NO_LAYER = "of no layer that a DenseNet has"
+
 ROLES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 

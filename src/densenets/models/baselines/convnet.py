@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from densenets.models.baselines.convnet_config import POOL_KERNEL, POOL_STRIDE, ConvNetConfig
-from densenets.models.initialization import he_normal_, xavier_uniform_
+from densenets.models.initialization import he_normal_, normal_, xavier_uniform_
 from densenets.models.network import CompanionLogits, Network
 
 
@@ -52,7 +52,7 @@ class ConvNet(Network):
                 nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Conv2d):
                 if deviation:
-                    nn.init.normal_(module.weight, std=deviation, generator=generator)
+                    normal_(module.weight, deviation, generator)
                 else:
                     he_normal_(module.weight, "fan_in", generator)
                 assert module.bias is not None

@@ -1,0 +1,103 @@
+"""The state dicts in the content of a PyTorch file: alone, below a trainer's keys, or of a whole network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from densenets.errors import InputError
+from densenets.pickles import StandIn
+
+# Trainers' names of the weights, in the order in which one of several is taken.
+_NAMES = ("state_dict", "model_state_dict", "model", "weights", "net", "network", "params", "module")
+_DEEPEST = 4  # levels of a file below which no state dict is looked for
+
+
+@dataclass(frozen=True)
+class StateDict:
+    """The tensors of a network.
+
+    Attributes:
+        place: the trainer's keys that lead to it; () where it is the whole file.
+        tensors: name -> tensor, in the network's order.
+        epsilons: name of a norm -> what it adds to the variance; of a whole network alone.
+    """
+
+    place: tuple[str, ...]
+    tensors: dict[str, Tensor]
+    epsilons: dict[str, float] = field(default_factory=dict)
+
+
+def find_state_dict(content: Any, path: Path) -> tuple[StateDict, tuple[str, ...]]:
+    """The state dict in the content of a file, and a note for people where there are several.
+
+    Raises:
+        InputError: there is none, or several, and none by a trainer's usual name.
+    """
+    found = list(_state_dicts(content, ()))
+    if not found:
+        raise InputError(f"{path} holds no state dict (names and tensors)")
+    if len(found) == 1:
+        return found[0], ()
+    places = [".".join(state.place) for state in found]
+    for name in _NAMES:
+        for state, place in zip(found, places, strict=True):
+            if state.place[-1:] == (name,) and places.count(place) == 1:
+                others = ", ".join(f"{other:.60}" for other in places if other != place)
+                return state, (f"weights: {place} of the file, which also holds {others}",)
+    raise InputError(
+        f"{path} holds several state dicts ({', '.join(places):.300}); save the one that is meant alone"
+    )
+
+
+def _state_dicts(content: Any, place: tuple[str, ...]) -> Iterator[StateDict]:
+    if isinstance(content, StandIn):
+        if "_modules" in vars(content):
+            state = StateDict(place, {})
+            _collect(content, "", state)
+            if _is_network(state.tensors):
+                yield state
+            return
+        content = vars(content)
+    if not isinstance(content, Mapping) or len(place) > _DEEPEST:
+        return
+    named = {key: value for key, value in content.items() if isinstance(key, str)}
+    tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
+    if len(tensors) == len(content) and _is_network(tensors):
+        yield StateDict(place, tensors)
+        return
+    for key, value in named.items():
+        yield from _state_dicts(value, (*place, key))
+
+
+def _is_network(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether tensors may be a network's: they have a weight of some layer."""
+    return any(value.dim() > 1 for value in tensors.values())
+
+
+def _collect(module: StandIn, prefix: str, state: StateDict) -> None:
+    """Add a module's parameters and buffers, in the order of `state_dict()`."""
+    attributes = vars(module)
+    not_saved = attributes.get("_non_persistent_buffers_set") or ()
+    for kind in ("_parameters", "_buffers"):
+        for name, value in _items(attributes.get(kind)):
+            if isinstance(value, Tensor) and not (kind == "_buffers" and name in not_saved):
+                state.tensors[prefix + name] = value
+    epsilon = attributes.get("eps")
+    if isinstance(epsilon, float) and "running_mean" in dict(_items(attributes.get("_buffers"))):
+        state.epsilons[prefix.removesuffix(".")] = epsilon
+    for name, child in _items(attributes.get("_modules")):
+        if isinstance(child, StandIn):
+            _collect(child, f"{prefix}{name}.", state)
+
+
+def _items(content: Any) -> list[tuple[str, Any]]:
+    return (
+        [(key, value) for key, value in content.items() if isinstance(key, str)]
+        if isinstance(content, Mapping)
+        else []
+    )

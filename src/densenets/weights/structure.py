@@ -1,0 +1,344 @@
+"""Recognition of a DenseNet in the layers of a file, by their shapes and their order, not by their names.
+
+A dense layer is a convolution to k channels, or a 1x1 and one to k channels; each reads k channels more than
+the one before, until a 1x1 that reads all of a block's channels, the transition. The norm of each convolution
+has as many channels as it reads; the norms stand in the order of the convolutions, before or behind them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from densenets.checkpoint import shape_text
+from densenets.errors import InputError
+from densenets.weights.file_modules import FileModule, NetworkFile
+
+_STEM_SIDES = {3: "cifar", 7: "imagenet"}  # side of the stem's kernel -> the config's stem
+_MOST_HEAD_NORMS = 4
+
+
+class NoDenseNet(InputError):  # noqa: N818 - it is an InputError, and reads as one
+    """The layers of a file are not those of a DenseNet."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """BN-ReLU-convolution.
+
+    Attributes:
+        norm: None where it was folded into the convolution before it.
+        convolution: the convolution.
+    """
+
+    norm: FileModule | None
+    convolution: FileModule
+
+
+@dataclass(frozen=True)
+class DenseNetLayers:
+    """The layers of a file by their places in a DenseNet.
+
+    Attributes:
+        stem: the first convolution.
+        stem_norm: the BN behind it; None in a network for small images, or where it was folded.
+        blocks: of each block, of each dense layer, its one or two units.
+        transitions: behind each block but the last.
+        last_norm: the BN before the classifier.
+        head: what is behind it, in the file's order; () of a network without classes.
+    """
+
+    stem: FileModule
+    stem_norm: FileModule | None
+    blocks: tuple[tuple[tuple[Unit, ...], ...], ...]
+    transitions: tuple[Unit, ...]
+    last_norm: FileModule
+    head: tuple[FileModule, ...]
+
+    @property
+    def classifier(self) -> FileModule | None:
+        """The head, if it is one linear layer, or a convolution of one pixel, that reads the features."""
+        if len(self.head) != 1 or self.head[0].channels != self.last_norm.channels:
+            return None
+        return self.head[0] if self.head[0].kind != "norm" else None
+
+
+def recognize(file: NetworkFile) -> DenseNetLayers:
+    """The DenseNet in a file.
+
+    Raises:
+        NoDenseNet: there is none, or not a whole one; the line names the layer at which it shows.
+    """
+    orders: list[Sequence[FileModule]] = [file.modules]
+    if not file.in_order:  # a file may be sorted by names, where layer 10 stands before layer 2
+        by_name = sorted(file.modules, key=lambda module: _natural(module.name))
+        orders = [by_name, *orders] if file.path.suffix == ".safetensors" else [*orders, by_name]
+    errors: list[NoDenseNet] = []
+    for modules in orders:
+        try:
+            return _Reading(file.path, modules).layers()
+        except NoDenseNet as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key for sorting, by which layer 2 stands before layer 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
+
+
+@dataclass(frozen=True)
+class _DenseLayer:
+    """The convolutions of a dense layer; the first may be a bottleneck."""
+
+    convolutions: tuple[FileModule, ...]
+
+    @property
+    def in_channels(self) -> int:
+        return self.convolutions[0].channels
+
+
+class _Reading:
+    """The layers of a file in one order."""
+
+    def __init__(self, path: Path, modules: Sequence[FileModule]) -> None:
+        self.path = path
+        self.convolutions = [module for module in modules if module.kind == "convolution"]
+        self.norms = [module for module in modules if module.kind == "norm"]
+        self.linears = [module for module in modules if module.kind == "linear"]
+        self.modules = modules
+
+    def layers(self) -> DenseNetLayers:
+        """The layers by their places.
+
+        Raises:
+            NoDenseNet: they do not make a DenseNet.
+        """
+        stem, growing = self._stem_and_growing()
+        dense_layers, narrow = self._dense_layers(stem, growing)
+        blocks, transitions, head_convolutions = self._blocks(stem, dense_layers, narrow)
+        features = blocks[-1][-1].in_channels + growing[0].weight.shape[0]
+        norms, stem_norm, last_norm, head_norms = self._norms(stem, dense_layers, transitions, features)
+        in_head = {id(module) for module in (*self.linears, *head_convolutions, *head_norms)}
+
+        def unit(convolution: FileModule) -> Unit:
+            return Unit(norms.get(id(convolution)), convolution)
+
+        return DenseNetLayers(
+            stem=stem,
+            stem_norm=stem_norm,
+            blocks=tuple(
+                tuple(tuple(unit(conv) for conv in layer.convolutions) for layer in block) for block in blocks
+            ),
+            transitions=tuple(unit(convolution) for convolution in transitions),
+            last_norm=last_norm,
+            head=tuple(module for module in self.modules if id(module) in in_head),
+        )
+
+    def _stem_and_growing(self) -> tuple[FileModule, list[FileModule]]:
+        """The stem, and the convolutions that make k channels each."""
+        wide = [module for module in self.convolutions if max(module.weight.shape[2:]) > 1]
+        if len(wide) < 2 or not self.norms:
+            raise self._error(
+                "it has no dense layers: convolutions of several pixels and batch norms are needed"
+            )
+        # Of two alone the most common shape tells nothing; there the stem is the first.
+        counted = wide[1:] if len(wide) == 2 else wide
+        (growth_shape, _), *_ = Counter(_growth_shape(module) for module in counted).most_common(1)
+        odd = [module for module in wide if _growth_shape(module) != growth_shape]
+        if len(odd) > 1:
+            raise self._error(
+                f"{_shown(odd[1])} is {shape_text(odd[1].weight.shape)}, where {growth_shape[0]} maps by "
+                f"{shape_text(growth_shape[1])} pixels would fit the other layers"
+            )
+        stem = odd[0] if odd else wide[0]
+        growing = [module for module in wide if module is not stem]
+        sides = set(growth_shape[1])
+        if sides != {3}:
+            raise self._error(
+                f"{_shown(growing[0])} is no convolution of 3 pixels a side, as a dense layer's is"
+            )
+        stem_sides = set(stem.weight.shape[2:])
+        if len(stem_sides) != 1 or stem_sides.pop() not in _STEM_SIDES:
+            raise self._error(f"{_shown(stem)} is no stem of 3 or 7 pixels a side")
+        return stem, growing
+
+    def _dense_layers(
+        self, stem: FileModule, growing: list[FileModule]
+    ) -> tuple[list[_DenseLayer], list[FileModule]]:
+        """The dense layers, and the 1x1 convolutions that are in none."""
+        place = {id(module): number for number, module in enumerate(self.convolutions)}
+        before = [
+            self.convolutions[place[id(module)] - 1] if place[id(module)] else stem for module in growing
+        ]
+        is_narrow = [max(module.weight.shape[2:]) == 1 for module in before]
+        alike = len({module.channels for module in growing}) == 1
+        bottleneck = all(is_narrow) or (alike and len(growing) > 2 and sum(is_narrow) == len(growing) - 1)
+        if not bottleneck:
+            used = {id(stem), *map(id, growing)}
+            return [_DenseLayer((module,)) for module in growing], self._without(used)
+        for module, narrow, fits in zip(growing, before, is_narrow, strict=True):
+            if not fits:
+                raise self._error(f"there is no convolution of one pixel in front of {_shown(module)}")
+            if narrow.weight.shape[0] != module.channels:
+                raise self._error(
+                    f"{_shown(narrow)} makes {narrow.weight.shape[0]} channels, and {_shown(module)}, which "
+                    f"follows it, reads {module.channels}"
+                )
+        used = {id(stem), *map(id, growing), *map(id, before)}
+        layers = [_DenseLayer(pair) for pair in zip(before, growing, strict=True)]
+        return layers, self._without(used)
+
+    def _without(self, used: set[int]) -> list[FileModule]:
+        return [module for module in self.convolutions if id(module) not in used]
+
+    def _blocks(
+        self, stem: FileModule, layers: list[_DenseLayer], narrow: list[FileModule]
+    ) -> tuple[list[list[_DenseLayer]], list[FileModule], list[FileModule]]:
+        """The dense layers block by block, the transitions, and the convolutions behind the last block."""
+        channels, growth_rate = stem.weight.shape[0], layers[0].convolutions[-1].weight.shape[0]
+        blocks: list[list[_DenseLayer]] = [[]]
+        passed = 0
+        for layer in layers:
+            following = narrow[passed] if passed < len(narrow) else None
+            if following is not None and blocks[-1] and _leads(following, channels, layer.in_channels):
+                passed, channels = passed + 1, layer.in_channels
+                blocks.append([])
+            if layer.in_channels != channels:
+                raise self._error(
+                    f"{_shown(layer.convolutions[0])} reads {layer.in_channels} channels, where {channels} "
+                    "come from the layers before it" + self._transition_hint(following, channels)
+                )
+            blocks[-1].append(layer)
+            channels += growth_rate
+        transitions, rest = narrow[:passed], narrow[passed:]
+        if others := [module for module in rest if module.channels != channels]:
+            raise self._error(f"{_shown(others[0])} is left over: it belongs to no layer and no transition")
+        return blocks, transitions, rest
+
+    @staticmethod
+    def _transition_hint(following: FileModule | None, channels: int) -> str:
+        if following is None:
+            return ""
+        return f"; the next transition, {_shown(following)}, reads {following.channels}" * (
+            following.channels != channels
+        )
+
+    def _norms(
+        self, stem: FileModule, layers: list[_DenseLayer], transitions: list[FileModule], features: int
+    ) -> tuple[dict[int, FileModule], FileModule | None, FileModule, list[FileModule]]:
+        """The norm of each convolution by its id, the stem's, the last one, and those of the head."""
+        first = {id(layer.convolutions[0]) for layer in layers} | {id(module) for module in transitions}
+        second = {id(module) for layer in layers for module in layer.convolutions[1:]}
+        large = stem.weight.shape[-1] == 7
+        ways = [(first | second, large)]
+        if second and all("bias" in layer.convolutions[0].tensors for layer in layers):
+            ways.append((first, False))  # exporters fold the norms that follow a convolution into it
+        for having_norms, has_stem_norm in ways:
+            needed = [module for module in self.convolutions if id(module) in having_norms]
+            found = self._aligned(needed, stem.weight.shape[0] if has_stem_norm else 0, features)
+            if found is not None:
+                return found
+        needed = [module for module in self.convolutions if id(module) in first | second]
+        if self._aligned(needed, 0 if large else stem.weight.shape[0], features) is not None:
+            raise self._error(
+                f"{_shown(stem)} has {'no batch norm' if large else 'a batch norm'} behind it, as no stem of "
+                f"{stem.weight.shape[-1]} pixels here has"
+            )
+        raise self._error(self._why_unaligned(needed, features))
+
+    def _aligned(
+        self, needed: list[FileModule], stem_channels: int, features: int
+    ) -> tuple[dict[int, FileModule], FileModule | None, FileModule, list[FileModule]] | None:
+        """The norms one for one beside the convolutions that need them; None if they do not fit.
+
+        Of several places that fit, the stem's norm takes the first and the last norm the last.
+        """
+        sizes = [module.channels for module in needed]
+        stem_places: list[int | None] = [None]
+        if stem_channels:
+            stem_places = [i for i, norm in enumerate(self.norms) if norm.channels == stem_channels]
+        last_places = [i for i, norm in enumerate(self.norms) if norm.channels == features]
+        for last in reversed(last_places):
+            for stem_place in stem_places:
+                rest = [norm for i, norm in enumerate(self.norms) if i not in (last, stem_place)]
+                extra = len(rest) - len(needed)
+                if last == stem_place or not 0 <= extra <= _MOST_HEAD_NORMS:
+                    continue
+                for begin in {0, extra}:
+                    used = rest[begin : begin + len(needed)]
+                    if [norm.channels for norm in used] == sizes:
+                        by_convolution = {id(conv): norm for conv, norm in zip(needed, used, strict=True)}
+                        stem_norm = None if stem_place is None else self.norms[stem_place]
+                        head = [*rest[:begin], *rest[begin + len(needed) :]]
+                        return by_convolution, stem_norm, self.norms[last], head
+        return None
+
+    def _why_unaligned(self, needed: list[FileModule], features: int) -> str:
+        """Which norm is missing or too many, for people."""
+        have = Counter(norm.channels for norm in self.norms)
+        want = Counter([*(module.channels for module in needed), features])
+        for module in needed:
+            if have[module.channels] < want[module.channels]:
+                return (
+                    f"it has {have[module.channels]} batch norms of {module.channels} channels, where "
+                    f"{want[module.channels]} are needed, such as that of {_shown(module)}"
+                )
+        if have[features] < want[features]:
+            return f"the last batch norm, of {features} channels, is missing"
+        for norm in self.norms:
+            if have[norm.channels] > want[norm.channels]:
+                return f"the batch norm {_shown(norm)} of {norm.channels} channels fits no convolution"
+        return "its batch norms do not stand in the order of its convolutions"
+
+    def _error(self, reason: str) -> NoDenseNet:
+        return NoDenseNet(f"{self.path} holds no whole DenseNet: {reason}")
+
+
+def _leads(transition: FileModule, channels: int, next_channels: int) -> bool:
+    """Whether a transition reads so many channels, and makes those that the next layer reads."""
+    return transition.channels == channels and transition.weight.shape[0] == next_channels
+
+
+def _growth_shape(module: FileModule) -> tuple[int, tuple[int, ...]]:
+    return module.weight.shape[0], tuple(module.weight.shape[2:])
+
+
+def _shown(module: FileModule) -> str:
+    """A layer as it is named in errors, by the key of its weight."""
+    return f"{module.keys.get('weight', module.name):.200}"
+
+
+def compression_of(transitions: Sequence[Unit], path: Path) -> float:
+    """The compression theta with which every transition has floor(theta * in_channels) output channels.
+
+    Raises:
+        NoDenseNet: there is none.
+    """
+    theta: float | None = 1.0
+    sizes = [tuple(unit.convolution.weight.shape[:2]) for unit in transitions]
+    for number, (out_channels, in_channels) in enumerate(sizes, start=1):
+        theta = _theta(sizes[:number])
+        if theta is None:
+            raise NoDenseNet(
+                f"{path} holds no whole DenseNet: {_shown(transitions[number - 1].convolution)} makes "
+                f"{out_channels} of {in_channels} channels; one compression for all transitions is needed"
+            )
+    assert theta is not None
+    return theta
+
+
+def _theta(transitions: Sequence[tuple[int, ...]]) -> float | None:
+    # Each transition allows the thetas of [out / in, (out + 1) / in).
+    lowest = max(out_channels / in_channels for out_channels, in_channels in transitions)
+    highest = min((out_channels + 1) / in_channels for out_channels, in_channels in transitions)
+    for theta in (1.0, 0.5, (lowest + highest) / 2):
+        if theta <= 1 and all(
+            math.floor(theta * in_channels) == out_channels for out_channels, in_channels in transitions
+        ):
+            return theta
+    return None
