@@ -109,6 +109,9 @@ class _Transfer:
         with self._open() as response:
             self._go_on_or_restart(response)
             total = self._received + self._announced(response)
+            if self._received and total != self._total:
+                raise InputError(f"{self.url} had {self._total:,} bytes, and now has {total:,}")
+            self._total = total
             self._check_size(total)
             self._receive(response, total)
 
@@ -123,7 +126,7 @@ class _Transfer:
             raise wrong_checksum(what, digits, self._entry, "nothing was kept; try another network")
 
     def _restart(self) -> None:
-        self._received = 0
+        self._received = self._total = 0
         self._hash = new_hash(self._entry.checksum.kind if self._entry.checksum else "sha256")
         self._file.seek(0)
         self._file.truncate()
@@ -177,6 +180,7 @@ class _Transfer:
             name = printable(f"{self._path.name}, {total / 2**20:.1f} MiB")
             task = bar.add_task(name, total=total, completed=self._received)
             while chunk := self._read(response):
+                # An answer in chunks ends where it likes.
                 if self._received + len(chunk) > total:
                     raise InputError(f"{self.url} has more bytes than the {total:,} that it announced")
                 self._file.write(chunk)
