@@ -126,7 +126,8 @@ class _Transfer:
             raise wrong_checksum(what, digits, self._entry, "nothing was kept; try another network")
 
     def _restart(self) -> None:
-        self._received = self._total = 0
+        self._received = 0
+        self._total = 0
         self._hash = new_hash(self._entry.checksum.kind if self._entry.checksum else "sha256")
         self._file.seek(0)
         self._file.truncate()
