@@ -78,9 +78,9 @@ def _values(places: Sequence[str], choices: Sequence[str]) -> Values:
             names += _model_names()
         if place == "TARGET":
             names += _target_names()
-        if place == "[NAME]":
+        if place == "[WEIGHTS]":
             names += _weights_names()
-        files = files or (not choices and place not in ("TARGET", "[NAME]"))
+        files = files or (not choices and place not in ("TARGET", "[WEIGHTS]"))
     return Values(names=dict.fromkeys(names, ""), files=files)
 
 

@@ -211,7 +211,7 @@ SECTIONS: dict[str, tuple[Verb | VerbGroup, ...]] = {
         Verb(name="models", help="the networks that have a name", command=_at("catalog:MODELS")),
         Verb(
             name="weights",
-            arguments="[NAME]",
+            arguments="[WEIGHTS]",
             help="published weights: checksums, pixels, classes, licences; where they are here; download",
             command=_at("weights:COMMAND"),
         ),

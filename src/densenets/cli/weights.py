@@ -1,4 +1,4 @@
-"""`densenets weights [NAME]`: published weights, where they are on this machine, and their download.
+"""`densenets weights [WEIGHTS]`: published weights, where they are on this machine, and their download.
 
 Needs no PyTorch. Nothing is fetched without --download.
 """
@@ -121,7 +121,7 @@ def print_list(rows: Sequence[FoundWeights]) -> None:
     print_table(out, table)
     out.print(
         "size, checksum, accuracy on ImageNet and licence as the packages state them; - and not stated where "
-        "they do not. densenets weights NAME shows all facts of one, and with --download fetches it",
+        "they do not. densenets weights WEIGHTS shows all facts of one, and with --download fetches it",
         style="dim",
     )
 

@@ -97,7 +97,8 @@ class _Transfer:
         self._entry, self._path, self._file, self._timeout = entry, path, file, timeout
         self._opener = urllib.request.build_opener(_Redirects)
         self._validator = ""  # tells whether the server's file is still the one that was begun
-        self._restart()
+        self._received, self._total = 0, 0  # bytes
+        self._hash = new_hash("sha256")
 
     def run(self) -> None:
         """Receive what is missing.
@@ -126,8 +127,7 @@ class _Transfer:
             raise wrong_checksum(what, digits, self._entry, "nothing was kept; try another network")
 
     def _restart(self) -> None:
-        self._received = 0
-        self._total = 0
+        self._received, self._total = 0, 0
         self._hash = new_hash(self._entry.checksum.kind if self._entry.checksum else "sha256")
         self._file.seek(0)
         self._file.truncate()
