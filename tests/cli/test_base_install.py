@@ -55,6 +55,7 @@ _WORKS: dict[tuple[str, ...], str] = {
     ("benchmark", _SMALL, "--batch", "2", "--variants", "reference"): "reference",
     ("recipes",): "cifar10-quick",
     ("models",): "densenet121",
+    ("weights",): "torchvision/densenet121",
     ("completion", "bash"): "complete -F",
     ("doctor",): 'matplotlib not installed; pip install "densenets[plots]"',
 }

@@ -27,6 +27,7 @@ ASKED = [
     (("draw", "densenet121", "--style", "ch"), ["chain"]),
     (("reproduce", "tab"), ["table2", "table3"]),
     (("completion", "ba"), ["bash"]),
+    (("weights", "timm/densenet121.r"), ["timm/densenet121.ra_in1k"]),
     (("predict", "run", "pict"), ["picture one.png"]),
     (("predict", "run", "--to"), ["--top"]),
     (("--vers",), ["--version"]),

@@ -34,6 +34,7 @@ STAND_INS = {
     "SHELL": "bash",
     "TARGET": "fig4",
     "VERB": "recipes",
+    "WEIGHTS": "torchvision/densenet121",
 }
 
 # What the Python blocks take for granted.

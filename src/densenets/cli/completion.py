@@ -78,7 +78,9 @@ def _values(places: Sequence[str], choices: Sequence[str]) -> Values:
             names += _model_names()
         if place == "TARGET":
             names += _target_names()
-        files = files or (not choices and place != "TARGET")
+        if place == "[WEIGHTS]":
+            names += _weights_names()
+        files = files or (not choices and place not in ("TARGET", "[WEIGHTS]"))
     return Values(names=dict.fromkeys(names, ""), files=files)
 
 
@@ -110,6 +112,12 @@ def _target_names() -> Sequence[str]:
     from densenets.reproduce.options import TARGETS
 
     return TARGETS
+
+
+def _weights_names() -> Sequence[str]:
+    from densenets.weights.published import PUBLISHED
+
+    return list(PUBLISHED)
 
 
 def _data_names() -> Sequence[str]:

@@ -210,6 +210,12 @@ SECTIONS: dict[str, tuple[Verb | VerbGroup, ...]] = {
         Verb(name="recipes", help="the recipes, with what they cost", command=_at("catalog:RECIPES")),
         Verb(name="models", help="the networks that have a name", command=_at("catalog:MODELS")),
         Verb(
+            name="weights",
+            arguments="[WEIGHTS]",
+            help="published weights: checksums, pixels, classes, licences; where they are here; download",
+            command=_at("weights:COMMAND"),
+        ),
+        Verb(
             name="completion",
             arguments="SHELL",
             help="a script that makes bash, zsh or fish complete verbs, names and options",
