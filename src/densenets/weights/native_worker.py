@@ -75,7 +75,8 @@ def _allow_more_memory(size: int) -> None:
     """Allow as much more memory as further files of some bytes may take."""
     if sys.platform == "linux":
         soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-        _set_soft_limit(resource.RLIMIT_AS, soft + _MEMORY_PER_BYTE * size)
+        if soft != resource.RLIM_INFINITY:
+            _set_soft_limit(resource.RLIMIT_AS, soft + _MEMORY_PER_BYTE * size)
 
 
 if sys.platform != "win32":

@@ -35,6 +35,7 @@ _READS: dict[Made, set[Made]] = {
 }
 _PASSED = {"Identity", "Cast", "Dropout"}
 _FLATTENED = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}  # of what has no pixels any more
+_MEANS = {"GlobalAveragePool", "ReduceMean"}
 _LAST = {"Softmax", "LogSoftmax", "Sigmoid"}  # what may stand behind the logits
 _QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinear", "ConvInteger", "MatMulInteger")
 _STEM_CONVOLUTIONS = {7: (2, 3), 3: (1, 1)}  # kernel -> stride and padding
@@ -58,7 +59,10 @@ class Walk:
         self._content, self._arrays = content, arrays
         self._constants = {own.name: self._constant(own) for own in content.initializers}
         self._maps = {name: Maps(made="input") for name in content.inputs}
-        self._uses = Counter(name for node in content.nodes for name in node.inputs)
+        self._readers: dict[str, list[str]] = {}  # of each value: their operators
+        for node in content.nodes:
+            for name in node.inputs:
+                self._readers.setdefault(name, []).append(node.operator)
         self._made_by: Counter[Made] = Counter()
         self._names: set[str] = set()
         # Nodes may share tensors, so a short file could have layers without end.
@@ -102,14 +106,20 @@ class Walk:
         operator = node.operator
         if operator == "Shape" or not node.outputs:
             return
-        if operator == "Concat":
+        if operator == "Concat" and len(node.inputs) > 1:
             result = self._concatenation(node, [self._maps[name] for name in read])
         elif len(read) > 1:
             raise InputError(f"{title(node)} puts maps together, as no DenseNet does")
-        elif operator in _PASSED or (operator in _FLATTENED and maps.made in ("mean", "linear")):
+        elif (
+            operator in _PASSED
+            or operator == "Concat"
+            or (operator in _FLATTENED and maps.made in ("mean", "linear"))
+        ):
             result = maps
         elif operator == "Transpose":
             result = transposed(node, maps)
+        elif operator == "Unsqueeze" and set(self._readers.get(node.outputs[0], ())) <= _MEANS:
+            result = self._with_another_side(node, maps)
         elif operator == "Pad":
             result = padded(node, maps, [self._constants.get(name) for name in node.inputs])
         elif operator == "Conv":
@@ -118,7 +128,7 @@ class Walk:
             result = self._norm(node, maps)
         elif operator == "Relu" or self._is_relu(node):
             result = self._made(node, "relu", maps)
-        elif operator in ("MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean"):
+        elif operator in ("MaxPool", "AveragePool", *_MEANS):
             result = self._pool(node, maps)
         elif operator in ("Gemm", "MatMul"):
             result = self._linear(node, maps)
@@ -224,7 +234,7 @@ class Walk:
     # Pooling, padding and concatenation
 
     def _pool(self, node: OnnxNode, maps: Maps) -> Maps:
-        if node.operator in ("GlobalAveragePool", "ReduceMean"):
+        if node.operator in _MEANS:
             result = self._made(node, "mean", maps)
             if node.operator == "ReduceMean":
                 self._check_mean(node, maps)
@@ -246,6 +256,18 @@ class Walk:
         if integer(node, "ceil_mode", 0) or set(integers(node, "dilations", [1])) != {1}:
             raise InputError(f"{title(node)} rounds up or is dilated, as none does in a DenseNet")
         return self._made(node, "max pool" if is_max else "average pool", maps)
+
+    def _with_another_side(self, node: OnnxNode, maps: Maps) -> Maps:
+        """Maps with one more side, of one pixel, before their mean: the means of signals are exported so."""
+        given = self._constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
+        axes = (given.integers if given else node.integers.get("axes")) or []
+        if (
+            maps.made != "relu"
+            or maps.channels_last
+            or any(axis % (maps.rank + len(axes)) < 2 for axis in axes)
+        ):
+            raise InputError(f"{title(node)} is none that a DenseNet has")
+        return replace(maps, rank=maps.rank + len(axes))
 
     def _check_mean(self, node: OnnxNode, maps: Maps) -> None:
         given = self._constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
@@ -286,7 +308,7 @@ class Walk:
         self._count([constant.tensor], constant.key)
         is_bias = node.operator == "Add" and maps.made in ("convolution", "linear")
         is_changed = layer is not None and (is_bias or maps.made == "norm")
-        if is_changed and self._uses[node.inputs[0 if is_first else 1]] > 1:
+        if is_changed and len(self._readers[node.inputs[0 if is_first else 1]]) > 1:
             raise InputError(f"{title(node)} changes maps that are read without that as well")
         if is_bias and layer and "bias" not in layer.tensors:
             channels = layer.tensors["weight"].shape[0]
