@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import h5py
 import mutations
 import numpy as np
+import onnx
 import torch
 from foreign_weights import renamed
-from onnx_graphs import graph
+from onnx_graphs import graph, set_attribute
 from PIL import Image
 from safetensors.torch import save_file
 from small_networks import small_config
@@ -50,6 +52,7 @@ from densenets.training.recipe_cost import recipe_cost
 from densenets.training.recipes import named_recipe
 from densenets.training.run_folder import RunFolder, RunProgress
 from densenets.training.train_step import TrainStep
+from densenets.weights import native_files
 from densenets.weights.conventions import Normalization, read_class_names
 from densenets.weights.conversion import convert
 from densenets.weights.keras_file import read_keras
@@ -431,6 +434,56 @@ def _make_onnx(path: Path, number: int) -> None:
     graph(path, steps, **constants, v=rng.random(6, np.float32))
 
 
+def _mutate_onnx(path: Path, rng: random.Random) -> None:
+    """A graph with other sizes, attributes or names, or nodes that are missing, doubled or of another type."""
+    if rng.random() < 0.3:
+        path.write_bytes(mutations.damaged(path.read_bytes(), rng))
+        return
+    model = onnx.load_model(path)
+    for _ in range(rng.choice((1, 1, 2, 5))):
+        node, tensor = rng.choice(model.graph.node), rng.choice(model.graph.initializer)
+        change = rng.randrange(6)
+        if change == 0:
+            tensor.dims[rng.randrange(len(tensor.dims))] = rng.choice((0, 1, -1, 2**20, 2**40, 2**62))
+        elif change == 1:
+            del tensor.dims[rng.randrange(len(tensor.dims)) :]
+            tensor.data_type = rng.choice((1, 1, 7, 9, 10, 11, 16, 99))
+        elif change == 2 and node.input:
+            names = [name for other in model.graph.node for name in (*other.input, *other.output)]
+            node.input[rng.randrange(len(node.input))] = rng.choice((*names, "", "none"))
+        elif change == 3:
+            others = (
+                "Add",
+                "Div",
+                "Pad",
+                "Transpose",
+                "Unsqueeze",
+                "ReduceMean",
+                "MaxPool",
+                "MatMul",
+                "Clip",
+            )
+            node.op_type = rng.choice((*(other.op_type for other in model.graph.node), *others))
+        elif change == 4 and node.attribute:
+            value = rng.choice((0, -1, 2**62, [], [0], [-1, 2**62], [2, 2, 2, 2], float("nan"), "SAME_UPPER"))
+            set_attribute(node, node.attribute[0].name, value)
+        else:
+            model.graph.node.append(node) if rng.random() < 0.5 else model.graph.node.remove(node)
+        if not model.graph.node:
+            break
+    path.write_bytes(model.SerializeToString())
+
+
+def _natively(read: Read) -> Read:
+    """A reader that gives up a native parser after seconds: some damaged files keep HDF5 busy without end."""
+
+    def use(path: Path) -> object:
+        with mock.patch.object(native_files, "SECONDS", 5.0):
+            return read(path)
+
+    return use
+
+
 KINDS: dict[str, Kind] = {
     "checkpoint": Kind(_make_checkpoint, _mutator(mutations.mutated_safetensors), _use_checkpoint),
     "weights": Kind(_make_weights, _mutator(mutations.mutated_torch), _use_weights),
@@ -440,8 +493,8 @@ KINDS: dict[str, Kind] = {
     "recipe": Kind(_make_recipe, _mutator(mutations.mutated_json), _use_recipe),
     "names": Kind(_make_names, _mutator(mutations.damaged), read_class_names),
     "picture": Kind(_make_picture, _mutator(mutations.damaged), _use_picture),
-    "keras": Kind(_make_keras, _mutate_keras, read_keras),
-    "onnx": Kind(_make_onnx, _mutator(mutations.damaged), read_onnx),
+    "keras": Kind(_make_keras, _mutate_keras, _natively(read_keras)),
+    "onnx": Kind(_make_onnx, _mutate_onnx, _natively(read_onnx)),
 }
 
 # What a file has to be called so that it is taken for what it is.

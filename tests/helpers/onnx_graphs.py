@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 
@@ -67,7 +67,8 @@ def set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:
     """Give a node another attribute, or one that it lacked."""
     kept = [attribute for attribute in node.attribute if attribute.name != name]
     del node.attribute[:]
-    node.attribute.extend([*kept, helper.make_attribute(name, value)])
+    kind = AttributeProto.INTS if value == [] else None
+    node.attribute.extend([*kept, helper.make_attribute(name, value, attr_type=kind)])
 
 
 def graph(

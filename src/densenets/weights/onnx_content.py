@@ -70,26 +70,27 @@ class _Reader:
             raise InputError("it is not a whole ONNX file (it has no graph)")
         if graph.sparse_initializer:
             raise InputError("it has sparse tensors; export it with plain ones")
-        initializers = [self._tensor(tensor, tensor.name) for tensor in graph.initializer]
+        initializers = [self._tensor(tensor, _text(tensor.name)) for tensor in graph.initializer]
         constants = {tensor.name for tensor in initializers}
         content = OnnxContent(
             nodes=[self._node(node) for node in graph.node],
             initializers=initializers,
-            inputs=[value.name for value in graph.input if value.name not in constants],
-            outputs=[value.name for value in graph.output],
-            functions=[function.name for function in self._model.functions],
+            inputs=[_text(value.name) for value in graph.input if value.name not in constants],
+            outputs=[_text(value.name) for value in graph.output],
+            functions=[_text(function.name) for function in self._model.functions],
         )
         return content, self._arrays
 
     def _node(self, node: onnx.NodeProto) -> OnnxNode:
+        own_domain = [] if node.domain in ("", "ai.onnx") else [_text(node.domain)]
         found = OnnxNode(
-            operator=node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}",
-            name=node.name,
-            inputs=list(node.input),
-            outputs=list(node.output),
+            operator=".".join([*own_domain, _text(node.op_type)]),
+            name=_text(node.name),
+            inputs=[_text(name) for name in node.input],
+            outputs=[_text(name) for name in node.output],
         )
         for attribute in node.attribute:
-            name, kind = attribute.name, attribute.type
+            name, kind = _text(attribute.name), attribute.type
             if kind == AttributeProto.INT:
                 found.integers[name] = [attribute.i]
             elif kind == AttributeProto.INTS:
@@ -101,7 +102,7 @@ class _Reader:
             elif kind == AttributeProto.STRING:
                 found.texts[name] = attribute.s.decode(errors="replace")
             elif kind == AttributeProto.TENSOR:
-                found.tensors[name] = self._tensor(attribute.t, next(iter(node.output), ""))
+                found.tensors[name] = self._tensor(attribute.t, next(iter(found.outputs), ""))
         return found
 
     def _tensor(self, tensor: TensorProto, name: str) -> OnnxTensor:
@@ -161,3 +162,10 @@ class _Reader:
         if not file.resolve().is_relative_to(self._folder):
             raise InputError(f"its numbers lie in {location:.200}, a link out of its own folder")
         return file
+
+
+def _text(value: str | bytes) -> str:
+    """A name; the parser hands over as bytes what is no UTF-8."""
+    if isinstance(value, bytes):
+        raise InputError(f"{value!r:.200} is no name")
+    return value
