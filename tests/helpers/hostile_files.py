@@ -435,7 +435,7 @@ def _make_onnx(path: Path, number: int) -> None:
 
 
 def _mutate_onnx(path: Path, rng: random.Random) -> None:
-    """A graph with other sizes, attributes or names, or nodes that are missing, doubled or of another type."""
+    """A graph with other sizes, attributes or names, or nodes missing, doubled or of another type."""
     if rng.random() < 0.3:
         path.write_bytes(mutations.damaged(path.read_bytes(), rng))
         return
@@ -443,10 +443,10 @@ def _mutate_onnx(path: Path, rng: random.Random) -> None:
     for _ in range(rng.choice((1, 1, 2, 5))):
         node, tensor = rng.choice(model.graph.node), rng.choice(model.graph.initializer)
         change = rng.randrange(6)
-        if change == 0:
+        if change == 0 and tensor.dims:
             tensor.dims[rng.randrange(len(tensor.dims))] = rng.choice((0, 1, -1, 2**20, 2**40, 2**62))
         elif change == 1:
-            del tensor.dims[rng.randrange(len(tensor.dims)) :]
+            del tensor.dims[rng.randrange(len(tensor.dims) + 1) :]
             tensor.data_type = rng.choice((1, 1, 7, 9, 10, 11, 16, 99))
         elif change == 2 and node.input:
             names = [name for other in model.graph.node for name in (*other.input, *other.output)]
