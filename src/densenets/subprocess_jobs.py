@@ -37,25 +37,32 @@ class JobFailure:
         return {"failed": self.reason, "stderr": self.stderr}
 
 
-def run_job(module: str, job: dict[str, Any], answer: type[Answer]) -> Answer | JobFailure:
+def run_job(
+    module: str, job: dict[str, Any], answer: type[Answer], *, seconds: float | None = None
+) -> Answer | JobFailure:
     """Run `python -m module JOB` to its end, and read the JSON on the last line of its standard output.
 
     Args:
-        module: what the process runs.
+        module: what the process runs. It is not looked for in the current folder, which may be anybody's.
         job: what it is asked, as JSON can hold it.
         answer: the dataclass that it answers with.
+        seconds: after which it is killed; None for never.
 
     Raises:
         InputError: its answer is none of that type.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", module, json.dumps(job)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", module, json.dumps(job)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        return JobFailure(reason=f"it took longer than {seconds:g} s", stderr="")
     errors = done.stderr.splitlines()[-STDERR_LINES:]
     if done.returncode:
         return JobFailure(reason=failure(done.returncode, errors), stderr="\n".join(errors))

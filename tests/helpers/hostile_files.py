@@ -16,6 +16,7 @@ from typing import Any
 import mutations
 import torch
 from foreign_weights import renamed
+from hostile_native_files import make_keras, make_onnx, mutate_keras, mutate_onnx, natively
 from PIL import Image
 from safetensors.torch import save_file
 from small_networks import small_config
@@ -48,6 +49,8 @@ from densenets.training.run_folder import RunFolder, RunProgress
 from densenets.training.train_step import TrainStep
 from densenets.weights.conventions import Normalization, read_class_names
 from densenets.weights.conversion import convert
+from densenets.weights.keras_file import read_keras
+from densenets.weights.onnx_file import read_onnx
 from densenets.weights.reading import read_network
 
 CLASSES = ("a", "b", "c", "d", "e")
@@ -359,10 +362,13 @@ KINDS: dict[str, Kind] = {
     "recipe": Kind(_make_recipe, _mutator(mutations.mutated_json), _use_recipe),
     "names": Kind(_make_names, _mutator(mutations.damaged), read_class_names),
     "picture": Kind(_make_picture, _mutator(mutations.damaged), _use_picture),
+    "keras": Kind(make_keras, mutate_keras, natively(read_keras)),
+    "onnx": Kind(make_onnx, mutate_onnx, natively(read_onnx)),
 }
 
 # What a file has to be called so that it is taken for what it is.
 SUFFIXES = {"checkpoint": ".safetensors", "safetensors": ".safetensors", "weights": ".pt", "picture": ".png"}
+SUFFIXES |= {"keras": ".h5", "onnx": ".onnx"}
 
 
 @cache

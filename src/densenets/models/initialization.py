@@ -1,7 +1,7 @@
 """Initialisation of weights, in place, by the distributions of the papers.
 
-Weights on the meta device have no memory and stay as they are: there PyTorch would import its compiler to draw
-nothing, which takes seconds.
+Weights on the meta device have no memory and stay as they are: there PyTorch would import its compiler to
+draw nothing, which takes seconds.
 """
 
 from __future__ import annotations

@@ -102,6 +102,10 @@ def _modules_by_name(
         values = {role: tensors[key] for role, key in keys.items()}
         kind = _kind(values)
         if kind is None:
+            if keys.keys() == {"bias"}:
+                raise InputError(
+                    f"{path} is not a whole network: {keys['bias']:.200} has no weight beside it"
+                )
             others |= dict.fromkeys(keys.values(), OF_NO_LAYER)
             continue
         _check_roles(name, kind, values, path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from densenets.errors import InputError
 from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.network_config import NetworkConfig
 from densenets.weights.file_modules import NetworkFile
+from densenets.weights.keras_file import read_keras
+from densenets.weights.onnx_file import read_onnx
 from densenets.weights.pytorch_file import read_pytorch
 from densenets.weights.recognition import Unsaid, recognized_densenet
 from densenets.weights.structure import NoDenseNet
@@ -41,12 +44,22 @@ class NetworkWeights:
 
 
 def read_file(path: Path) -> NetworkFile:
-    """Read the layers in a file of weights; no code in it is run.
+    """Read the layers in a file of weights of PyTorch, safetensors, Keras or ONNX; no code in it is run.
 
     Raises:
-        InputError: there is no such file, it is broken, or would need code to be run.
+        InputError: there is no such file, it is broken, or would need code to be run; or a package that reads
+            its format is not installed.
     """
-    return read_pytorch(path)
+    reader = _READERS.get(path.suffix.lower(), read_pytorch)
+    return reader(path)
+
+
+_READERS: Mapping[str, Callable[[Path], NetworkFile]] = {
+    ".h5": read_keras,
+    ".hdf5": read_keras,
+    ".keras": read_keras,
+    ".onnx": read_onnx,
+}
 
 
 def is_checkpoint(file: NetworkFile) -> bool:

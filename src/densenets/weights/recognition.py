@@ -249,8 +249,8 @@ def _assembly_notes(assembly: Assembly) -> list[str]:
         notes.append(f"{len(assembly.biases)} biases of convolutions went into the norms that read them")
     if assembly.folded:
         notes.append(
-            f"{len(assembly.folded)} norms that were folded into convolutions only add a bias: predictions are "
-            "the file's, and training would begin with other statistics"
+            f"{len(assembly.folded)} norms that were folded into convolutions only add a bias: predictions "
+            "are the file's, and training would begin with other statistics"
         )
     return notes
 

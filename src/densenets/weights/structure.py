@@ -7,6 +7,7 @@ has as many channels as it reads; the norms stand in the order of the convolutio
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -80,10 +81,31 @@ def recognize(file: NetworkFile) -> DenseNetLayers:
     errors: list[NoDenseNet] = []
     for modules in orders:
         try:
-            return _Reading(file.path, modules).layers()
+            return _Reading(file.path, modules, file.in_order).layers()
         except NoDenseNet as error:
             errors.append(error)
+    if (odd := _odd_one(file.modules)) is not None:
+        raise NoDenseNet(f"{file.path} holds no whole DenseNet: {odd}") from errors[0]
     raise errors[0]
+
+
+def _odd_one(modules: Sequence[FileModule]) -> str | None:
+    """The convolution that differs from all that are named like it but for numbers; None if none does."""
+    alike: dict[tuple[str, str], list[FileModule]] = {}
+    for module in modules:
+        if module.kind == "convolution":
+            layer, _, part = module.name.rpartition(".")
+            alike.setdefault((re.sub("[0-9]+", "#", layer), part), []).append(module)
+    for group in alike.values():
+        shapes = Counter(_growth_shape(module) for module in group)
+        (usual, count), *_ = shapes.most_common(1)
+        if len(group) > 2 and count == len(group) - 1:
+            odd = next(module for module in group if _growth_shape(module) != usual)
+            return (
+                f"{_shown(odd)} is {shape_text(odd.weight.shape)}, where {usual[0]} maps by "
+                f"{shape_text(usual[1])} pixels would fit the other layers"
+            )
+    return None
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -105,12 +127,15 @@ class _DenseLayer:
 class _Reading:
     """The layers of a file in one order."""
 
-    def __init__(self, path: Path, modules: Sequence[FileModule]) -> None:
+    def __init__(self, path: Path, modules: Sequence[FileModule], in_order: bool) -> None:
         self.path = path
+        self.in_order = in_order
         self.convolutions = [module for module in modules if module.kind == "convolution"]
         self.norms = [module for module in modules if module.kind == "norm"]
         self.linears = [module for module in modules if module.kind == "linear"]
         self.modules = modules
+        before_all = itertools.takewhile(lambda module: module.kind != "convolution", modules)
+        self._norms_before_all = sum(module.kind == "norm" for module in before_all)
 
     def layers(self) -> DenseNetLayers:
         """The layers by their places.
@@ -123,6 +148,10 @@ class _Reading:
         blocks, transitions, head_convolutions = self._blocks(stem, dense_layers, narrow)
         features = blocks[-1][-1].in_channels + growing[0].weight.shape[0]
         norms, stem_norm, last_norm, head_norms = self._norms(stem, dense_layers, transitions, features)
+        if head_convolutions and len(head_convolutions) + len(self.linears) + len(head_norms) > 1:
+            raise self._error(
+                f"{_shown(head_convolutions[0])} is left over: it belongs to no layer and no transition"
+            )
         in_head = {id(module) for module in (*self.linears, *head_convolutions, *head_norms)}
 
         def unit(convolution: FileModule) -> Unit:
@@ -236,7 +265,7 @@ class _Reading:
         second = {id(module) for layer in layers for module in layer.convolutions[1:]}
         large = stem.weight.shape[-1] == 7
         ways = [(first | second, large)]
-        if second and all("bias" in layer.convolutions[0].tensors for layer in layers):
+        if second and (self.in_order or any("bias" in layer.convolutions[0].tensors for layer in layers)):
             ways.append((first, False))  # exporters fold the norms that follow a convolution into it
         for having_norms, has_stem_norm in ways:
             needed = [module for module in self.convolutions if id(module) in having_norms]
@@ -269,7 +298,8 @@ class _Reading:
                 extra = len(rest) - len(needed)
                 if last == stem_place or not 0 <= extra <= _MOST_HEAD_NORMS:
                     continue
-                for begin in {0, extra}:
+                # A head stands behind all of this, or before it where a file is sorted by names.
+                for begin in {0, extra} if extra == self._norms_before_all else {0}:
                     used = rest[begin : begin + len(needed)]
                     if [norm.channels for norm in used] == sizes:
                         by_convolution = {id(conv): norm for conv, norm in zip(needed, used, strict=True)}
@@ -282,18 +312,19 @@ class _Reading:
         """Which norm is missing or too many, for people."""
         have = Counter(norm.channels for norm in self.norms)
         want = Counter([*(module.channels for module in needed), features])
-        for module in needed:
-            if have[module.channels] < want[module.channels]:
-                return (
-                    f"it has {have[module.channels]} batch norms of {module.channels} channels, where "
-                    f"{want[module.channels]} are needed, such as that of {_shown(module)}"
-                )
-        if have[features] < want[features]:
-            return f"the last batch norm, of {features} channels, is missing"
-        for norm in self.norms:
-            if have[norm.channels] > want[norm.channels]:
-                return f"the batch norm {_shown(norm)} of {norm.channels} channels fits no convolution"
-        return "its batch norms do not stand in the order of its convolutions"
+        extra = next((norm for norm in self.norms if have[norm.channels] > want[norm.channels]), None)
+        lacking = next((module for module in needed if have[module.channels] < want[module.channels]), None)
+        missing = ""
+        if lacking is not None:
+            missing = (
+                f"a batch norm of {lacking.channels} channels, such as that of {_shown(lacking)}, is missing"
+            )
+        elif have[features] < want[features]:
+            missing = f"the last batch norm, of {features} channels, is missing"
+        if extra is not None:
+            odd = f"the batch norm {_shown(extra)} of {extra.channels} channels fits no convolution"
+            return f"{odd}, and {missing}" if missing else odd
+        return missing or "its batch norms do not stand in the order of its convolutions"
 
     def _error(self, reason: str) -> NoDenseNet:
         return NoDenseNet(f"{self.path} holds no whole DenseNet: {reason}")

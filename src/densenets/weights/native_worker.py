@@ -1,0 +1,90 @@
+"""The process that opens a file with a native parser: `python -m densenets.weights.native_worker JOB`.
+
+Parsers of HDF5 and of protocol buffers are native code, which a file that was made to do harm can crash, or
+keep busy without end. So it happens here, within limits of memory and time. Arrays go to a safetensors file,
+which holds nothing but numbers, what else the file says to standard output as JSON. Needs no PyTorch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from densenets.errors import InputError
+from densenets.schema import read
+from densenets.weights.native_content import NativeJob
+
+if sys.platform != "win32":
+    import resource
+
+_MEMORY = 2**30  # bytes of addresses that any file may take: the packages alone take a seventh of it
+_MEMORY_PER_BYTE = 16  # of the file: its content, parsed, as arrays, and as the file that they are written to
+
+
+def main() -> None:
+    """Do the job of the command line."""
+    job = read(NativeJob, json.loads(sys.argv[1]), "not a job")
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # each thread takes memory, and there is nothing to compute
+    os.environ["HDF5_PLUGIN_PRELOAD"] = "::"  # no filters but HDF5's own: others are libraries, looked for
+    _limit(job)
+    try:
+        sys.stdout.write(json.dumps(do_job(job)) + "\n")
+    except InputError as error:
+        sys.stderr.write(f"densenets: {error}\n")
+        sys.exit(2)
+    except MemoryError:
+        sys.stderr.write("densenets: it takes more memory than a file of its size may\n")
+        sys.exit(2)
+
+
+def do_job(job: NativeJob) -> dict[str, Any]:
+    """Write a file's arrays, each under its number, and return what else it says, as JSON can hold it."""
+    from safetensors.numpy import save_file
+
+    content, arrays = _content(job)
+    save_file({str(number): array for number, array in enumerate(arrays)}, job.arrays)
+    return dataclasses.asdict(content)
+
+
+def _content(job: NativeJob) -> tuple[Any, list[Any]]:
+    path = Path(job.path)
+    if job.format == "hdf5":
+        from densenets.weights.hdf5_content import read_hdf5
+
+        return read_hdf5(path)
+    from densenets.weights.onnx_content import read_onnx_content
+
+    return read_onnx_content(path, _allow_more_memory)
+
+
+def _limit(job: NativeJob) -> None:
+    """Limit processor time, memory and what a crash leaves, where the system can do that."""
+    if sys.platform != "win32":
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _set_soft_limit(resource.RLIMIT_CPU, int(job.seconds) + 1)
+    if sys.platform == "linux":  # elsewhere addresses are not counted, or without effect
+        size = Path(job.path).stat().st_size
+        _set_soft_limit(resource.RLIMIT_AS, _MEMORY + _MEMORY_PER_BYTE * size)
+
+
+def _allow_more_memory(size: int) -> None:
+    """Allow as much more memory as further files of some bytes may take."""
+    if sys.platform == "linux":
+        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if soft != resource.RLIM_INFINITY:
+            _set_soft_limit(resource.RLIMIT_AS, soft + _MEMORY_PER_BYTE * size)
+
+
+if sys.platform != "win32":
+
+    def _set_soft_limit(which: int, value: int) -> None:
+        _, hard = resource.getrlimit(which)
+        resource.setrlimit(which, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+
+
+if __name__ == "__main__":
+    main()
