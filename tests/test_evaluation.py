@@ -27,7 +27,7 @@ from densenets.evaluation import (
     evaluate_checkpoint,
     write_evaluation,
 )
-from densenets.models.create import create_model
+from densenets.weights.pretrained import create_model
 
 CPU = torch.device("cpu")
 ALONE = Ranks(Shard(), CPU)

@@ -12,8 +12,8 @@ from densenets.cli import main as cli
 from densenets.data.preprocessing import Preprocessing
 from densenets.errors import NotFinite
 from densenets.finite import check_weights
-from densenets.models.create import create_model
 from densenets.models.network import Network
+from densenets.weights.pretrained import create_model
 
 CLASSES = ("one", "two", "zero")
 WRONG = [

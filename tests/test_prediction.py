@@ -10,8 +10,8 @@ from torchvision.transforms import v2
 from densenets.checkpoint import Checkpoint
 from densenets.data.preprocessing import Preprocessing
 from densenets.errors import InputError
-from densenets.models.create import create_model
 from densenets.prediction import Prediction, find_images, predict
+from densenets.weights.pretrained import create_model
 
 CPU = torch.device("cpu")
 CLASSES = ("one", "two", "zero")

@@ -16,9 +16,9 @@ from densenets.errors import InputError
 
 if TYPE_CHECKING:
     from densenets.checkpoint import Checkpoint, load
-    from densenets.models.create import create_model
     from densenets.models.densenet import DenseNet
     from densenets.models.densenet_config import DenseNetConfig
+    from densenets.weights.pretrained import create_model, list_models
 
 __version__ = "0.1.0"
 
@@ -29,6 +29,7 @@ __all__ = [
     "InputError",
     "__version__",
     "create_model",
+    "list_models",
     "load",
 ]
 
@@ -36,7 +37,8 @@ _HOMES = {
     "Checkpoint": "densenets.checkpoint",
     "DenseNet": "densenets.models.densenet",
     "DenseNetConfig": "densenets.models.densenet_config",
-    "create_model": "densenets.models.create",
+    "create_model": "densenets.weights.pretrained",
+    "list_models": "densenets.weights.pretrained",
     "load": "densenets.checkpoint",
 }
 

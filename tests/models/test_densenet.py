@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from densenets.errors import InputError
-from densenets.models.create import create_model
 from densenets.models.densenet import DenseNet, Transition
 from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.registry import named_config
 from densenets.ops.execution import EXECUTIONS
+from densenets.weights.pretrained import create_model
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

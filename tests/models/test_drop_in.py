@@ -19,9 +19,9 @@ import densenets
 from densenets.checkpoint import save_checkpoint
 from densenets.data.preprocessing import Preprocessing
 from densenets.errors import InputError
-from densenets.models.create import create_model
 from densenets.models.densenet import DenseNet
 from densenets.ops.execution import EXECUTIONS
+from densenets.weights.pretrained import create_model
 
 EXECUTION = pytest.mark.parametrize("execution", EXECUTIONS)
 TRAINING = pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])

@@ -18,11 +18,11 @@ from training_runs import small_recipe, weights
 from densenets.data.batches import Batch
 from densenets.models.baselines.fractalnet import FractalNet
 from densenets.models.baselines.fractalnet_config import FractalNetConfig
-from densenets.models.create import create_model
 from densenets.models.network import Network
 from densenets.ops.sync_batch_norm import synchronize
 from densenets.training.loop import train
 from densenets.training.running_statistics import recompute_statistics
+from densenets.weights.pretrained import create_model
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked", "alone.mean", "alone.var")
 

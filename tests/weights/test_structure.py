@@ -13,7 +13,7 @@ from densenets.models.densenet import DenseNet
 from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.registry import DENSENETS
 from densenets.weights.file_modules import NetworkFile
-from densenets.weights.pytorch_file import file_modules
+from densenets.weights.pytorch_file import state_dict_file
 from densenets.weights.recognition import densenet_config
 from densenets.weights.state_dicts import StateDict
 from densenets.weights.structure import NoDenseNet, recognize
@@ -28,8 +28,7 @@ def meta_weights(config: DenseNetConfig) -> dict[str, Tensor]:
 
 
 def as_file(weights: dict[str, Tensor], path: Path = PATH) -> NetworkFile:
-    modules, others = file_modules(StateDict((), weights), path)
-    return NetworkFile(path=path, program="PyTorch", modules=modules, others=others)
+    return state_dict_file(StateDict((), weights), path)
 
 
 def config_of(weights: dict[str, Tensor], path: Path = PATH) -> DenseNetConfig:

@@ -27,9 +27,10 @@ from densenets.errors import InputError
 from densenets.files import json_text
 from densenets.machine import device_name
 from densenets.models.blocks import BLOCK_CLASSES
-from densenets.models.create import create_model
+from densenets.models.create import build_network
 from densenets.models.densenet import DenseNet
 from densenets.models.densenet_config import DenseNetConfig
+from densenets.models.registry import named_config
 from densenets.names import one_line
 from densenets.ops.backends.backend import BACKENDS, CPP, Backend, availability_for
 from densenets.ops.backends.cpp.library import INSTRUCTION_SET_VARIABLE, load_library
@@ -102,9 +103,8 @@ def kernel_checks(device: str) -> Iterator[Check]:
 
 def execution_checks(device: str) -> Iterator[Check]:
     """Logits of DenseNet-121, in evaluation, in every execution that runs on a device."""
-    network = create_model(
-        "densenet121", num_classes=10, generator=torch.Generator().manual_seed(SEED)
-    ).eval()
+    config = dataclasses.replace(named_config("densenet121"), num_classes=10)
+    network = build_network(config, generator=torch.Generator().manual_seed(SEED)).eval()
     assert isinstance(network, DenseNet)
     images = torch.randn(_IMAGES, generator=torch.Generator().manual_seed(SEED))
     expected = functools.cache(functools.partial(_torchvision_logits, network.state_dict(), images, device))

@@ -13,6 +13,7 @@ from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.network import Network
 from densenets.training.recipe import Recipe
 from densenets.weights.adaptation import channels_note, with_channels
+from densenets.weights.pretrained import weights_file
 from densenets.weights.reading import read_network
 
 
@@ -45,6 +46,7 @@ def _from_weights(
     path: Path, recipe: Recipe, images: tuple[int, int, int], generator: torch.Generator
 ) -> tuple[Network, list[str]]:
     classes, channels, _ = images
+    path, _ = weights_file(path)
     found = read_network(path, recipe.model.config, recipe.model.dropout)
     weights, config = found.weights, found.config
     notes = [f"weights: {len(weights)} tensors of {path}", *found.notes]

@@ -33,6 +33,7 @@ class Assembly:
         weights: torchvision's key -> tensor.
         keys: each key of the file's layers -> torchvision's, of the tensor that it became.
         added: keys of counters that the file lacks.
+        lacking: names of the file's norms without a counter.
         folded: keys of the norms that the file has folded into the convolutions before them.
         biases: keys of the file's biases of convolutions, which went into norms.
     """
@@ -40,6 +41,7 @@ class Assembly:
     weights: dict[str, Tensor] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     added: list[str] = field(default_factory=list)
+    lacking: list[str] = field(default_factory=list)
     folded: list[str] = field(default_factory=list)
     biases: list[str] = field(default_factory=list)
 
@@ -58,9 +60,9 @@ def assemble(layers: DenseNetLayers, config: DenseNetConfig, new_maps: NewMaps, 
     """
     result = _Assembler(layers, config, new_maps).assemble()
     # Old files have no counters at all; where some exist, an absent one was lost.
-    lacking = [key for key in result.added if key.removesuffix(f".{BATCH_COUNTER}") not in result.folded]
-    if lacking and any(key.endswith(BATCH_COUNTER) for key in result.keys.values()):
-        raise InputError(f"{path} is not a whole network: {lacking[0]}, which other norms have, is missing")
+    if result.lacking and any(key.endswith(BATCH_COUNTER) for key in result.keys.values()):
+        lost = f"{result.lacking[0]}.{BATCH_COUNTER}"
+        raise InputError(f"{path} is not a whole network: {lost}, which other norms have, is missing")
     return result
 
 
@@ -152,6 +154,8 @@ class _Assembler:
             return
         self.result.weights[key] = torch.zeros((), dtype=torch.int64)
         self.result.added.append(key)
+        if norm is not None:
+            self.result.lacking.append(norm.name)
 
     def _add_classifier(self, classifier: FileModule, order: Tensor | None) -> None:
         weight = classifier.weight.flatten(1)  # a convolution of one pixel is a linear layer

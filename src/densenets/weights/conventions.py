@@ -6,6 +6,8 @@ user's values come first, then those of the named data set, and a note says whic
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,11 +138,8 @@ def choose_preprocessing(
         InputError: the constants are not known, or do not fit the network.
     """
     channels = config.in_channels
-    if config.spatial_dims != 2 or channels not in (1, 3):
-        raise InputError(
-            f"the network reads {config.spatial_dims} dimensions and {channels} channels; "
-            "a checkpoint is of pictures, 2 dimensions of 1 or 3 channels"
-        )
+    if data and config.spatial_dims != 2:
+        raise InputError(f"{data} has pictures, and the network reads {config.spatial_dims} dimensions")
     if data:
         _check_known(data)
         if DATASET_INFO[data].channels != channels:
@@ -149,13 +148,28 @@ def choose_preprocessing(
             )
     mean, std, source = _constants(config, data, normalization)
     size = normalization.image_size or (DATASET_INFO[data].side if data else config.default_size)
-    config.check_input((channels, size, size))
+    config.check_input((channels, *[size] * config.spatial_dims))
     whole = data in MEMORY_DATA or (not data and config.stem == "cifar")
     resize = size if whole else imagenet_preprocessing(channels, size, scale_only=True).resize
     preprocessing = Preprocessing(channels=channels, image_size=size, resize=resize, mean=mean, std=std)
     return preprocessing, (
         f"pixels in 0 ... 1 are normalised by mean {_numbers(mean)} and std {_numbers(std)}: {source}"
     )
+
+
+def for_channels(preprocessing: Preprocessing, channels: int) -> Preprocessing:
+    """The preprocessing of a network whose first convolution was adapted to other channels.
+
+    One channel has the mean of the others' constants, several have theirs in turn.
+    """
+
+    def adapted(values: tuple[float, ...]) -> tuple[float, ...]:
+        if channels == 1:
+            return (sum(values) / len(values),)
+        return tuple(itertools.islice(itertools.cycle(values), channels))
+
+    mean, std = adapted(preprocessing.mean), adapted(preprocessing.std)
+    return dataclasses.replace(preprocessing, channels=channels, mean=mean, std=std)
 
 
 def _constants(
@@ -166,7 +180,7 @@ def _constants(
     if data in _NORMALIZATIONS:
         source = "of its training images; if yours were trained with others, give --mean and --std"
         return *_NORMALIZATIONS[data], source if data == "imagenet" else f"{data}'s, {source}"
-    if not data and config.stem == "imagenet" and config.in_channels == 3:
+    if not data and config.stem == "imagenet" and config.in_channels == 3 and config.spatial_dims == 2:
         return IMAGENET_MEAN, IMAGENET_STD, "ImageNet's, since no others were given"
     named = " or ".join(name for name in _NORMALIZATIONS if DATASET_INFO[name].channels == config.in_channels)
     raise InputError(

@@ -6,6 +6,7 @@ one of the file. Only files older than PyTorch 0.4.1 lack BN's `num_batches_trac
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from densenets.data.preprocessing import Preprocessing
 from densenets.errors import InputError
 from densenets.models.densenet_config import DenseNetConfig
 from densenets.weights.adaptation import channels_note, inflated, with_channels, with_new_head
-from densenets.weights.conventions import Normalization, choose_classes, choose_preprocessing
+from densenets.weights.conventions import Normalization, choose_classes, choose_preprocessing, for_channels
+from densenets.weights.pretrained import weights_file
+from densenets.weights.published import PublishedWeights
 from densenets.weights.reading import is_checkpoint, read_file
 from densenets.weights.recognition import DenseNetWeights, Unsaid, recognized_densenet
 
@@ -113,7 +116,8 @@ def convert(
     """Write a checkpoint of the DenseNet whose weights lie in a file of another program.
 
     Args:
-        source: a PyTorch or safetensors file; no code in it is run.
+        source: a file of PyTorch, safetensors, Keras or ONNX, in which no code is run; or the name of
+            published weights that are on this machine.
         out: the checkpoint, *.safetensors.
         data: the named set that the network was trained on; "" if it is none.
         normalization: of the network's input, where it is not the set's.
@@ -126,6 +130,7 @@ def convert(
             shape, or is a checkpoint already; its head is not one linear layer, and no new one is asked for;
             classes or constants are unknown or do not fit; or `out` cannot be written.
     """
+    source, published = weights_file(source)
     if out.suffix != ".safetensors":
         raise InputError(f"out must be a .safetensors file, such as {out.stem}.safetensors, got {out}")
     if out.exists() and source.exists() and out.samefile(source):
@@ -136,8 +141,11 @@ def convert(
     found = recognized_densenet(file, unsaid=unsaid)
     adaptation = adaptation or Adaptation()
     weights, config, changes = _adapted(found, adaptation)
+    if published is not None and not classes and not adaptation.new_head:
+        classes = tuple(name or f"untrained {number}" for number, name in enumerate(published.class_names()))
     names, class_note = choose_classes(config, data, classes)
-    preprocessing, pixel_note = choose_preprocessing(config, data, normalization or Normalization())
+    normalization = normalization or Normalization()
+    preprocessing, pixel_note = _preprocessing(found.config, config, published, data, normalization)
     replaced = {
         key
         for key, ours in found.keys.items()
@@ -189,6 +197,27 @@ def _adapted(
         )
         weights, config = inflated(weights, config, adaptation.spatial_dims)
     return weights, config, notes
+
+
+def _preprocessing(
+    theirs: DenseNetConfig,
+    config: DenseNetConfig,
+    published: PublishedWeights | None,
+    data: str,
+    normalization: Normalization,
+) -> tuple[Preprocessing, str]:
+    """The preprocessing of a network that was adapted from `theirs`, and a note of where it comes from."""
+    if normalization.mean and len(normalization.mean) == config.in_channels:
+        return choose_preprocessing(config, data, normalization)
+    if published is not None and not data and not normalization.mean:
+        preprocessing, note = published.preprocessing, f"pixels are normalised as {published.package} does"
+    else:
+        same_dims = dataclasses.replace(theirs, spatial_dims=config.spatial_dims)
+        preprocessing, note = choose_preprocessing(same_dims, data, normalization)
+    if config.in_channels != theirs.in_channels:
+        preprocessing = for_channels(preprocessing, config.in_channels)
+        note += ", for the channels that it has now"
+    return preprocessing, note
 
 
 def _details(source: Path, conversion: Conversion) -> dict[str, Any]:

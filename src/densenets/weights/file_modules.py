@@ -12,10 +12,6 @@ from torch import Tensor
 Kind = Literal["convolution", "norm", "linear"]
 NewMaps = Literal["first", "last"]
 
-# Why a tensor belongs to no layer.
-LEFT_BY_A_TOOL = "left by a tool"
-OF_NO_LAYER = "of no layer that a DenseNet has"
-
 ROLES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
@@ -56,7 +52,8 @@ class NetworkFile:
         path: the file.
         program: what wrote it, in a word or two for people, such as "PyTorch", "Keras", "ONNX".
         modules: the layers, in the file's order.
-        others: keys of tensors that belong to no layer -> why, in a few words.
+        unused: keys of tensors that are no weights of the network, as far as is known -> what they are.
+        others: keys of tensors of which that is not known.
         in_order: the order of the layers is that of the computation, as in a graph, and not only of a file.
         new_maps: whether a layer's new maps stand before or behind the older ones, where the file says it.
         metadata: of a safetensors file; else empty.
@@ -66,7 +63,8 @@ class NetworkFile:
     path: Path
     program: str
     modules: tuple[FileModule, ...]
-    others: Mapping[str, str] = field(default_factory=dict)
+    unused: Mapping[str, str] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
     in_order: bool = False
     new_maps: NewMaps | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)

@@ -49,7 +49,6 @@ _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
 _CLASSES = {re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower(): name for name in _KINDS}
 _OTHER_CLASSES = re.compile(r"(?:depthwise|separable|embedding|einsum|.+_normalization|.+_transpose)\w*")
 _STATE = re.compile(r"(?:optimizer(?:_weights)?|metrics|seed_generator|.*_tracker)/.*")
-_OPTIMIZER = "of the optimiser or of what was measured, and not of the network"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,21 +128,30 @@ def _network_file(
         last = len(places)
         layers.sort(key=lambda layer: last if layer.config is None else places[layer.config.name])
     modules: list[FileModule] = []
-    others: dict[str, str] = {}
+    unused: dict[str, str] = {}
+    others: list[str] = []
     _check_keys(layers, tensors)
     for layer in layers:
         found = _module(layer, tensors)
-        if isinstance(found, FileModule):
+        if found is not None:
             modules.append(found)
         else:
-            others |= dict.fromkeys(layer.tensors.values(), found)
+            others += layer.tensors.values()
     used = {key for module in modules for key in module.keys.values()}
     for own in content.datasets:
         if own.name not in used and own.name not in others:
-            others[own.name] = _OPTIMIZER if _STATE.fullmatch(own.name) else "of no layer that is known here"
+            if _STATE.fullmatch(own.name):
+                unused[own.name] = "of the optimiser or of what was measured"
+            else:
+                others.append(own.name)
     check_function(config)
     return NetworkFile(
-        path=path, program="Keras", modules=tuple(modules), others=others, new_maps=new_maps(config)
+        path=path,
+        program="Keras",
+        modules=tuple(modules),
+        unused=unused,
+        others=tuple(others),
+        new_maps=new_maps(config),
     )
 
 
@@ -215,15 +223,15 @@ def _class_of_group(group: str) -> str | None:
     return _CLASSES.get(stem, stem if _OTHER_CLASSES.fullmatch(stem) else None)
 
 
-def _module(layer: _FileLayer, tensors: Mapping[str, Tensor]) -> FileModule | str:
-    """A layer as PyTorch has it, or why it is none of a DenseNet's."""
+def _module(layer: _FileLayer, tensors: Mapping[str, Tensor]) -> FileModule | None:
+    """A layer as PyTorch has it; None for one that no DenseNet has."""
     if layer.class_name is not None and layer.class_name not in _KINDS:
-        return f"of a layer that no DenseNet has ({layer.class_name:.80})"
+        return None
     shapes = [tuple(tensors[key].shape) for key in layer.tensors.values()]
     roles = _counted_roles(layer, shapes) if "0" in layer.tensors else tuple(layer.tensors)
     kind = _kind(roles, shapes)
     if kind is None or (layer.class_name and _KINDS[layer.class_name] != kind):
-        return "of a layer that no DenseNet has"
+        return None
     found: dict[str, Tensor] = {}
     for role, key in zip(roles, layer.tensors.values(), strict=True):
         value = tensors[key]

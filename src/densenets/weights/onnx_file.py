@@ -34,7 +34,7 @@ def read_onnx(path: Path) -> NetworkFile:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     used = {key for module in found for key in module.keys.values()}
-    others = {
+    unused = {
         name: walk.folded.get(name, "of no layer: a number of the graph itself")
         for name in walk.tensor_names
         if name not in used
@@ -43,7 +43,7 @@ def read_onnx(path: Path) -> NetworkFile:
         path=path,
         program="ONNX",
         modules=found,
-        others=others,
+        unused=unused,
         in_order=True,
         new_maps=order,
         notes=tuple(dict.fromkeys(walk.notes)),

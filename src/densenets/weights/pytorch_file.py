@@ -7,6 +7,7 @@ bias, running mean, running variance, counter.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor
 from densenets.checkpoint import checkpoint_path, read_safetensors, shape_text
 from densenets.errors import InputError
 from densenets.torch_files import check_tensors, read_torch_file
-from densenets.weights.file_modules import LEFT_BY_A_TOOL, OF_NO_LAYER, FileModule, Kind, NetworkFile
+from densenets.weights.file_modules import FileModule, Kind, NetworkFile
 from densenets.weights.state_dicts import StateDict, find_state_dict
 
 _ROLES = {
@@ -29,8 +30,12 @@ _ROLES = {
 }
 _ROLE_OF = {end: role for role, ends in _ROLES.items() for end in ends}
 _NORM_ROLES = ("weight", "bias", "running_mean", "running_var")
-# What tools leave in a state dict: the number of averaged models (torch.optim.swa_utils), thop's counts.
-_TOOLS = re.compile(r"n_averaged|(?:.+\.)?total_(?:ops|params)")
+_UNUSED = {
+    # The number of averaged models (torch.optim.swa_utils), thop's counts.
+    "left by a tool": re.compile(r"n_averaged|(?:.+\.)?total_(?:ops|params)"),
+    # Of torchxrayvision, which scales probabilities by them.
+    "thresholds behind the logits": re.compile(r"(?:.+\.)?op_threshs"),
+}
 
 
 def read_pytorch(path: Path) -> NetworkFile:
@@ -52,23 +57,23 @@ def read_pytorch(path: Path) -> NetworkFile:
     for key, value in state.tensors.items():
         if value.is_complex():
             raise InputError(f"{path}: {key:.200} has complex numbers, which no network here has")
-    modules, others = file_modules(state, path)
-    return NetworkFile(
-        path=path, program="PyTorch", modules=modules, others=others, metadata=metadata, notes=notes
-    )
+    return dataclasses.replace(state_dict_file(state, path), metadata=metadata, notes=notes)
 
 
-def file_modules(state: StateDict, path: Path) -> tuple[tuple[FileModule, ...], dict[str, str]]:
-    """The layers of a state dict, and the keys that belong to none -> why.
+def state_dict_file(state: StateDict, path: Path) -> NetworkFile:
+    """The layers of a state dict that was read from a file.
 
     Raises:
         InputError: a layer lacks a tensor, or has one too many.
     """
-    others = {key: LEFT_BY_A_TOOL for key in state.tensors if _TOOLS.fullmatch(key)}
-    tensors = {key: value for key, value in state.tensors.items() if key not in others}
+    unused = {key: reason for reason, keys in _UNUSED.items() for key in state.tensors if keys.fullmatch(key)}
+    tensors = {key: value for key, value in state.tensors.items() if key not in unused}
+    others: list[str] = []
     if _has_named_roles(tensors):
-        return tuple(_modules_by_name(tensors, state.epsilons, others, path)), others
-    return tuple(_modules_by_order(tensors, path)), others
+        modules = tuple(_modules_by_name(tensors, state.epsilons, others, path))
+    else:
+        modules = tuple(_modules_by_order(tensors, path))
+    return NetworkFile(path=path, program="PyTorch", modules=modules, unused=unused, others=tuple(others))
 
 
 def _has_named_roles(tensors: Mapping[str, Tensor]) -> bool:
@@ -85,13 +90,13 @@ def _split(key: str) -> tuple[str, str | None]:
 
 
 def _modules_by_name(
-    tensors: Mapping[str, Tensor], epsilons: Mapping[str, float], others: dict[str, str], path: Path
+    tensors: Mapping[str, Tensor], epsilons: Mapping[str, float], others: list[str], path: Path
 ) -> Iterator[FileModule]:
     groups: dict[str, dict[str, str]] = {}
     for key in tensors:
         module, role = _split(key)
         if role is None:
-            others[key] = OF_NO_LAYER
+            others.append(key)
         elif role in groups.setdefault(module, {}):
             raise InputError(
                 f"{path}: {groups[module][role]:.200} and {key:.200} are the same weight; keep one"
@@ -106,7 +111,7 @@ def _modules_by_name(
                 raise InputError(
                     f"{path} is not a whole network: {keys['bias']:.200} has no weight beside it"
                 )
-            others |= dict.fromkeys(keys.values(), OF_NO_LAYER)
+            others += keys.values()
             continue
         _check_roles(name, kind, values, path)
         yield FileModule(name=name, kind=kind, tensors=values, keys=keys, epsilon=epsilons.get(name))

@@ -6,7 +6,6 @@ What weights do not say is found in their statistics, known of the program that 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +19,12 @@ from densenets.errors import InputError
 from densenets.models.create import build_network
 from densenets.models.densenet_config import DenseNetConfig, Stem
 from densenets.weights.assembly import Assembly, assemble
-from densenets.weights.file_modules import LEFT_BY_A_TOOL, NetworkFile, NewMaps
+from densenets.weights.file_modules import NetworkFile, NewMaps
 from densenets.weights.new_maps import new_maps_by_statistics
 from densenets.weights.ports import Port, known_port
 from densenets.weights.structure import DenseNetLayers, NoDenseNet, compression_of, recognize
 
 _NO_RELU = 0.25  # error of the means without a ReLU, in deviations and as a share of that with one, at most
-_THRESHOLDS = re.compile(r"(?:.+\.)?op_threshs")  # of torchxrayvision, behind the logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +87,8 @@ def recognized_densenet(
             cannot be found out.
     """
     layers = recognize(file)
-    all_keys = [key for module in file.modules for key in module.keys.values()] + list(file.others)
+    all_keys = [key for module in file.modules for key in module.keys.values()]
+    all_keys += [*file.unused, *file.others]
     port = known_port(all_keys)
     unsaid = unsaid or Unsaid()
     new_maps, maps_note = _choose_new_maps(file, layers, port, unsaid)
@@ -110,7 +109,7 @@ def recognized_densenet(
         counters_added=tuple(assembly.added),
         unused=unused,
         head=head,
-        notes=(*file.notes, maps_note, epsilon_note, *_assembly_notes(assembly)),
+        notes=(*file.notes, maps_note, epsilon_note, *_assembly_notes(layers, assembly)),
     )
 
 
@@ -196,18 +195,11 @@ def _unused(file: NetworkFile, assembly: Assembly, head: tuple[str, ...]) -> dic
     Raises:
         InputError: it is not known why.
     """
-    unused = dict.fromkeys(assembly.biases, "a bias, in the norms that read it")
+    unused = dict(file.unused)
+    unused |= dict.fromkeys(assembly.biases, "a bias, in the norms that read it")
     unused |= dict.fromkeys(head, "of a head that is not one linear layer")
-    left_over = []
-    for key, reason in file.others.items():
-        if _THRESHOLDS.fullmatch(key):
-            unused[key] = "thresholds behind the logits"
-        elif reason == LEFT_BY_A_TOOL:
-            unused[key] = reason
-        else:
-            left_over.append(key)
     keys = [key for module in file.modules for key in module.keys.values()]
-    left_over += [key for key in keys if key not in assembly.keys and key not in unused]
+    left_over = [key for key in (*file.others, *keys) if key not in assembly.keys and key not in unused]
     if left_over:
         more = f" (and {len(left_over) - 1} more)" if len(left_over) > 1 else ""
         raise InputError(
@@ -243,8 +235,10 @@ def _checked(path: Path, config: DenseNetConfig, assembly: Assembly) -> dict[str
     return weights
 
 
-def _assembly_notes(assembly: Assembly) -> list[str]:
+def _assembly_notes(layers: DenseNetLayers, assembly: Assembly) -> list[str]:
     notes = []
+    if layers.classifier is not None and "bias" not in layers.classifier.tensors:
+        notes.append(f"{layers.classifier.name}.bias is not there; the classifier's is 0")
     if assembly.biases:
         notes.append(f"{len(assembly.biases)} biases of convolutions went into the norms that read them")
     if assembly.folded:

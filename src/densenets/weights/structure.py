@@ -253,9 +253,9 @@ class _Reading:
     def _transition_hint(following: FileModule | None, channels: int) -> str:
         if following is None:
             return ""
-        return f"; the next transition, {_shown(following)}, reads {following.channels}" * (
-            following.channels != channels
-        )
+        out_channels, in_channels = following.weight.shape[:2]
+        said = f"reads {in_channels}" if in_channels != channels else f"makes {out_channels} of them"
+        return f"; the next transition, {_shown(following)}, {said}"
 
     def _norms(
         self, stem: FileModule, layers: list[_DenseLayer], transitions: list[FileModule], features: int

@@ -13,9 +13,9 @@ from torch import nn
 from densenets.analysis.reuse.compute import BlockReuse, FeatureReuse, feature_reuse
 from densenets.analysis.reuse.reuse_config import ReuseConfig
 from densenets.errors import InputError
-from densenets.models.create import create_model
 from densenets.models.densenet import DenseNet
 from densenets.models.densenet_config import DenseNetConfig
+from densenets.weights.pretrained import create_model
 
 
 def hand_network() -> DenseNet:

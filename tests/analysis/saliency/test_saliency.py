@@ -18,10 +18,10 @@ from densenets.data.augmentation import normalize
 from densenets.data.images import central_crop, read_image
 from densenets.data.preprocessing import Preprocessing
 from densenets.errors import InputError
-from densenets.models.create import create_model
 from densenets.models.densenet import DenseBlock, DenseNet, Features, Transition
 from densenets.ops.execution import EXECUTIONS
 from densenets.prediction import predict
+from densenets.weights.pretrained import create_model
 
 CPU = torch.device("cpu")
 CLASSES = ("one", "two", "three", "four", "five")

@@ -11,10 +11,10 @@ from quick_tests import every
 from torch.utils.flop_counter import FlopCounterMode
 
 from densenets.errors import InputError
-from densenets.models.create import create_model
 from densenets.models.layer_table import layer_table
 from densenets.models.network import Network
 from densenets.models.registry import BASELINES, named_config
+from densenets.weights.pretrained import create_model
 
 # One of every architecture, on images whose sides are odd and unlike where that can be.
 SAMPLES: dict[str, tuple[int, int]] = {

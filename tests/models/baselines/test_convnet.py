@@ -13,9 +13,9 @@ from torch.nn.functional import cross_entropy
 from densenets.errors import InputError
 from densenets.models.baselines.convnet import ConvNet
 from densenets.models.baselines.convnet_config import ConvLayer, ConvNetConfig, Pooling
-from densenets.models.create import create_model
 from densenets.models.network import CompanionLogits, all_logits
 from densenets.models.registry import named_config
+from densenets.weights.pretrained import create_model
 
 
 def small(**changes: Any) -> ConvNetConfig:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from densenets.errors import InputError
 from densenets.models.baselines.fractalnet import FractalBlock, FractalConvolution, FractalNet, run_one_column
 from densenets.models.baselines.fractalnet_config import FractalNetConfig
-from densenets.models.create import create_model
+from densenets.weights.pretrained import create_model
 
 
 def small(**changes: Any) -> FractalNet:

@@ -11,8 +11,8 @@ from torch import nn
 from densenets.errors import InputError
 from densenets.models.baselines.highway import HighwayLayer, HighwayNetwork
 from densenets.models.baselines.highway_config import HighwayConfig
-from densenets.models.create import create_model
 from densenets.models.registry import named_config
+from densenets.weights.pretrained import create_model
 
 
 def layer(gate_bias: float, gate_weight: float = 0.0) -> HighwayLayer:

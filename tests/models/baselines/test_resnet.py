@@ -14,8 +14,8 @@ from torch.nn import functional
 from densenets.errors import InputError
 from densenets.models.baselines.resnet import PostActivationUnit, PreActivationUnit, ResNet
 from densenets.models.baselines.resnet_config import ResNetConfig
-from densenets.models.create import create_model
 from densenets.models.registry import named_config
+from densenets.weights.pretrained import create_model
 
 
 def small(**changes: Any) -> ResNetConfig:

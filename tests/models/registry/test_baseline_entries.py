@@ -11,7 +11,6 @@ from baseline_counts import COUNTED, MISPRINTED, PRINTED
 
 from densenets.errors import InputError
 from densenets.models.baselines.resnet_config import ResNetConfig
-from densenets.models.create import create_model
 from densenets.models.network import Network
 from densenets.models.network_config import NetworkConfig
 from densenets.models.registry import (
@@ -23,6 +22,7 @@ from densenets.models.registry import (
     network_entry,
 )
 from densenets.models.registry.entry import Family
+from densenets.weights.pretrained import create_model
 
 TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 

@@ -5,8 +5,8 @@ import torch
 from paper_counts import CIFAR_PARAMETERS, IMAGENET_PARAMETERS
 
 from densenets.errors import InputError
-from densenets.models.create import create_model
 from densenets.models.registry import DENSENETS, NETWORKS, named_config
+from densenets.weights.pretrained import create_model
 
 # Table 2 of the paper: C10, C10+, C100, C100+, SVHN, in percent.
 CIFAR_ERRORS = {
