@@ -86,8 +86,8 @@ def test_every_tensor_of_an_export_is_read(tmp_path: Path, name: str, dynamo: bo
     check(found, model)
     assert found.new_maps == "last"
     used = {key for module in found.modules for key in module.keys.values()}
-    assert used | found.others.keys() == keys_of(path)
-    assert not used & found.others.keys()
+    assert used | found.unused.keys() == keys_of(path)
+    assert not used & found.unused.keys()
     assert len({module.name for module in found.modules}) == len(found.modules)
     assert not found.notes
 

@@ -78,7 +78,7 @@ def test_the_arithmetic_of_a_norm_in_steps_is_a_norm(tmp_path: Path) -> None:
     scale, shift = affine(found.modules[1])
     torch.testing.assert_close(scale, torch.tensor([0.5, -0.25, 0.25]))
     torch.testing.assert_close(shift, torch.tensor([4.5, 6.5, 6.25]))
-    assert found.others == {
+    assert found.unused == {
         "beta": "folded into the norm node c",
         "gamma": "folded into the norm node c",
     }
@@ -104,7 +104,7 @@ def test_what_stands_behind_a_norm_becomes_part_of_it(tmp_path: Path) -> None:
     scale, shift = affine(norm)
     torch.testing.assert_close(scale, torch.tensor([2, 2, -3.0]))
     torch.testing.assert_close(shift, torch.tensor([8.0, 10, 2]))
-    assert found.others.keys() == {"a", "two"}
+    assert found.unused.keys() == {"a", "two"}
 
 
 def test_a_summand_behind_a_convolution_or_a_product_is_its_bias(tmp_path: Path) -> None:
@@ -156,5 +156,5 @@ def test_scaled_pixels_are_told_of(tmp_path: Path) -> None:
     steps = [("Sub", ["x", "mean"], "p", {}), ("Conv", ["p", "stem"], "y", {"pads": [1, 1, 1, 1]})]
     path = graph(tmp_path / "a.onnx", steps, stem=WEIGHTS["stem"], mean=vector(1, 2))
     found = read_onnx(path)
-    assert found.others == {"mean": "of the preprocessing in the graph"}
+    assert found.unused == {"mean": "of the preprocessing in the graph"}
     assert "begins with a Sub of the pixels, which is left out" in found.notes[0]

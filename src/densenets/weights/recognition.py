@@ -185,6 +185,11 @@ def _choose_epsilon(file: NetworkFile, port: Port | None, unsaid: Unsaid) -> tup
         return epsilon, f"epsilon of the batch norms: {epsilon:g}, as the file says"
     if port:
         return port.epsilon, f"epsilon of the batch norms: {port.epsilon:g}, as in {port.name}"
+    if file.program == "Keras":
+        raise InputError(
+            f"{file.path} does not say the epsilon of its batch norms; give --norm-epsilon, which is 1.001e-5 in "
+            "keras.applications and 1e-3 in layers that say none"
+        )
     note = "epsilon of the batch norms: 1e-05, PyTorch's, since the file says none (--norm-epsilon)"
     return 1e-5, note
 
