@@ -13,7 +13,7 @@ from printed_rows import printed_rows
 
 from densenets.cli import main as cli
 from densenets.cli import weights as weights_module
-from densenets.weights.published import PUBLISHED, Checksum
+from densenets.weights.published.manifest import PUBLISHED, Checksum
 
 CONTENT = b"weights"
 NAME = "torchvision/densenet121"

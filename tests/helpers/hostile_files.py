@@ -49,8 +49,8 @@ from densenets.training.run_folder import RunFolder, RunProgress
 from densenets.training.train_step import TrainStep
 from densenets.weights.conventions import Normalization, read_class_names
 from densenets.weights.conversion import convert
-from densenets.weights.keras_file import read_keras
-from densenets.weights.onnx_file import read_onnx
+from densenets.weights.formats.keras_file import read_keras
+from densenets.weights.formats.onnx_file import read_onnx
 from densenets.weights.reading import read_network
 
 CLASSES = ("a", "b", "c", "d", "e")

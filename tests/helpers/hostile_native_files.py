@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx_graphs import graph, set_attribute
 
-from densenets.weights import native_files
+from densenets.weights.formats import native_files
 
 Read = Callable[[Path], object]
 

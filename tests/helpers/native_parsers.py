@@ -10,9 +10,9 @@ import pytest
 from densenets.errors import InputError
 from densenets.schema import read
 from densenets.subprocess_jobs import JobFailure
-from densenets.weights import native_files
-from densenets.weights.native_content import NativeJob
-from densenets.weights.native_worker import do_job
+from densenets.weights.formats import native_files
+from densenets.weights.formats.native_content import NativeJob
+from densenets.weights.formats.native_worker import do_job
 
 
 def run_here(_: str, job: dict[str, Any], answer: type[Any], *, seconds: float) -> Any:

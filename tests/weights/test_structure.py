@@ -12,10 +12,10 @@ from torch import Tensor
 from densenets.models.densenet import DenseNet
 from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.registry import DENSENETS
-from densenets.weights.file_modules import NetworkFile
-from densenets.weights.pytorch_file import state_dict_file
+from densenets.weights.formats.file_modules import NetworkFile
+from densenets.weights.formats.pytorch_file import state_dict_file
+from densenets.weights.formats.state_dicts import StateDict
 from densenets.weights.recognition import densenet_config
-from densenets.weights.state_dicts import StateDict
 from densenets.weights.structure import NoDenseNet, recognize
 
 PATH = Path("theirs.pth")

@@ -115,7 +115,7 @@ def _target_names() -> Sequence[str]:
 
 
 def _weights_names() -> Sequence[str]:
-    from densenets.weights.published import PUBLISHED
+    from densenets.weights.published.manifest import PUBLISHED
 
     return list(PUBLISHED)
 

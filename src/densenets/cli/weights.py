@@ -20,9 +20,9 @@ from densenets.figures.numbers import shape_text
 from densenets.files import json_text
 from densenets.names import tell
 from densenets.terminal import console, plain, print_table
-from densenets.weights.caches import find_weights, torch_hub_folder
-from densenets.weights.download import download, download_url
-from densenets.weights.published import NOT_STATED, PUBLISHED, PublishedWeights, published_weights
+from densenets.weights.published.caches import find_weights, torch_hub_folder
+from densenets.weights.published.download import download, download_url
+from densenets.weights.published.manifest import NOT_STATED, PUBLISHED, PublishedWeights, published_weights
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from densenets.errors import InputError
 from densenets.models.densenet_config import DenseNetConfig
-from densenets.weights.file_modules import FileModule, NewMaps
+from densenets.weights.formats.file_modules import FileModule, NewMaps
 from densenets.weights.new_maps import to_new_maps_last
 from densenets.weights.structure import DenseNetLayers, Unit
 

@@ -22,7 +22,7 @@ from densenets.models.densenet_config import DenseNetConfig
 from densenets.weights.adaptation import channels_note, inflated, with_channels, with_new_head
 from densenets.weights.conventions import Normalization, choose_classes, choose_preprocessing, for_channels
 from densenets.weights.pretrained import weights_file
-from densenets.weights.published import PublishedWeights
+from densenets.weights.published.manifest import PublishedWeights
 from densenets.weights.reading import is_checkpoint, read_file
 from densenets.weights.recognition import DenseNetWeights, Unsaid, recognized_densenet
 

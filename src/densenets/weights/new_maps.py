@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from densenets.weights.file_modules import FileModule, NewMaps
+from densenets.weights.formats.file_modules import FileModule, NewMaps
 from densenets.weights.structure import DenseNetLayers
 
 Unknown = Literal["fresh", "contradictory"]

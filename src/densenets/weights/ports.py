@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from densenets.weights.file_modules import NewMaps
+from densenets.weights.formats.file_modules import NewMaps
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,9 @@ from densenets.models.network_config import NetworkConfig
 from densenets.models.registry import NETWORKS, named_config
 from densenets.ops.execution import Execution
 from densenets.weights.adaptation import inflated, with_channels, with_new_head
-from densenets.weights.caches import find_weights, torch_hub_folder
-from densenets.weights.download import download as fetch
-from densenets.weights.published import PUBLISHED, PublishedWeights, published_weights
+from densenets.weights.published.caches import find_weights, torch_hub_folder
+from densenets.weights.published.download import download as fetch
+from densenets.weights.published.manifest import PUBLISHED, PublishedWeights, published_weights
 from densenets.weights.reading import read_network
 
 # Fields of a config that weights follow: the images, the classes, and what weights do not show.

@@ -18,10 +18,10 @@ from densenets.checkpoint import FORMAT, read_checkpoint, shape_text
 from densenets.errors import InputError
 from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.network_config import NetworkConfig
-from densenets.weights.file_modules import NetworkFile
-from densenets.weights.keras_file import read_keras
-from densenets.weights.onnx_file import read_onnx
-from densenets.weights.pytorch_file import read_pytorch
+from densenets.weights.formats.file_modules import NetworkFile
+from densenets.weights.formats.keras_file import read_keras
+from densenets.weights.formats.onnx_file import read_onnx
+from densenets.weights.formats.pytorch_file import read_pytorch
 from densenets.weights.recognition import Unsaid, recognized_densenet
 from densenets.weights.structure import NoDenseNet
 

@@ -19,7 +19,7 @@ from densenets.errors import InputError
 from densenets.models.create import build_network
 from densenets.models.densenet_config import DenseNetConfig, Stem
 from densenets.weights.assembly import Assembly, assemble
-from densenets.weights.file_modules import NetworkFile, NewMaps
+from densenets.weights.formats.file_modules import NetworkFile, NewMaps
 from densenets.weights.new_maps import new_maps_by_statistics
 from densenets.weights.ports import Port, known_port
 from densenets.weights.structure import DenseNetLayers, NoDenseNet, compression_of, recognize
@@ -187,7 +187,7 @@ def _choose_epsilon(file: NetworkFile, port: Port | None, unsaid: Unsaid) -> tup
         return port.epsilon, f"epsilon of the batch norms: {port.epsilon:g}, as in {port.name}"
     if file.program == "Keras":
         raise InputError(
-            f"{file.path} does not say the epsilon of its batch norms; give --norm-epsilon, which is 1.001e-5 in "
+            f"{file.path} does not say the epsilon of its norms; give --norm-epsilon, which is 1.001e-5 in "
             "keras.applications and 1e-3 in layers that say none"
         )
     note = "epsilon of the batch norms: 1e-05, PyTorch's, since the file says none (--norm-epsilon)"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from densenets.checkpoint import shape_text
 from densenets.errors import InputError
-from densenets.weights.file_modules import FileModule, NetworkFile
+from densenets.weights.formats.file_modules import FileModule, NetworkFile
 
 _STEM_SIDES = {3: "cifar", 7: "imagenet"}  # side of the stem's kernel -> the config's stem
 _MOST_HEAD_NORMS = 4

@@ -20,7 +20,7 @@ from densenets.data.preprocessing import Preprocessing
 from densenets.errors import InputError
 from densenets.models.create import build_network
 from densenets.models.layer_table import layer_table
-from densenets.weights.published import (
+from densenets.weights.published.manifest import (
     NOT_STATED,
     PUBLISHED,
     Checksum,

@@ -1,7 +1,7 @@
 """The nodes of an ONNX graph and its constant tensors. Needs no PyTorch.
 
-Runs in the process of `densenets.weights.native_worker`. A graph's tensors may lie in further files: only
-regular files inside of the folder of the graph's own are read, and no more of them than they hold.
+Runs in the process of `native_worker`. A graph's tensors may lie in further files: only regular files inside
+of the folder of the graph's own are read, and no more of them than they hold.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, TensorProto, numpy_helper
 
 from densenets.errors import InputError
-from densenets.weights.native_content import ByteBudget, OnnxContent, OnnxNode, OnnxTensor
+from densenets.weights.formats.native_content import ByteBudget, OnnxContent, OnnxNode, OnnxTensor
 
 _TYPES: dict[int, np.dtype[Any]] = {
     TensorProto.FLOAT: np.dtype("<f4"),

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from densenets.errors import InputError
 from densenets.extras import require
-from densenets.weights.file_modules import NetworkFile
-from densenets.weights.maps_order import the_order
-from densenets.weights.native_content import OnnxContent
-from densenets.weights.native_files import read_natively
-from densenets.weights.onnx_layers import modules
-from densenets.weights.onnx_walk import Walk
+from densenets.weights.formats.file_modules import NetworkFile
+from densenets.weights.formats.maps_order import the_order
+from densenets.weights.formats.native_content import OnnxContent
+from densenets.weights.formats.native_files import read_natively
+from densenets.weights.formats.onnx_layers import modules
+from densenets.weights.formats.onnx_walk import Walk
 
 
 def read_onnx(path: Path) -> NetworkFile:

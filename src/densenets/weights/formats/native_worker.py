@@ -1,4 +1,4 @@
-"""The process that opens a file with a native parser: `python -m densenets.weights.native_worker JOB`.
+"""The process that opens a file with a native parser: `python -m` this module, and a job.
 
 Parsers of HDF5 and of protocol buffers are native code, which a file that was made to do harm can crash, or
 keep busy without end. So it happens here, within limits of memory and time. Arrays go to a safetensors file,
@@ -16,7 +16,7 @@ from typing import Any
 
 from densenets.errors import InputError
 from densenets.schema import read
-from densenets.weights.native_content import NativeJob
+from densenets.weights.formats.native_content import NativeJob
 
 if sys.platform != "win32":
     import resource
@@ -53,10 +53,10 @@ def do_job(job: NativeJob) -> dict[str, Any]:
 def _content(job: NativeJob) -> tuple[Any, list[Any]]:
     path = Path(job.path)
     if job.format == "hdf5":
-        from densenets.weights.hdf5_content import read_hdf5
+        from densenets.weights.formats.hdf5_content import read_hdf5
 
         return read_hdf5(path)
-    from densenets.weights.onnx_content import read_onnx_content
+    from densenets.weights.formats.onnx_content import read_onnx_content
 
     return read_onnx_content(path, _allow_more_memory)
 

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from onnx_graphs import export, graph
 
 from densenets.errors import InputError
-from densenets.weights.onnx_file import read_onnx
+from densenets.weights.formats.onnx_file import read_onnx
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from densenets.errors import InputError
-from densenets.weights.native_content import OnnxNode
+from densenets.weights.formats.native_content import OnnxNode
 
 _MOST_NUMBERS = 1024  # of constants that are computed with, such as paddings
 _DTYPES = {

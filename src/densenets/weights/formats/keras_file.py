@@ -19,10 +19,10 @@ from torch import Tensor
 from densenets.errors import InputError
 from densenets.extras import require
 from densenets.schema import parse_json
-from densenets.weights.file_modules import FileModule, Kind, NetworkFile
-from densenets.weights.keras_config import ConfigLayer, check_function, config_layers, new_maps
-from densenets.weights.native_content import Hdf5Content
-from densenets.weights.native_files import file_size, read_natively
+from densenets.weights.formats.file_modules import FileModule, Kind, NetworkFile
+from densenets.weights.formats.keras_config import ConfigLayer, check_function, config_layers, new_maps
+from densenets.weights.formats.native_content import Hdf5Content
+from densenets.weights.formats.native_files import file_size, read_natively
 
 _ZIP = b"PK\x03\x04"  # how an archive begins
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"  # of an archive

@@ -9,9 +9,9 @@ from typing import Literal
 from torch import Tensor
 
 from densenets.errors import InputError
-from densenets.weights.native_content import OnnxNode
-from densenets.weights.onnx_constants import Constant, integers
-from densenets.weights.onnx_layers import GraphLayer
+from densenets.weights.formats.native_content import OnnxNode
+from densenets.weights.formats.onnx_constants import Constant, integers
+from densenets.weights.formats.onnx_layers import GraphLayer
 
 Made = Literal[
     "input", "convolution", "norm", "relu", "max pool", "average pool", "concatenation", "mean", "linear"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from densenets.errors import InputError
-from densenets.weights.file_modules import NewMaps
-from densenets.weights.maps_order import maps_order, the_order
+from densenets.weights.formats.file_modules import NewMaps
+from densenets.weights.formats.maps_order import maps_order, the_order
 
 _KINDS = re.compile(r"(Conv|MaxPooling|AveragePooling)[123]D")
 _ONE = (1, *([1] * dims for dims in (1, 2, 3)))  # as configs have it

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from densenets.errors import InputError
-from densenets.weights.file_modules import NewMaps
+from densenets.weights.formats.file_modules import NewMaps
 
 
 def maps_order(depths: Sequence[int], name: str) -> NewMaps | None:

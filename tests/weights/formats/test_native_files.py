@@ -13,9 +13,9 @@ from onnx_graphs import graph
 
 from densenets.errors import InputError
 from densenets.profiling.peak_memory import PeakMemory
-from densenets.weights import native_files
-from densenets.weights.native_content import Hdf5Content, OnnxContent
-from densenets.weights.native_files import read_natively
+from densenets.weights.formats import native_files
+from densenets.weights.formats.native_content import Hdf5Content, OnnxContent
+from densenets.weights.formats.native_files import read_natively
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_parser_that_grows_without_end_is_stopped(good: Path, worker: Path) ->
     worker.write_text(
         textwrap.dedent(
             """
-            from densenets.weights import native_worker
+            from densenets.weights.formats import native_worker
 
             def content(job):
                 bytearray(4 * 2**30)

@@ -15,12 +15,21 @@ from typing import Literal
 from torch import Tensor
 
 from densenets.errors import InputError
-from densenets.weights.file_modules import NewMaps
-from densenets.weights.maps_order import maps_order
-from densenets.weights.native_content import ByteBudget, OnnxContent, OnnxNode, OnnxTensor
-from densenets.weights.onnx_constants import Constant, computed, integer, integers
-from densenets.weights.onnx_layers import EPSILON, GraphLayer, unfused_norm
-from densenets.weights.onnx_maps import Made, Maps, by_channel, layer_name, padded, padding, title, transposed
+from densenets.weights.formats.file_modules import NewMaps
+from densenets.weights.formats.maps_order import maps_order
+from densenets.weights.formats.native_content import ByteBudget, OnnxContent, OnnxNode, OnnxTensor
+from densenets.weights.formats.onnx_constants import Constant, computed, integer, integers
+from densenets.weights.formats.onnx_layers import EPSILON, GraphLayer, unfused_norm
+from densenets.weights.formats.onnx_maps import (
+    Made,
+    Maps,
+    by_channel,
+    layer_name,
+    padded,
+    padding,
+    title,
+    transposed,
+)
 
 # What a DenseNet's layer may read.
 _READS: dict[Made, set[Made]] = {

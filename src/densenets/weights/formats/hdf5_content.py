@@ -1,7 +1,7 @@
 """The datasets of an HDF5 file, and the attributes by which Keras says what they are. Needs no PyTorch.
 
-Runs in the process of `densenets.weights.native_worker`. Nothing outside of the file is read: HDF5 knows
-links to other files, datasets that lie in other files, and views of such.
+Runs in the process of `native_worker`. Nothing outside of the file is read: HDF5 knows links to other files,
+datasets that lie in other files, and views of such.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densenets.errors import InputError
-from densenets.weights.native_content import ByteBudget, Hdf5Content, Hdf5Dataset
+from densenets.weights.formats.native_content import ByteBudget, Hdf5Content, Hdf5Dataset
 
 # The attributes that Keras writes; a long list of names is cut into name0, name1, ...
 _ATTRIBUTES = re.compile(r"name|dtype|model_config|(?:layer|weight)_names[0-9]*")

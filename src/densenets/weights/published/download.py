@@ -20,8 +20,8 @@ from densenets.errors import InputError
 from densenets.files import write_atomically
 from densenets.names import printable
 from densenets.progress import progress_bar
-from densenets.weights.caches import check_file, new_hash, wrong_checksum
-from densenets.weights.published import HUGGING_FACE, PublishedWeights
+from densenets.weights.published.caches import check_file, new_hash, wrong_checksum
+from densenets.weights.published.manifest import HUGGING_FACE, PublishedWeights
 
 MOST_BYTES = 2**30  # of a file of weights; the largest that states its size has 110 MiB
 _SIZE_TOLERANCE = 0.1  # of a stated size, which may be in MB where MiB are meant, 5% less

@@ -10,7 +10,7 @@ from torch import nn
 from densenets.errors import InputError
 from densenets.models.densenet import DenseNet
 from densenets.torch_files import read_torch_file
-from densenets.weights.state_dicts import StateDict, find_state_dict
+from densenets.weights.formats.state_dicts import StateDict, find_state_dict
 
 PATH = Path("file.pt")
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from densenets.errors import InputError
 from densenets.subprocess_jobs import JobFailure, run_job
-from densenets.weights.native_content import Format, NativeJob
+from densenets.weights.formats.native_content import Format, NativeJob
 
-WORKER = "densenets.weights.native_worker"
+WORKER = "densenets.weights.formats.native_worker"
 SECONDS = 60.0  # that any file may take; a DenseNet's takes one or two
 _BYTES_PER_SECOND = 10 * 2**20  # slower than any disk
 

@@ -12,8 +12,8 @@ from onnx_graphs import graph
 from torch import Tensor
 from torch.nn.functional import batch_norm
 
-from densenets.weights.file_modules import FileModule
-from densenets.weights.onnx_file import read_onnx
+from densenets.weights.formats.file_modules import FileModule
+from densenets.weights.formats.onnx_file import read_onnx
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from densenets.errors import InputError
-from densenets.weights.caches import find_weights, places, torch_hub_folder
-from densenets.weights.published import PUBLISHED, Checksum
+from densenets.weights.published.caches import find_weights, places, torch_hub_folder
+from densenets.weights.published.manifest import PUBLISHED, Checksum
 
 CONTENT = b"weights"
 VARIABLES = (
@@ -73,9 +73,10 @@ def test_caches_are_where_their_libraries_have_them(
     # It reads its variables when it is imported.
     theirs = Path(runpy.run_path(constants.__file__)["HF_HUB_CACHE"])
     put_in = theirs / "models--timm--densenet121.ra_in1k"
-    monkeypatch.setattr("densenets.weights.caches._is_file", lambda path: True)
+    monkeypatch.setattr("densenets.weights.published.caches._is_file", lambda path: True)
     monkeypatch.setattr(
-        "densenets.weights.caches.read_text", lambda path: f"{COMMIT}" * (path == put_in / "refs/main")
+        "densenets.weights.published.caches.read_text",
+        lambda path: f"{COMMIT}" * (path == put_in / "refs/main"),
     )
     assert list(places(TIMM))[1:] == [put_in / "snapshots" / COMMIT / "model.safetensors"]
 

@@ -20,8 +20,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 from torchvision.models.densenet import DenseNet as TorchvisionDenseNet
 
 from densenets.errors import InputError
-from densenets.weights.file_modules import NetworkFile
-from densenets.weights.onnx_file import read_onnx
+from densenets.weights.formats.file_modules import NetworkFile
+from densenets.weights.formats.onnx_file import read_onnx
 
 
 @pytest.fixture(autouse=True)

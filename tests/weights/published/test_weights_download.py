@@ -18,9 +18,9 @@ import pytest
 from file_server import ServedFile, served
 
 from densenets.errors import InputError
-from densenets.weights import download as module
-from densenets.weights.download import download, download_url
-from densenets.weights.published import PUBLISHED, Checksum
+from densenets.weights.published import download as module
+from densenets.weights.published.download import download, download_url
+from densenets.weights.published.manifest import PUBLISHED, Checksum
 
 CONTENT = np.random.default_rng(0).bytes(600_000)  # of several chunks
 DIGITS = hashlib.sha256(CONTENT).hexdigest()

@@ -18,8 +18,8 @@ from torch import Tensor
 from densenets.checkpoint import checkpoint_path, read_safetensors, shape_text
 from densenets.errors import InputError
 from densenets.torch_files import check_tensors, read_torch_file
-from densenets.weights.file_modules import FileModule, Kind, NetworkFile
-from densenets.weights.state_dicts import StateDict, find_state_dict
+from densenets.weights.formats.file_modules import FileModule, Kind, NetworkFile
+from densenets.weights.formats.state_dicts import StateDict, find_state_dict
 
 _ROLES = {
     "weight": ("weight", "gamma", "scale", "kernel"),

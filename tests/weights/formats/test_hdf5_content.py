@@ -11,7 +11,7 @@ import pytest
 from native_parsers import parse_here
 
 from densenets.errors import InputError
-from densenets.weights.keras_file import read_keras
+from densenets.weights.formats.keras_file import read_keras
 
 KINDS = ("model.h5", "model.keras", "model.weights.h5")
 

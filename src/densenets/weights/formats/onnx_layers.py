@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from densenets.errors import InputError
-from densenets.weights.file_modules import FileModule, Kind
-from densenets.weights.onnx_constants import Constant
+from densenets.weights.formats.file_modules import FileModule, Kind
+from densenets.weights.formats.onnx_constants import Constant
 
 EPSILON = 1e-5  # ONNX' own default, and PyTorch's
 

@@ -13,8 +13,8 @@ import pytest
 from native_parsers import parse_here
 
 from densenets.errors import InputError
-from densenets.weights.file_modules import NetworkFile
-from densenets.weights.keras_file import read_keras
+from densenets.weights.formats.file_modules import NetworkFile
+from densenets.weights.formats.keras_file import read_keras
 
 KINDS = ("model.h5", "model.keras", "model.weights.h5")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from densenets.errors import InputError
 from densenets.files import read_text
-from densenets.weights.published import PublishedWeights
+from densenets.weights.published.manifest import PublishedWeights
 
 if TYPE_CHECKING:
     from hashlib import _Hash
