@@ -78,7 +78,7 @@ def test_every_verb_is_asked() -> None:
     assert asked == {(name,) for name in VERBS if name != "analyze"} | {
         ("analyze", verb.name) for verb in ANALYSES
     }
-    assert PACKAGES.keys() == {"plots", "report", "tensorboard", "saliency", "digits"}  # or one more here
+    assert PACKAGES.keys() == {"plots", "report", "tensorboard", "saliency", "digits", "keras", "onnx"}  # or one more here
 
 
 @pytest.mark.parametrize("words", _NEEDS, ids=" ".join)

@@ -198,10 +198,10 @@ def _use_weights(path: Path) -> None:
 
 def _start_from(path: Path) -> None:
     for named in (small_config(), RESNET):
-        weights, config = read_network(path, named)
-        model = build_network(config.for_images(5, config.in_channels, 32))
+        found = read_network(path, named)
+        model = build_network(found.config.for_images(5, found.config.in_channels, 32))
         with contextlib.suppress(RuntimeError):  # which training tells in one line
-            model.load_state_dict(weights)
+            model.load_state_dict(found.weights)
 
 
 # Runs

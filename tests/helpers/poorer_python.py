@@ -21,6 +21,8 @@ from typing import Any, Literal
 
 Lack = Literal["extras", "unix"]
 
+# PyTorch looks in the list of installed packages whether it is there, and then imports it.
+_CANNOT_BE_HIDDEN = {"optree"}
 _ROOT = Path(__file__).parents[2]
 
 
@@ -77,7 +79,7 @@ def write_pictures(root: Path) -> None:
 def _beside_the_base() -> list[str]:
     """Modules of the packages that are installed here, but which the base does not bring."""
     project = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    base = {_canonical(project["name"]), *_with_what_they_bring(project["dependencies"])}
+    base = {_canonical(project["name"]), *_with_what_they_bring(project["dependencies"]), *_CANNOT_BE_HIDDEN}
     found = importlib.metadata.packages_distributions()
     return [module for module, brought_by in found.items() if not base & set(map(_canonical, brought_by))]
 
