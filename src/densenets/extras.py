@@ -13,7 +13,7 @@ from typing import Literal
 from densenets.errors import InputError
 from densenets.names import tell
 
-Extra = Literal["plots", "report", "tensorboard", "saliency", "digits"]
+Extra = Literal["plots", "report", "tensorboard", "saliency", "digits", "onnx", "openvino", "int8"]
 
 # As in pyproject.toml, which also has their lowest versions.
 PACKAGES: Mapping[Extra, tuple[str, ...]] = {
@@ -22,6 +22,9 @@ PACKAGES: Mapping[Extra, tuple[str, ...]] = {
     "tensorboard": ("tensorboard",),
     "saliency": ("torchcam", "matplotlib"),
     "digits": ("scikit-learn",),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "openvino": ("openvino",),
+    "int8": ("nncf", "openvino"),
 }
 _MODULES = {"scikit-learn": "sklearn"}  # of packages that are imported by another name
 

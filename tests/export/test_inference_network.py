@@ -44,7 +44,9 @@ def difference(network: nn.Module, exported: nn.Module, images: torch.Tensor) ->
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
 @pytest.mark.parametrize("side", [16, 23])
 def test_the_logits_are_the_networks(dims: int, bottleneck: bool, stem: str, side: int) -> None:
-    network = trained(spatial_dims=dims, bottleneck=bottleneck, stem=stem, block_layers=(2, 1, 2), dropout=0.2)
+    network = trained(
+        spatial_dims=dims, bottleneck=bottleneck, stem=stem, block_layers=(2, 1, 2), dropout=0.2
+    )
     sides = [side, side + 3, side - 2][:dims]
     images = torch.randn(2, 3, *sides, generator=torch.Generator().manual_seed(1))
     # float32: what is folded has been rounded once.

@@ -88,7 +88,9 @@ class PixelNetwork(nn.Module):
         super().__init__()
         self.network = network
         shape = (1, -1, *[1] * sides)
-        mean, std = (torch.tensor(v, dtype=torch.float64).view(shape) for v in (preprocessing.mean, preprocessing.std))
+        mean, std = (
+            torch.tensor(v, dtype=torch.float64).view(shape) for v in (preprocessing.mean, preprocessing.std)
+        )
         self.scale: Tensor
         self.shift: Tensor
         self.register_buffer("scale", (1 / (255 * std)).float())
@@ -114,7 +116,7 @@ def folded(convolution: nn.Module, norm: nn.Module) -> nn.Module:
     """A convolution that computes what it and the BN behind it compute in evaluation; both stay as they are."""
     assert isinstance(convolution, _ConvNd)
     assert isinstance(norm, _BatchNorm)
-    double = [copy.deepcopy(module).eval().double() for module in (convolution, norm)]
+    double = copy.deepcopy(convolution).eval().double(), copy.deepcopy(norm).eval().double()
     return fuse_conv_bn_eval(*double).to(convolution.weight.dtype)
 
 
