@@ -11,9 +11,7 @@ if TYPE_CHECKING:
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino", "aot-inductor"]
 
 
-def opened_classifier(
-    path: Path, engine: EngineName, device: str, *, trust: bool
-) -> tuple[Classifier, str]:
+def opened_classifier(path: Path, engine: EngineName, device: str, *, trust: bool) -> tuple[Classifier, str]:
     """What a path names, ready to classify, and the device that "auto" is for it.
 
     Raises:

@@ -56,7 +56,9 @@ def evaluate(options: EvaluateOptions) -> None:
     tell_if_unfinished(options.run, classifier.details)
     if not isinstance(classifier, Checkpoint):
         if options.column is not None or options.evaluation.precision != "float32":
-            raise InputError("--column and --precision are of checkpoints; an exported file computes as it is")
+            raise InputError(
+                "--column and --precision are of checkpoints; an exported file computes as it is"
+            )
     elif options.column is not None:
         run_one_column(classifier.model, options.column)
     images = images_of(classifier, options.evaluation)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from torch.export import ExportedProgram
 from densenets.engines.session import Array
 from densenets.export.int8 import quantize_onnx
 from densenets.export.program import INPUT, OUTPUT
+from densenets.export.quiet import quiet
 
 _OPSET = 20
 
@@ -41,8 +41,7 @@ class OnnxDraft:
 
 def onnx_draft(program: ExportedProgram) -> OnnxDraft:
     """The ONNX form of a traced network."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter's own code
+    with quiet():
         exported = torch.onnx.export(
             program,
             dynamo=True,

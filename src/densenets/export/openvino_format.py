@@ -14,6 +14,7 @@ from densenets.engines.description import SECTION
 from densenets.engines.session import Array
 from densenets.export.int8 import quantize_openvino
 from densenets.export.program import INPUT, OUTPUT
+from densenets.export.quiet import quiet
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def openvino_draft(program: ExportedProgram, input_shape: Sequence[int]) -> Open
         program: the network.
         input_shape: of the images; -1 for a size that may change.
     """
-    model = openvino.convert_model(program)
+    with quiet():
+        model = openvino.convert_model(program)
     model.input(0).get_tensor().set_names({INPUT})
     model.output(0).get_tensor().set_names({OUTPUT})
     # Of a program with one size that may change, the conversion forgets all sizes.

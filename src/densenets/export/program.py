@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from densenets.engines.description import Dynamic
+from densenets.export.quiet import quiet
 
 # The input and the output of every exported file.
 INPUT, OUTPUT = "images", "logits"
@@ -30,6 +30,5 @@ def trace(network: nn.Module, images: Tensor, dynamic: Sequence[Dynamic]) -> Exp
     if "size" in dynamic:
         # Whose smallest value the tracer finds by itself: the last maps have more than a pixel.
         sizes |= dict.fromkeys(range(2, images.dim()), Dim.DYNAMIC)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the tracer's own code
+    with quiet(), torch.no_grad():
         return torch.export.export(network.eval(), (images,), dynamic_shapes=(sizes,) if sizes else None)

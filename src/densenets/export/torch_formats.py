@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from torch.export import ExportedProgram
 
 from densenets.engines.description import EXTRA_FILE
 from densenets.errors import InputError
+from densenets.export.quiet import quiet
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,7 @@ class TorchExportDraft:
     def contents(self, metadata: Mapping[str, str]) -> Sequence[bytes]:
         """The .pt2 archive, with the texts as an extra file."""
         file = io.BytesIO()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
+        with quiet():
             torch.export.save(self.program, file, extra_files={EXTRA_FILE: json.dumps(dict(metadata))})
         return [file.getvalue()]
 
@@ -69,8 +68,7 @@ def aot_inductor_draft(program: ExportedProgram) -> AotInductorDraft:
         raise InputError(
             "aot-inductor needs a C++ compiler, and there is none here; install g++ or clang++, or name one in CXX"
         ) from error
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the compiler's own code
+    with quiet(), torch.no_grad():
         files = torch._inductor.aot_compile(
             program.module(check_guards=False),
             program.example_inputs[0],

@@ -60,13 +60,15 @@ def sample_images(checkpoint: Checkpoint, folder: Path | None, count: int = IMAG
         return SampleImages(
             _decoded([paths[i] for i in _evenly(len(paths), count)], preprocessing), str(folder)
         )
+    advice = (
+        "an exported network is compared with the checkpoint's on real images; name some with --images FOLDER"
+    )
+    if not checkpoint.details.get("data"):
+        raise InputError(f"the checkpoint does not say what it was trained on; {advice}")
     try:
         found = images_of(checkpoint, EvaluationOptions())
     except InputError as error:
-        raise InputError(
-            f"an exported network is compared with the checkpoint's on real images, and there are none ({error}); "
-            "name a folder of pictures with --images FOLDER"
-        ) from error
+        raise InputError(f"the images of the checkpoint's run are not there ({error}); {advice}") from error
     chosen = torch.tensor(_evenly(len(found.images), count))
     images = found.images.subset(chosen)
     pixels = images.pixels if isinstance(images, MemoryImages) else _decoded(images.paths, preprocessing)

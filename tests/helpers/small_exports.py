@@ -1,0 +1,55 @@
+"""A small checkpoint whose network tells pictures apart, and the files that it is exported to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from small_networks import small_config
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from densenets.checkpoint import save_checkpoint
+from densenets.data.preprocessing import Preprocessing
+from densenets.models.densenet import DenseNet
+
+CLASSES = ("one", "two", "zero")
+PREPROCESSING = Preprocessing(channels=3, image_size=12, resize=14, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+
+
+def lively_network(**changes: Any) -> DenseNet:
+    """A network in evaluation mode whose norms are far from the identity."""
+    generator = torch.Generator().manual_seed(0)
+    network = DenseNet(small_config(**changes), "reference", generator)
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_(0, 0.5, generator=generator)
+            module.running_var.uniform_(0.2, 2, generator=generator)
+            with torch.no_grad():
+                module.weight.uniform_(-0.5, 1.5, generator=generator)
+                module.bias.normal_(0, 0.3, generator=generator)
+    return network.eval()
+
+
+def save_small_checkpoint(path: Path, details: dict[str, Any] | None = None, **changes: Any) -> Path:
+    """Write the checkpoint of a lively network of three classes."""
+    network: nn.Module = lively_network(**{"num_classes": 3, "block_layers": (1, 1), **changes})
+    assert isinstance(network, DenseNet)
+    save_checkpoint(path, network.state_dict(), network.config, CLASSES, PREPROCESSING, details or {})
+    return path
+
+
+def write_pictures(folder: Path, count: int = 6) -> Path:
+    """Write handwritten digits as PNG files of 16 x 16."""
+    images, _ = load_digits(return_X_y=True)
+    folder.mkdir(parents=True)
+    for number in range(count):
+        pixels = np.rint(images[number].reshape(8, 8) * (255 / 16)).astype(np.uint8)
+        Image.fromarray(np.kron(pixels, np.ones((2, 2), np.uint8))).save(folder / f"{number}.png")
+    return folder
