@@ -15,6 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from densenets.checkpoint import save_checkpoint
 from densenets.data.preprocessing import Preprocessing
+from densenets.engines.description import Format
+from densenets.export.checkpoint_export import export
+from densenets.export.export_config import ExportConfig
 from densenets.models.densenet import DenseNet
 
 CLASSES = ("one", "two", "zero")
@@ -39,8 +42,11 @@ def lively_network(**changes: Any) -> DenseNet:
 
 def save_small_checkpoint(path: Path, details: dict[str, Any] | None = None, **changes: Any) -> Path:
     """Write the checkpoint of a lively network of three classes."""
-    network: nn.Module = lively_network(**{"num_classes": 3, "block_layers": (1, 1), **changes})
-    assert isinstance(network, DenseNet)
+    network = lively_network(**{"num_classes": 3, "block_layers": (1, 1), **changes})
+    assert isinstance(network.classifier, nn.Linear)
+    with torch.no_grad():  # so that pictures differ in their likeliest class
+        network.classifier.weight.mul_(20)
+        network.classifier.bias.zero_()
     save_checkpoint(path, network.state_dict(), network.config, CLASSES, PREPROCESSING, details or {})
     return path
 
@@ -53,3 +59,26 @@ def write_pictures(folder: Path, count: int = 6) -> Path:
         pixels = np.rint(images[number].reshape(8, 8) * (255 / 16)).astype(np.uint8)
         Image.fromarray(np.kron(pixels, np.ones((2, 2), np.uint8))).save(folder / f"{number}.png")
     return folder
+
+
+def export_to(folder: Path, to: Format, name: str, *, pixels: bool = False) -> Path:
+    """A file of a folder's small checkpoint, written there with pictures where they are not; returns it.
+
+    Args:
+        folder: of the checkpoint, network.safetensors, and of the pictures.
+        to: the form of the file.
+        name: of the file.
+        pixels: whether it takes pixels, any batch of any size; else one normalised image of the network's size.
+    """
+    if not (folder / "pictures").exists():
+        save_small_checkpoint(folder / "network.safetensors", {"recipe": "digits"})
+        write_pictures(folder / "pictures")
+    config = ExportConfig(
+        checkpoint=folder / "network.safetensors",
+        to=to,
+        images=folder / "pictures",
+        out=folder / name,
+        dynamic=("batch", "size") if pixels else (),
+        with_preprocessing=pixels,
+    )
+    return export(config).file
