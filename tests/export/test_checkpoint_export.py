@@ -100,7 +100,7 @@ def test_without_images_they_are_asked_for(world: Path) -> None:
 
 
 def test_images_of_the_run_are_taken_where_they_are(world: Path) -> None:
-    data = {"name": "folder", "root": str(world / "data")}
+    data = {"name": "folder", "root": str(world / "data"), "normalization": "imagenet"}
     for split in ("train", "val"):
         for name in ("one", "two", "zero"):
             write_pictures(world / "data" / split / name, count=2)
