@@ -1,4 +1,4 @@
-"""Time and size of exported networks: torchvision's DenseNet-121 as it is usually exported, and ours, on the CPU.
+"""Time and size of exported networks: torchvision's DenseNet-121 as it is usually exported, and ours.
 
     python benchmarks/engines.py [CASE ...] [--rounds N] [--threads N] [--no-int8] [--out FILE]
 
@@ -6,8 +6,8 @@ Cases: batch-1 and batch-16, of 224x224. torchvision's network is exported by to
 `densenets export` does it; both have the same random weights and run in ONNX Runtime and OpenVINO by the same
 code: float32, bfloat16 where OpenVINO has it here, and int8, whose ranges are from noise (its time is that of
 any image, its accuracy nobody's). All variants of an engine run in turn, so that what else the machine does
-meets all of them; a ratio is the median of those of the rounds, torchvision's time by a variant's. Prints JSON
-with device and versions, and a line a variant on standard error.
+meets all of them; a ratio is the median of those of the rounds, torchvision's time by a variant's. Prints
+JSON with device and versions, and a line a variant on standard error.
 """
 
 from __future__ import annotations
@@ -63,9 +63,17 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What was measured of a variant; `ratio` is torchvision's time by this one's in the same engine.
+    """What was measured of a variant.
 
-    `difference` is the largest of two logits, those of torchvision's network in PyTorch, as a share of their spread.
+    Attributes:
+        case: the batch.
+        engine: that ran it.
+        variant: whose network, and its precision.
+        bytes: of its file.
+        milliseconds: of a run, the median.
+        images_per_second: by that median.
+        ratio: torchvision's time in float32 in the same engine by this one's, the median of the rounds.
+        difference: the largest from torchvision's logits in PyTorch, as a share of their spread.
     """
 
     case: str
@@ -181,7 +189,7 @@ def noise(images: torch.Tensor) -> list[Array]:
 def timed(
     case: str, engine: str, variants: list[Variant], images: Array, expected: Array, rounds: int
 ) -> list[Row]:
-    """Run all variants in turn; the first run of each, which is not timed, is compared with PyTorch's logits."""
+    """Run all variants in turn; the first run of each is not timed, but compared with PyTorch."""
     spread = float(expected.max() - expected.min())
     differences = {v.name: float(np.abs(v.run(images) - expected).max()) / spread for v in variants}
     seconds: dict[str, list[float]] = {variant.name: [] for variant in variants}
@@ -209,8 +217,9 @@ def timed(
         )
         row = rows[-1]
         print(
-            f"{case} {engine:11} {row.variant:20} {row.milliseconds:8.1f} ms {row.images_per_second:7.1f} images/s "
-            f"{row.bytes / 1e6:6.1f} MB, {row.ratio:.2f} times torchvision's speed, logits {row.difference:.1g}",
+            f"{case} {engine:11} {row.variant:20} {row.milliseconds:8.1f} ms "
+            f"{row.images_per_second:7.1f} images/s {row.bytes / 1e6:6.1f} MB, "
+            f"{row.ratio:.2f} times torchvision's speed, logits differ by {row.difference:.1g}",
             file=sys.stderr,
         )
     return rows

@@ -85,8 +85,7 @@ class Description:
         Raises:
             InputError: the network reads no pictures, or larger ones than the preprocessing makes.
         """
-        config, preprocessing = self.config, self.preprocessing
-        channels, size = preprocessing.channels, preprocessing.image_size
+        config, channels, size = self.config, self.preprocessing.channels, self.preprocessing.image_size
         if config.spatial_dims != 2 or channels not in (1, 3) or not self.classes:
             raise InputError(
                 f"the network reads {config.spatial_dims} dimensions and {channels} channels and knows "

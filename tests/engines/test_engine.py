@@ -66,7 +66,7 @@ def test_a_description_is_read_without_running_the_code_beside_it(copies: Path) 
 def test_a_truncated_archive_is_one_line(copies: Path, share: float) -> None:
     content = (copies / "any.pt2").read_bytes()
     (copies / "any.pt2").write_bytes(content[: int(share * len(content))])
-    with pytest.raises(InputError, match="is not a whole .pt2 archive|has no format|have no format"):
+    with pytest.raises(InputError, match=r"is not a whole \.pt2 archive|have no format"):
         read_exported(copies / "any.pt2", trust=True)
 
 

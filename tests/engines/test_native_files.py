@@ -1,4 +1,4 @@
-"""ONNX and IR files opened and run: what the checkpoint predicts, and one line for what is not to be opened."""
+"""ONNX and IR files opened and run, and one line for what is not to be opened."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_truncated_file_is_one_line(copies: Path, name: str, share: float) -> 
 
 
 def test_a_file_that_is_missing_is_told(copies: Path) -> None:
-    with pytest.raises(InputError, match="there is no file .*gone.onnx"):
+    with pytest.raises(InputError, match=r"there is no file .*gone\.onnx"):
         read_exported(copies / "gone.onnx")
     (copies / "one.bin").unlink()
     with pytest.raises(

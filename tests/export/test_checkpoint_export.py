@@ -88,7 +88,7 @@ def test_nothing_is_kept_of_a_graph_that_computes_something_else(
 
 def test_without_images_they_are_asked_for(world: Path) -> None:
     with pytest.raises(
-        InputError, match="does not say what it was trained on; .* name some with --images FOLDER"
+        InputError, match=r"does not say what it was trained on; .* name some with --images FOLDER"
     ):
         export(config(world, images=None))
     shutil.rmtree(world / "pictures")

@@ -68,7 +68,7 @@ def export_to(folder: Path, to: Format, name: str, *, pixels: bool = False) -> P
         folder: of the checkpoint, network.safetensors, and of the pictures.
         to: the form of the file.
         name: of the file.
-        pixels: whether it takes pixels, any batch of any size; else one normalised image of the network's size.
+        pixels: whether it takes pixels, any batch of any size; else one normalised image of its size.
     """
     if not (folder / "pictures").exists():
         save_small_checkpoint(folder / "network.safetensors", {"recipe": "digits"})

@@ -1,4 +1,4 @@
-"""The engine of a verb that classifies: opening of a run, a checkpoint or an exported file. Needs no PyTorch."""
+"""Opening of what a verb classifies with: a run, a checkpoint or an exported file. Needs no PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`densenets evaluate RUN`: error rates, per-class table and confusion matrix of a run, checkpoint or exported file."""
+"""`densenets evaluate RUN`: error rates, per-class table and confusion matrix of a network."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class EvaluateOptions:
 
 
 def evaluate(options: EvaluateOptions) -> None:
-    """Evaluate a run, a checkpoint or an exported file; print a table or JSON, and write files if asked to."""
+    """Evaluate a network; print a table or JSON, and write files if asked to."""
     require_package_of(options.evaluation.data)
     from densenets.checkpoint import Checkpoint
     from densenets.distributed import joined_ranks

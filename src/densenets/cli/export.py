@@ -31,7 +31,7 @@ class ExportOptions:
     dynamic: str = ""
     """What of the input may vary: batch, size, or batch,size; else it is one image of the network's size."""
     with_preprocessing: bool = False
-    """The file reads pixels, uint8 in 0 ... 255 of an image resized and cropped, and normalises them itself."""
+    """The file reads pixels, uint8, of an image that is resized and cropped, and normalises them itself."""
     images: Path | None = None
     """Folder of pictures to verify the file on; without it those that the run reported."""
     int8: Path | None = None

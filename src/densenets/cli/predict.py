@@ -64,8 +64,6 @@ def predict(options: PredictOptions) -> None:
 
     classifier, device = opened_classifier(options.run, options.engine, options.device, trust=options.trust)
     tell_if_unfinished(options.run, classifier.details)
-    if is_exported(options.run):
-        tell(f"{options.run} runs in {classifier.engine}")
     paths = prediction.find_images(options.files)
     predictions = prediction.predict(
         classifier,
@@ -76,6 +74,8 @@ def predict(options: PredictOptions) -> None:
         on_broken=_skip if options.skip_broken else _stop,
     )
     write_predictions(predictions, len(paths), options.format, options.out)
+    if is_exported(options.run):
+        tell(f"classified by {classifier.engine}")
 
 
 def _skip(reason: str) -> None:

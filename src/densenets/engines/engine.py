@@ -56,7 +56,8 @@ def open_classifier(path: Path, engine: Engine = "auto", *, trust: bool = False)
     if engine not in ("auto", "torch"):
         form = next(form for form, own in ENGINE_OF.items() if own == engine)
         raise InputError(
-            f"{engine} runs exported files, and {path} is none; export it with: densenets export {path} --to {form}"
+            f"{engine} runs exported files, and {path} is none; export it with: "
+            f"densenets export {path} --to {form}"
         )
     return read_checkpoint(path)
 
@@ -77,8 +78,8 @@ def read_exported(path: Path, engine: Engine = "auto", *, trust: bool = False) -
     classes = len(description.network.classes)
     if probed.logits != (1, classes):
         raise InputError(
-            f"{path} does not fit its own description: of one image it computes {probed.logits}, not the logits "
-            f"of {classes} classes"
+            f"{path} does not fit its own description: of one image it computes {probed.logits}, not the "
+            f"logits of {classes} classes"
         )
     return ExportedNetwork(description, open_session(form, contents, description))
 
@@ -114,8 +115,8 @@ def _read_archive(path: Path, content: bytes, engine: Engine, *, trust: bool) ->
     if not trust:
         what = "a pickle" if form == "torch-export" else "a shared library"
         raise InputError(
-            f"{path} holds code ({what}), which runs as it is opened, with all that you may do; if you know who made "
-            "it, add --trust, or use an ONNX or OpenVINO file, which holds none"
+            f"{path} holds code ({what}), which runs as it is opened, with all that you may do; if you know "
+            "who made it, add --trust, or use an ONNX or OpenVINO file, which holds none"
         )
     return ExportedNetwork(description, open_session(form, [content], description))
 

@@ -1,9 +1,9 @@
 """A trial of an exported file in a process of its own, before an engine's native code opens it in this one.
 
-ONNX and IR files are read by parsers in C++, which a hostile file can crash, or make take all memory or never
-end. So a child process with limits of time and memory opens the file first, runs it on one black image, and
-tells what stands in its metadata: `python -m densenets.engines.native_probe ENGINE SIZE ...`, with the content
-on standard input, that is opened afterwards. Needs no PyTorch, without which the child starts sooner.
+ONNX and IR files are read by parsers in C++, which a hostile file can crash, or make take all memory or
+never end. So a child process with limits of time and memory opens the file first, runs it on one black
+image, and tells what stands in its metadata: `python -m densenets.engines.native_probe ENGINE SIZE ...`, with
+the content on standard input, that is opened afterwards. Needs no PyTorch, for the child to start soon.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ProbedFile:
 
     Attributes:
         metadata: of the file.
-        logits: shape of what it computes of one image; none of a file that does not say for what images it is.
+        logits: shape of what it computes of one image; () of a file that does not say of what images.
         error: why the engine refuses it; "" where it runs.
     """
 
@@ -60,7 +60,8 @@ def probe(engine: str, contents: Sequence[bytes], file: object) -> ProbedFile:
         )
     except subprocess.TimeoutExpired as error:
         raise InputError(
-            f"{file} was not opened: {engine} had not read and run it after {_SECONDS} s; it is broken or hostile"
+            f"{file} was not opened: {engine} had not read and run it after {_SECONDS} s; it is broken "
+            "or hostile"
         ) from error
     if done.returncode:
         reason = failure(done.returncode, done.stderr.decode(errors="replace").splitlines())
@@ -124,7 +125,7 @@ def _run(session: Session, preprocessing: str) -> tuple[int, ...]:
 
 
 def _limit(memory: int) -> None:
-    """Limit this process' address space, and let a crash leave no file; not on Windows, which has no such limits."""
+    """Limit this process' address space, and let a crash leave no file; not on Windows, which can't."""
     if sys.platform == "win32":
         return
     import resource

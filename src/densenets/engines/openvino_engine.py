@@ -38,8 +38,8 @@ class OpenVinoSession:
         self._model = core.read_model(model=model, weights=weights)
         if len(self._model.inputs) != 1 or len(self._model.outputs) != 1:
             raise InputError(
-                f"it has {len(self._model.inputs)} inputs and {len(self._model.outputs)} outputs; one of each "
-                "is needed"
+                f"it has {len(self._model.inputs)} inputs and {len(self._model.outputs)} outputs; one of "
+                "each is needed"
             )
         settings = {
             "PERFORMANCE_HINT": "LATENCY",

@@ -56,6 +56,12 @@ class Export:
     facts: ExportFacts
 
     @property
+    def size(self) -> int:
+        """Bytes of the file, and of the .bin that belongs to an .xml file."""
+        files = [self.file, *([self.file.with_suffix(".bin")] if self.facts.format == "openvino" else [])]
+        return sum(file.stat().st_size for file in files)
+
+    @property
     def lines(self) -> tuple[str, ...]:
         """A summary, for people."""
         facts, verified = self.facts, self.facts.verification
@@ -65,18 +71,21 @@ class Export:
         sizes = {0: "any batch and size", 2: "one at a time"}.get(len(fixed)) or (
             "any batch" if fixed == ["size"] else "one at a time, of any size"
         )
-        first = f"{self.file}: {facts.format} of {facts.precision}, {self.file.stat().st_size / 1e6:.1f} MB; reads {images}, {sizes}"
+        first = (
+            f"{self.file}: {facts.format} of {facts.precision}, {self.size / 1e6:.1f} MB; "
+            f"reads {images}, {sizes}"
+        )
         second = (
-            f"compared with PyTorch's network on {verified.images} images of {verified.source}: logits differ by at most "
-            f"{verified.difference:.2g}, {verified.relative:.2g} of their spread; the likeliest class is the same on "
-            f"{verified.agreement:.1f}%"
+            f"compared with PyTorch's network on {verified.images} images of {verified.source}: "
+            f"logits differ by at most {verified.difference:.2g}, {verified.relative:.2g} of their spread; "
+            f"the likeliest class is the same on {verified.agreement:.1f}%"
         )
         cost = facts.quantization
         if cost is None:
             return (first, second)
         third = (
-            f"top-1 accuracy {cost.top1_before:.2f}% in float32, {cost.top1_after:.2f}% in int8 on {cost.images} images "
-            f"of {cost.source}; ranges from {cost.calibration_images} images"
+            f"top-1 accuracy {cost.top1_before:.2f}% in float32, {cost.top1_after:.2f}% in int8 "
+            f"on {cost.images} images of {cost.source}; ranges from {cost.calibration_images} images"
         )
         return (first, second, third)
 
@@ -85,9 +94,9 @@ def export(config: ExportConfig) -> Export:
     """Export a checkpoint.
 
     Raises:
-        InputError: there is no such checkpoint, or no images to verify on; the exported network does not compute
-            what the checkpoint's does; 8 bits cost too much; a package or compiler is missing; the file cannot
-            be written. Nothing is kept then, and an older file is untouched.
+        InputError: there is no such checkpoint, or no images to verify on; the exported network does not
+            compute what the checkpoint's does; 8 bits cost too much; a package or compiler is missing; the
+            file cannot be written. Nothing is kept then, and an older file is untouched.
     """
     with announcements(_STEPS) as announce:
         announce("reading the checkpoint and images")
@@ -150,7 +159,7 @@ def _verified(
     announce: Callable[[str], None],
     cost: Quantization | None = None,
 ) -> ExportedNetwork:
-    """The draft in its engine, its logits compared with the checkpoint's; in float32 they must be the same."""
+    """The draft in its engine, compared with the checkpoint; in float32 its logits must be the same."""
     announce(f"comparing the network in {'int8' if cost else 'float32'} with PyTorch's")
     exported = _loaded(checkpoint, config, draft, cost)
     verification = compare(

@@ -2,10 +2,10 @@
 
 - a BN behind a convolution (norm0, norm2) is folded into it; one before a ReLU has another convolution behind
   it, whose zero padding a shift would not pass, and stays as scale and shift
-- scale and shift are a BN of mean 0 and variance 1: engines know that operation, and ONNX Runtime is faster with
-  it than with a multiplication and an addition
-- a transition averages before its 1x1 convolution, which needs a quarter of the multiply-adds (of a volume's an
-  eighth): both are linear, one over pixels, the other over channels, so they commute, at odd sizes too
+- scale and shift are a BN of mean 0 and variance 1: engines know that operation, and ONNX Runtime is faster
+  with it than with a multiplication and an addition
+- a transition averages before its 1x1 convolution, which needs a quarter of the multiply-adds (of a volume's
+  an eighth): both are linear, one over pixels, the other over channels, so they commute, at odd sizes too
 
 Shapes: N batch, C channels, *sides the spatial sides, k growth rate, L layers of a block.
 """
@@ -113,7 +113,7 @@ def inference_network(network: Network) -> nn.Module:
 
 
 def folded(convolution: nn.Module, norm: nn.Module) -> nn.Module:
-    """A convolution that computes what it and the BN behind it compute in evaluation; both stay as they are."""
+    """A convolution that computes what it and the BN behind it compute in evaluation, as a copy."""
     assert isinstance(convolution, _ConvNd)
     assert isinstance(norm, _BatchNorm)
     double = copy.deepcopy(convolution).eval().double(), copy.deepcopy(norm).eval().double()

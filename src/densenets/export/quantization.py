@@ -47,8 +47,8 @@ def quantization_data(checkpoint: Checkpoint, config: ExportConfig) -> Quantizat
         evaluation = images_of(checkpoint, options)
     except InputError as error:
         raise InputError(
-            f"the accuracy in int8 is measured on labelled images, and there are none ({error}); name them with "
-            "--evaluate DATA, a set's name or a folder of class folders"
+            f"the accuracy in int8 is measured on labelled images, and there are none ({error}); name them "
+            "with --evaluate DATA, a set's name or a folder of class folders"
         ) from error
     return QuantizationData(sample_images(checkpoint, config.int8, CALIBRATION_IMAGES), evaluation, options)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """A context in which warnings, log records below errors, and what is printed to standard output, are dropped."""
+    """A context that drops warnings, log records below errors, and what is printed to standard output."""
     before = logging.root.manager.disable
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")

@@ -66,7 +66,8 @@ def aot_inductor_draft(program: ExportedProgram) -> AotInductorDraft:
         get_cpp_compiler()
     except InvalidCxxCompiler as error:
         raise InputError(
-            "aot-inductor needs a C++ compiler, and there is none here; install g++ or clang++, or name one in CXX"
+            "aot-inductor needs a C++ compiler, and there is none here; install g++ or clang++, or name one "
+            "in CXX"
         ) from error
     with quiet(), torch.no_grad():
         files = torch._inductor.aot_compile(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import resize
 
-from densenets.checkpoint import Checkpoint
+from densenets.checkpoint import Checkpoint, shape_text
 from densenets.data.augmentation import normalize
 from densenets.data.folder_listing import find_pictures
 from densenets.data.image_sets import MemoryImages
@@ -103,9 +103,9 @@ def compare(
         logits = exported(normalised)
         if logits.shape != expected.shape or not (logits.isfinite().all() and expected.isfinite().all()):
             raise InputError(
-                f"the logits of {tuple(pixels.shape)} images are {tuple(logits.shape)} and "
-                f"{'' if logits.isfinite().all() else 'not '}finite; the checkpoint's are {tuple(expected.shape)} and "
-                f"{'' if expected.isfinite().all() else 'not '}finite"
+                f"nothing was kept: of images {shape_text(pixels.shape)} the exported network computes "
+                f"{shape_text(logits.shape)} logits, PyTorch's {shape_text(expected.shape)}, or some are NaN "
+                "or infinite"
             )
         difference = max(difference, float((logits - expected).abs().max()))
         spread = max(spread, float(expected.max() - expected.min()))
@@ -128,9 +128,10 @@ def check_bound(verification: Verification) -> None:
     """
     if verification.relative > BOUND:
         raise InputError(
-            f"nothing was kept: the exported network's logits differ from PyTorch's by {verification.difference:.2g}, "
-            f"{verification.relative:.2g} of their spread on {verification.images} images, and at most {BOUND:g} is "
-            f"rounding; the likeliest class is the same on {verification.agreement:.1f}%"
+            f"nothing was kept: the exported network's logits differ from PyTorch's by "
+            f"{verification.difference:.2g}, {verification.relative:.2g} of their spread on "
+            f"{verification.images} images, and at most {BOUND:g} is rounding; the likeliest class is the "
+            f"same on {verification.agreement:.1f}%"
         )
 
 
