@@ -58,7 +58,7 @@ class ExportConfig:
         """The file that is written."""
         if self.out is not None:
             return self.out
-        source = self.checkpoint
+        source = self.checkpoint if self.checkpoint.name else self.checkpoint.absolute()
         name = source.name if source.is_dir() else source.stem
         kind = "-aot" if self.to == "aot-inductor" else ""
-        return source.absolute().parent / f"{name}{kind}{'-int8' if self.int8 else ''}{SUFFIXES[self.to]}"
+        return source.parent / f"{name}{kind}{'-int8' if self.int8 else ''}{SUFFIXES[self.to]}"
