@@ -8,6 +8,7 @@ description is read without: of an archive, a zip file, it is an entry by itself
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -84,4 +85,10 @@ def open_aot_inductor(content: bytes, metadata: Mapping[str, str], input_type: s
     """Load a package of AOTInductor, which runs code of the file."""
     from torch._inductor import aoti_load_package
 
-    return TorchSession(aoti_load_package(io.BytesIO(content)), "aot-inductor", metadata, input_type)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # of GPUs that are not there
+    try:
+        package = aoti_load_package(io.BytesIO(content))
+    finally:
+        logging.disable(before)
+    return TorchSession(package, "aot-inductor", metadata, input_type)
