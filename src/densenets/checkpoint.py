@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from densenets.data.preprocessing import Preprocessing
 from densenets.errors import InputError, did_you_mean, nearest_names
 from densenets.files import read_json, write_bytes
+from densenets.finite import check_weights
 from densenets.models.create import build_network
 from densenets.models.network import CHANGED_MODULE, Network
 from densenets.models.network_config import NetworkConfig
@@ -65,6 +66,33 @@ class Description:
     preprocessing: Preprocessing
     details: dict[str, Any]
 
+    def metadata(self, error_start: str) -> dict[str, str]:
+        """The description as a file's metadata, from which `read_metadata` makes it again.
+
+        Raises:
+            InputError: the details are no JSON; `error_start` begins the error.
+        """
+        return {
+            "model": json.dumps(self.config.to_dict()),
+            "classes": json.dumps(self.classes),
+            "preprocessing": json.dumps(self.preprocessing.to_dict()),
+            "details": _details_text(self.details, f"{error_start}: the details are no JSON"),
+        }
+
+    def check_pictures(self) -> None:
+        """Check that the network can classify pictures: it may also be one of signals or volumes.
+
+        Raises:
+            InputError: the network reads no pictures, or larger ones than the preprocessing makes.
+        """
+        config, channels, size = self.config, self.preprocessing.channels, self.preprocessing.image_size
+        if config.spatial_dims != 2 or channels not in (1, 3) or not self.classes:
+            raise InputError(
+                f"the network reads {config.spatial_dims} dimensions and {channels} channels and knows "
+                f"{len(self.classes)} classes; pictures need 2 dimensions, 1 or 3 channels, and classes"
+            )
+        config.check_input((channels, size, size))
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -82,20 +110,32 @@ class Checkpoint:
     preprocessing: Preprocessing
     details: dict[str, Any]
 
+    @property
+    def description(self) -> Description:
+        """All but the weights."""
+        return Description(self.model.config, self.classes, self.preprocessing, self.details)
+
     def check_pictures(self) -> None:
-        """Check that the network can classify pictures: a checkpoint may also hold one of signals or volumes.
+        """Check that the network can classify pictures.
 
         Raises:
             InputError: the network reads no pictures, or larger ones than the preprocessing makes.
         """
-        config, preprocessing = self.model.config, self.preprocessing
-        channels, size = preprocessing.channels, preprocessing.image_size
-        if config.spatial_dims != 2 or channels not in (1, 3) or not self.classes:
-            raise InputError(
-                f"the network reads {config.spatial_dims} dimensions and {channels} channels and knows "
-                f"{len(self.classes)} classes; pictures need 2 dimensions, 1 or 3 channels, and classes"
-            )
-        config.check_input((channels, size, size))
+        self.description.check_pictures()
+
+    @property
+    def engine(self) -> str:
+        """What runs the network, with its version, for people."""
+        return f"torch {torch.__version__}"
+
+    def network(self, device: torch.device) -> nn.Module:
+        """The network on a device.
+
+        Raises:
+            NotFinite: weights are NaN or infinite.
+        """
+        check_weights(self.model)
+        return self.model.to(device)
 
 
 def save_checkpoint(
@@ -135,14 +175,9 @@ def save_checkpoint(
                 f"{path} was not written: {key} is {_dtype_text(value)}, which is not held exactly by "
                 f"{_dtype_text(expected[key])}; save it as that"
             )
-    metadata = {
-        "format": FORMAT,
-        "model": json.dumps(config.to_dict()),
-        "classes": json.dumps(classes),
-        "preprocessing": json.dumps(preprocessing.to_dict()),
-        "details": _details_text(details, f"{path} was not written: the details are no JSON"),
-    }
-    _described(metadata, f"{path} was not written")
+    description = Description(config, classes, preprocessing, details)
+    metadata = {"format": FORMAT, **description.metadata(f"{path} was not written")}
+    read_metadata(metadata, f"{path} was not written")
     tensors = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
     write_bytes(path, save(tensors, metadata))
 
@@ -243,7 +278,7 @@ def _description(file: Path, content: Any) -> Description:
             f"{file} was not written by densenets (no network is described in it); weights of other "
             "programs come in with: densenets convert FILE --out CHECKPOINT"
         )
-    description = _described(metadata, f"{file} does not describe a network")
+    description = read_metadata(metadata, f"{file} does not describe a network")
     # Each layer has a weight, so no more are built than the file has.
     depth = description.config.depth
     if depth > tensors:
@@ -254,8 +289,12 @@ def _description(file: Path, content: Any) -> Description:
     return description
 
 
-def _described(metadata: Mapping[str, str], error_start: str) -> Description:
-    """The description in a file's metadata, checked; `error_start` begins each error."""
+def read_metadata(metadata: Mapping[str, str], error_start: str) -> Description:
+    """The description in a file's metadata.
+
+    Raises:
+        InputError: something is missing, no JSON, or does not fit the rest; `error_start` begins the error.
+    """
     fields: dict[str, Any] = {}
     for name in ("model", "classes", "preprocessing", "details"):
         if name not in metadata:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from densenets.checkpoint import Checkpoint
+from densenets.classifier import Classifier
 from densenets.data.batches import Batch, evaluation_batches
 from densenets.data.data_config import DataConfig
 from densenets.data.load import EvaluationImages, load_evaluation_images
@@ -21,7 +21,7 @@ from densenets.distributed import Ranks
 from densenets.errors import InputError
 from densenets.evaluation_options import EvaluationOptions
 from densenets.files import write_json
-from densenets.finite import check_weights, finite_rows, no_finite_logits
+from densenets.finite import finite_rows, no_finite_logits
 
 Observer = Callable[[Tensor, Tensor], None]
 
@@ -86,26 +86,26 @@ class Evaluation:
         }
 
 
-def evaluate_checkpoint(checkpoint: Checkpoint, options: EvaluationOptions, ranks: Ranks) -> Evaluation:
-    """Evaluate a checkpoint with its own preprocessing.
+def evaluate_checkpoint(classifier: Classifier, options: EvaluationOptions, ranks: Ranks) -> Evaluation:
+    """Evaluate a checkpoint, or an exported network, with its own preprocessing.
 
     Raises:
         InputError: the data is missing or broken, or its classes are not the checkpoint's.
     """
-    return evaluate_on(checkpoint, images_of(checkpoint, options), options, ranks)
+    return evaluate_on(classifier, images_of(classifier, options), options, ranks)
 
 
-def images_of(checkpoint: Checkpoint, options: EvaluationOptions) -> EvaluationImages:
-    """Load the images that a checkpoint is evaluated on.
+def images_of(classifier: Classifier, options: EvaluationOptions) -> EvaluationImages:
+    """Load the images that a network is evaluated on.
 
     Raises:
         InputError: the data is missing, its classes are not the checkpoint's, or its own images are not those
             that its run reported; or the network has no classes.
     """
-    if not checkpoint.classes:
+    if not classifier.classes:
         raise InputError("the network has no classes, so nothing to evaluate: it gives features")
-    checkpoint.check_pictures()
-    fields = checkpoint.details.get("data")
+    classifier.check_pictures()
+    fields = classifier.details.get("data")
     config = DataConfig.from_dict(fields) if fields else None
     if config and options.root:
         config = dataclasses.replace(config, root=options.root)
@@ -113,39 +113,38 @@ def images_of(checkpoint: Checkpoint, options: EvaluationOptions) -> EvaluationI
         options.data,
         config,
         options.root or Path("data"),
-        checkpoint.classes,
+        classifier.classes,
         skip_broken=options.skip_broken,
-        reported=checkpoint.details.get("reported"),
+        reported=classifier.details.get("reported"),
     )
 
 
 def evaluate_on(
-    checkpoint: Checkpoint,
+    classifier: Classifier,
     images: EvaluationImages,
     options: EvaluationOptions,
     ranks: Ranks,
     observe: Observer | None = None,
 ) -> Evaluation:
-    """Evaluate a checkpoint on images that `images_of` loaded for it.
+    """Evaluate a network on images that `images_of` loaded for it.
 
     Raises:
         InputError: an image is broken.
         NotFinite: weights or logits are NaN or infinite.
     """
-    check_weights(checkpoint.model)
     batches = evaluation_batches(
         images.images.to(ranks.device),
         options.batch_size,
         ranks.shard,
-        preprocessing=checkpoint.preprocessing,
+        preprocessing=classifier.preprocessing,
         device=ranks.device,
         workers=options.workers,
         crops=options.crops,
     )
     evaluation = evaluate(
-        checkpoint.model.to(ranks.device),
+        classifier.network(ranks.device),
         batches,
-        len(checkpoint.classes),
+        len(classifier.classes),
         ranks,
         precision=getattr(torch, options.precision),
         observe=observe,

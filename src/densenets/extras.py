@@ -13,7 +13,7 @@ from typing import Literal
 from densenets.errors import InputError
 from densenets.names import tell
 
-Extra = Literal["plots", "report", "tensorboard", "saliency", "digits", "keras", "onnx"]
+Extra = Literal["plots", "report", "tensorboard", "saliency", "digits", "keras", "onnx", "openvino", "int8"]
 
 # As in pyproject.toml, which also has their lowest versions.
 PACKAGES: Mapping[Extra, tuple[str, ...]] = {
@@ -23,7 +23,9 @@ PACKAGES: Mapping[Extra, tuple[str, ...]] = {
     "saliency": ("torchcam", "matplotlib"),
     "digits": ("scikit-learn",),
     "keras": ("h5py",),
-    "onnx": ("onnx",),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "openvino": ("openvino",),
+    "int8": ("nncf", "openvino"),
 }
 _MODULES = {"scikit-learn": "sklearn"}  # of packages that are imported by another name
 

@@ -1,4 +1,4 @@
-"""Prediction of the classes of picture files by a checkpoint."""
+"""Prediction of the classes of picture files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from densenets.checkpoint import Checkpoint
+from densenets.classifier import Classifier
 from densenets.data.augmentation import normalize
 from densenets.data.folder_listing import find_pictures, print_left_out
 from densenets.data.images import central_crop, read_image
 from densenets.errors import InputError
-from densenets.finite import check_weights, finite_rows, no_finite_logits
+from densenets.finite import finite_rows, no_finite_logits
 from densenets.names import printable
 
 
@@ -58,7 +58,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 
 @torch.no_grad()
 def predict(
-    checkpoint: Checkpoint,
+    classifier: Classifier,
     paths: Sequence[Path],
     *,
     device: torch.device,
@@ -69,7 +69,7 @@ def predict(
     """Classify pictures one after another, in the order given.
 
     Args:
-        checkpoint: network, classes and preprocessing.
+        classifier: a checkpoint or an exported network.
         paths: picture files.
         device: where the network computes.
         top: number of classes of a prediction.
@@ -81,33 +81,32 @@ def predict(
             has no classes.
         NotFinite: weights or logits are NaN or infinite.
     """
-    if not checkpoint.classes:
+    if not classifier.classes:
         raise InputError("the network has no classes to name: it gives features, not predictions")
-    checkpoint.check_pictures()
-    check_weights(checkpoint.model)
-    model, readable = checkpoint.model.to(device), 0
+    classifier.check_pictures()
+    model, readable = classifier.network(device), 0
     for start in range(0, len(paths), batch_size):
         decoded: list[tuple[Path, Tensor]] = []
         for path in paths[start : start + batch_size]:
             try:
-                image = read_image(path, checkpoint.preprocessing.channels)
+                image = read_image(path, classifier.preprocessing.channels)
             except InputError as error:
                 if on_broken is None:
                     raise
                 on_broken(str(error))
                 continue
-            decoded.append((path, central_crop(image, checkpoint.preprocessing)))
+            decoded.append((path, central_crop(image, classifier.preprocessing)))
         if not decoded:
             continue
         readable += len(decoded)
         images = torch.stack([pixels for _, pixels in decoded]).to(device)
-        logits = model(normalize(images, checkpoint.preprocessing))
+        logits = model(normalize(images, classifier.preprocessing))
         for (path, _), is_finite in zip(decoded, finite_rows(logits).tolist(), strict=True):
             if not is_finite:
                 raise no_finite_logits(printable(str(path)))
-        best = logits.softmax(dim=1).cpu().topk(min(top, len(checkpoint.classes)), dim=1)
+        best = logits.softmax(dim=1).cpu().topk(min(top, len(classifier.classes)), dim=1)
         for (path, _), values, indices in zip(decoded, best.values, best.indices, strict=True):
-            names = tuple(checkpoint.classes[i] for i in indices.tolist())
+            names = tuple(classifier.classes[i] for i in indices.tolist())
             yield Prediction(path, names, tuple(values.tolist()))
     if paths and not readable:
         raise InputError(f"none of {len(paths)} pictures can be read")

@@ -28,6 +28,7 @@ _NEEDS: dict[tuple[str, ...], str] = {
     ("evaluate", "digits", "--out", "evaluated"): "the data set digits needs scikit-learn",
     ("report", "run"): "report needs bokeh and matplotlib",
     ("draw", _SMALL): "draw needs matplotlib",
+    ("export", "run"): "export --to onnx needs onnx, onnxruntime and onnxscript",
     ("analyze", "gradients", _SMALL): "the data set digits needs scikit-learn",
     ("analyze", "saliency", "run", "pictures"): "analyze saliency needs torchcam and matplotlib",
 }

@@ -273,7 +273,7 @@ WRONG = {
     "models all": "unexpected argument: all",
     "--versoin": "unknown option '--versoin'; did you mean --version?",
     "benchmark densenet121 --colour blue": "unknown option '--colour'; densenets benchmark --help lists",
-    "predict": "missing: a run's folder or a checkpoint file; densenets predict --help shows",
+    "predict": "missing: a run's folder, a checkpoint file, or an exported file (.onnx, .xml, .pt2);",
     "predict nowhere": "name at least one picture, or a folder of pictures, behind the run",
     "predict nowhere a.png": "there is no run or checkpoint nowhere",
 }

@@ -1,4 +1,4 @@
-"""`densenets evaluate RUN`: error rates, per-class table and confusion matrix of a run or a checkpoint."""
+"""`densenets evaluate RUN`: error rates, per-class table and confusion matrix of a network."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import Any
 from rich.table import Table
 
 from densenets.cli.command import Command
+from densenets.cli.engine_options import EngineName, opened_classifier
 from densenets.cli.unfinished_run import tell_if_unfinished
 from densenets.data.data_config import require_package_of
+from densenets.errors import InputError
 from densenets.evaluation_options import EvaluationOptions
 from densenets.extras import has_extra
 from densenets.figures.numbers import images_text
 from densenets.files import json_text
 from densenets.names import printable
+from densenets.progress import progress_bar
 from densenets.records import tells_top5
 from densenets.terminal import console, plain, print_table
 
@@ -25,7 +28,7 @@ class EvaluateOptions:
     """What is evaluated, and where the result goes."""
 
     run: Path
-    """A run's folder or a checkpoint file."""
+    """A run's folder, a checkpoint file, or an exported file (.onnx, .xml, .pt2)."""
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     column: int | None = None
     """Of a FractalNet: the column that runs alone, 0 the shallowest."""
@@ -34,38 +37,51 @@ class EvaluateOptions:
     json: bool = False
     """Print JSON."""
     device: str = "auto"
-    """auto, cpu, cuda, ..."""
+    """auto, cpu, cuda, ...; exported files run on the CPU."""
+    engine: EngineName = "auto"
+    """What runs it; auto takes what it was exported for, and PyTorch for a run or a checkpoint."""
+    trust: bool = False
+    """Open a .pt2 file, which runs the code in it: only if you know who made it."""
 
 
 def evaluate(options: EvaluateOptions) -> None:
-    """Evaluate a run or a checkpoint; print a table or JSON, and write files if asked to."""
+    """Evaluate a network; print a table or JSON, and write files if asked to."""
     require_package_of(options.evaluation.data)
-    from densenets.checkpoint import read_checkpoint
+    from densenets.checkpoint import Checkpoint
     from densenets.distributed import joined_ranks
     from densenets.evaluation import evaluate_on, images_of, write_evaluation
     from densenets.models.baselines.fractalnet import run_one_column
 
-    checkpoint = read_checkpoint(options.run)
-    tell_if_unfinished(options.run, checkpoint.details)
-    if options.column is not None:
-        run_one_column(checkpoint.model, options.column)
-    images = images_of(checkpoint, options.evaluation)
+    classifier, device = opened_classifier(options.run, options.engine, options.device, trust=options.trust)
+    tell_if_unfinished(options.run, classifier.details)
+    if not isinstance(classifier, Checkpoint):
+        if options.column is not None or options.evaluation.precision != "float32":
+            raise InputError(
+                "--column and --precision are of checkpoints; an exported file computes as it is"
+            )
+    elif options.column is not None:
+        run_one_column(classifier.model, options.column)
+    images = images_of(classifier, options.evaluation)
     draws = options.out is not None and has_extra("plots", "confusion.png")
-    with joined_ranks(options.device) as ranks:
-        result = evaluate_on(checkpoint, images, options.evaluation, ranks)
+    with joined_ranks(device) as ranks, progress_bar() as bar:
+        task = bar.add_task("Evaluating", total=len(images.images) // ranks.shard.world_size)
+        result = evaluate_on(
+            classifier, images, options.evaluation, ranks, lambda labels, _: bar.advance(task, len(labels))
+        )
         is_first = ranks.is_first
     facts = {
         "checkpoint": str(options.run),
-        "data": options.evaluation.data or checkpoint.details["data"]["name"],
+        "data": options.evaluation.data or classifier.details["data"]["name"],
         "source": images.source,
         "crops": options.evaluation.crops,
-        **result.to_dict(checkpoint.classes),
+        "engine": classifier.engine,
+        **result.to_dict(classifier.classes),
     }
     if is_first and options.out:
         if draws:
             from densenets.analysis.confusion_figure import write_confusion
 
-            write_confusion(facts["confusion"], checkpoint.classes, options.out / "confusion")
+            write_confusion(facts["confusion"], classifier.classes, options.out / "confusion")
         write_evaluation(facts, options.out)
     if is_first:
         print(json_text(facts)) if options.json else print_evaluation(facts)
@@ -93,10 +109,11 @@ def print_evaluation(facts: dict[str, Any]) -> None:
     print_table(out, table)
     top5 = f"top-5 error {facts['top5_error']:.2f}%, " if tells_top5(len(facts["per_class"])) else ""
     source = printable(f" of {facts['source']}") if "source" in facts else ""
+    engine = f" by {facts['engine']}" if "engine" in facts else ""
     out.print(
         f"top-1 error {facts['top1_error']:.2f}%, {top5}"
         f"loss {facts['loss']:.4f} on {facts['images']} {images_text(facts.get('split', ''))}{source}; "
-        f"{facts['images_per_second']:.0f} images/s",
+        f"{facts['images_per_second']:.0f} images/s{engine}",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from densenets.cli.command import Command
+from densenets.cli.engine_options import EngineName, opened_classifier
 from densenets.cli.unfinished_run import tell_if_unfinished
 from densenets.errors import InputError
 from densenets.files import json_text, write_bytes
@@ -30,7 +31,7 @@ class PredictOptions:
     """Which pictures are classified, and how the result is written."""
 
     run: Path
-    """A run's folder or a checkpoint file."""
+    """A run's folder, a checkpoint file, or an exported file (.onnx, .xml, .pt2)."""
     files: tuple[Path, ...]
     """Pictures, and folders of pictures."""
     format: Format = "csv"
@@ -40,7 +41,11 @@ class PredictOptions:
     out: Path | None = None
     """File for the rows; without it they are printed."""
     device: str = "auto"
-    """auto, cpu, cuda, ..."""
+    """auto, cpu, cuda, ...; exported files run on the CPU."""
+    engine: EngineName = "auto"
+    """What runs it; auto takes what it was exported for, and PyTorch for a run or a checkpoint."""
+    trust: bool = False
+    """Open a .pt2 file, which runs the code in it: only if you know who made it."""
     batch_size: int = 32
     """Pictures that are computed together."""
     skip_broken: bool = False
@@ -54,21 +59,23 @@ def predict(options: PredictOptions) -> None:
     if not options.files:
         raise InputError("name at least one picture, or a folder of pictures, behind the run")
     from densenets import prediction
-    from densenets.checkpoint import read_checkpoint
+    from densenets.engines.engine import is_exported
     from densenets.machine import choose_device
 
-    checkpoint = read_checkpoint(options.run)
-    tell_if_unfinished(options.run, checkpoint.details)
+    classifier, device = opened_classifier(options.run, options.engine, options.device, trust=options.trust)
+    tell_if_unfinished(options.run, classifier.details)
     paths = prediction.find_images(options.files)
     predictions = prediction.predict(
-        checkpoint,
+        classifier,
         paths,
-        device=choose_device(options.device),
+        device=choose_device(device),
         top=options.top,
         batch_size=options.batch_size,
         on_broken=_skip if options.skip_broken else _stop,
     )
     write_predictions(predictions, len(paths), options.format, options.out)
+    if is_exported(options.run):
+        tell(f"classified by {classifier.engine}")
 
 
 def _skip(reason: str) -> None:

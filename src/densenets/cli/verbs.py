@@ -169,6 +169,12 @@ SECTIONS: dict[str, tuple[Verb | VerbGroup, ...]] = {
             help="a checkpoint from the DenseNet weights of another program",
             command=_at("convert:COMMAND"),
         ),
+        Verb(
+            name="export",
+            arguments="CHECKPOINT",
+            help="a checkpoint as a file for ONNX Runtime, OpenVINO or PyTorch's compiler, verified",
+            command=_at("export:COMMAND"),
+        ),
     ),
     "See inside, measure, compare with the paper": (
         Verb(

@@ -1,0 +1,24 @@
+"""Opening of what a verb classifies with: a run, a checkpoint or an exported file. Needs no PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from densenets.classifier import Classifier
+
+EngineName = Literal["auto", "torch", "onnxruntime", "openvino", "aot-inductor"]
+
+
+def opened_classifier(path: Path, engine: EngineName, device: str, *, trust: bool) -> tuple[Classifier, str]:
+    """What a path names, ready to classify, and the device that "auto" is for it.
+
+    Raises:
+        InputError: there is none, or it cannot be opened so.
+    """
+    from densenets.engines.engine import is_exported, open_classifier
+
+    # Exported files run on the CPU, whatever else there is.
+    chosen = "cpu" if device == "auto" and is_exported(path) else device
+    return open_classifier(path, engine, trust=trust), chosen
