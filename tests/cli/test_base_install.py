@@ -79,7 +79,8 @@ def test_every_verb_is_asked() -> None:
     assert asked == {(name,) for name in VERBS if name != "analyze"} | {
         ("analyze", verb.name) for verb in ANALYSES
     }
-    assert PACKAGES.keys() == {"plots", "report", "tensorboard", "saliency", "digits", "keras", "onnx"}  # or one more here
+    figures = {"plots", "report", "tensorboard", "saliency", "digits"}
+    assert PACKAGES.keys() == figures | {"keras", "onnx", "openvino", "int8"}  # or one more here
 
 
 @pytest.mark.parametrize("words", _NEEDS, ids=" ".join)
