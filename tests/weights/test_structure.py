@@ -196,6 +196,20 @@ def test_a_head_of_several_layers_is_known_as_a_whole():
         assert [module.name for module in found.head] == ["head.0", "head.1", "head.3"]
 
 
+def test_a_heads_norm_of_the_features_is_not_the_last_norm():
+    weights = DenseNet(dataclasses.replace(LARGE, num_classes=0)).state_dict()
+    features = weights["features.norm5.weight"].shape[0]
+    head = {
+        f"head.0.{role}": torch.ones(features) for role in ("weight", "bias", "running_mean", "running_var")
+    }
+    head["head.1.weight"] = torch.zeros(7, features)
+    for state in (weights | head, head | weights):
+        for names in (dict, without_names):
+            found = recognize(as_file(names(state)))
+            assert found.last_norm.tensors["weight"] is weights["features.norm5.weight"]
+            assert [module.kind for module in found.head] == ["norm", "linear"]
+
+
 # What is no DenseNet
 
 

@@ -294,18 +294,18 @@ class _Reading:
         last_places = [i for i, norm in enumerate(self.norms) if norm.channels == features]
         for last in reversed(last_places):
             for stem_place in stem_places:
-                rest = [norm for i, norm in enumerate(self.norms) if i not in (last, stem_place)]
+                rest = [i for i in range(len(self.norms)) if i not in (last, stem_place)]
                 extra = len(rest) - len(needed)
                 if last == stem_place or not 0 <= extra <= _MOST_HEAD_NORMS:
                     continue
-                # A head stands behind all of this, or before it where a file is sorted by names.
+                # A head stands behind the last norm, or before it all where a file is sorted by names.
                 for begin in {0, extra} if extra == self._norms_before_all else {0}:
-                    used = rest[begin : begin + len(needed)]
-                    if [norm.channels for norm in used] == sizes:
-                        by_convolution = {id(conv): norm for conv, norm in zip(needed, used, strict=True)}
-                        stem_norm = None if stem_place is None else self.norms[stem_place]
-                        head = [*rest[:begin], *rest[begin + len(needed) :]]
-                        return by_convolution, stem_norm, self.norms[last], head
+                    used, head = rest[begin : begin + len(needed)], rest[begin + len(needed) :]
+                    if [self.norms[i].channels for i in used] != sizes or any(i < last for i in head):
+                        continue
+                    norms = {id(conv): self.norms[i] for conv, i in zip(needed, used, strict=True)}
+                    stem_norm = None if stem_place is None else self.norms[stem_place]
+                    return norms, stem_norm, self.norms[last], [self.norms[i] for i in (*rest[:begin], *head)]
         return None
 
     def _why_unaligned(self, needed: list[FileModule], features: int) -> str:
