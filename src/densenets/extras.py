@@ -13,7 +13,7 @@ from typing import Literal
 from densenets.errors import InputError
 from densenets.names import tell
 
-Extra = Literal["plots", "report", "tensorboard", "saliency", "digits", "keras", "onnx"]
+Extra = Literal["plots", "report", "tensorboard", "saliency", "digits", "keras", "onnx", "hub"]
 
 # As in pyproject.toml, which also has their lowest versions.
 PACKAGES: Mapping[Extra, tuple[str, ...]] = {
@@ -24,6 +24,7 @@ PACKAGES: Mapping[Extra, tuple[str, ...]] = {
     "digits": ("scikit-learn",),
     "keras": ("h5py",),
     "onnx": ("onnx",),
+    "hub": ("huggingface_hub",),
 }
 _MODULES = {"scikit-learn": "sklearn"}  # of packages that are imported by another name
 
