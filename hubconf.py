@@ -16,8 +16,8 @@ if _TYPE_CHECKING:
 
 dependencies = ["msgspec", "numpy", "rich", "safetensors", "torch"]
 
-# An installed package goes first, which has the native kernels. A mere folder of the name, as of a clone in the
-# current folder, has no origin.
+# An installed package goes first, which has the native kernels. A mere folder of the name, such as a clone,
+# has no origin.
 _spec = _importlib_util.find_spec("densenets")
 if _spec is None or _spec.origin is None:
     _sys.path.append(str(_Path(__file__).resolve().parent / "src"))

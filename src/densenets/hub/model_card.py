@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from densenets.checkpoint import Checkpoint
-from densenets.data.preprocessing import Preprocessing
 from densenets.figures.numbers import images_text, shape_text
 from densenets.models.densenet_config import DenseNetConfig
 from densenets.models.registry import name_of
@@ -32,7 +31,7 @@ def model_card(checkpoint: Checkpoint, repo_id: str) -> str:
         "Network": _network(checkpoint),
         "Errors": _errors(checkpoint),
         "Origin": _origin(checkpoint.details),
-        "Preprocessing": _preprocessing(checkpoint.preprocessing),
+        "Preprocessing": _preprocessing(checkpoint),
         "Classes": _classes(checkpoint.classes),
     }
     title = f"# {printable(repo_id.rpartition('/')[2])}\n"
@@ -46,7 +45,7 @@ def _metadata(checkpoint: Checkpoint, repo_id: str) -> str:
         "library_name": "densenets",
         "tags": ["densenets", checkpoint.model.config.family],
     }
-    if checkpoint.classes and checkpoint.model.config.spatial_dims == 2:
+    if _reads_pictures(checkpoint):
         fields["pipeline_tag"] = "image-classification"
     if result := _index_result(checkpoint.details):
         fields["model-index"] = [{"name": repo_id.rpartition("/")[2], "results": [result]}]
@@ -131,14 +130,24 @@ def _origin(details: Mapping[str, Any]) -> str:
     return _list([f"{what}: {_code(fact)}" for what, fact in facts.items() if isinstance(fact, str | int)])
 
 
-def _preprocessing(preprocessing: Preprocessing) -> str:
-    side = preprocessing.image_size
+def _preprocessing(checkpoint: Checkpoint) -> str:
+    preprocessing = checkpoint.preprocessing
+    side, channels = preprocessing.image_size, preprocessing.channels
     mean, std = (", ".join(f"{v:g}" for v in values) for values in (preprocessing.mean, preprocessing.std))
+    values = (
+        f"{channels} channel{'s' if channels > 1 else ''} of pixels / 255, minus {mean}, divided by {std}."
+    )
+    if not _reads_pictures(checkpoint):
+        return values
     return (
         f"Shorter side resized to {preprocessing.resize} pixels (bilinear), central crop of "
-        f"{shape_text((side, side))}, {preprocessing.channels} channel(s) of pixels / 255, minus {mean}, "
-        f"divided by {std}. `densenets predict model.safetensors PICTURE` does so."
+        f"{shape_text((side, side))}, {values} `densenets predict model.safetensors PICTURE` does so."
     )
+
+
+def _reads_pictures(checkpoint: Checkpoint) -> bool:
+    """Whether the network classifies pictures, not signals or volumes."""
+    return bool(checkpoint.classes) and checkpoint.model.config.spatial_dims == 2
 
 
 def _classes(classes: tuple[str, ...]) -> str:
