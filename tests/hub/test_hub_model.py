@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -130,8 +131,7 @@ def test_what_is_pushed_is_what_is_fetched(trained: HubModel, hub: FakeHub):
     assert address == f"{hub.url}/me/my-densenet/commit/{COMMIT}"
     assert sorted(hub.files["me/my-densenet"]) == ["README.md", "model.safetensors"]
     assert 'from_pretrained("me/my-densenet")' in hub.files["me/my-densenet"]["README.md"].decode()
-    (metadata,) = hub.cards
-    assert metadata["library_name"] == "densenets"
+    assert hub.cards[0]["library_name"] == "densenets"  # the Hub was asked whether it reads them
     fetched = HubModel.from_pretrained("me/my-densenet", token=False)
     are_the_same(fetched, trained)
     assert fetched.details == DETAILS
@@ -206,3 +206,13 @@ def test_without_the_extra_folders_are_read_and_the_hub_says_what_it_needs(
         trained.push_to_hub("my-densenet")
     with pytest.raises(InputError, match=f"is no path on this machine; .* needs {advice}"):
         HubModel.from_pretrained("me/my-densenet")
+
+
+@pytest.mark.slow
+def test_the_name_at_the_door_loads_no_client_of_the_hub():
+    code = (
+        "import sys, densenets; assert 'torch' not in sys.modules; densenets.HubModel; "
+        "assert 'huggingface_hub' not in sys.modules; print('light')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "light\n", done.stderr
