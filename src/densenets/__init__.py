@@ -16,6 +16,7 @@ from densenets.errors import InputError
 
 if TYPE_CHECKING:
     from densenets.checkpoint import Checkpoint, load
+    from densenets.hub.hub_model import HubModel
     from densenets.models.densenet import DenseNet
     from densenets.models.densenet_config import DenseNetConfig
     from densenets.weights.pretrained import create_model, list_models
@@ -26,6 +27,7 @@ __all__ = [
     "Checkpoint",
     "DenseNet",
     "DenseNetConfig",
+    "HubModel",
     "InputError",
     "__version__",
     "create_model",
@@ -37,6 +39,7 @@ _HOMES = {
     "Checkpoint": "densenets.checkpoint",
     "DenseNet": "densenets.models.densenet",
     "DenseNetConfig": "densenets.models.densenet_config",
+    "HubModel": "densenets.hub.hub_model",
     "create_model": "densenets.weights.pretrained",
     "list_models": "densenets.weights.pretrained",
     "load": "densenets.checkpoint",

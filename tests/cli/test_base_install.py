@@ -80,7 +80,7 @@ def test_every_verb_is_asked() -> None:
         ("analyze", verb.name) for verb in ANALYSES
     }
     figures = {"plots", "report", "tensorboard", "saliency", "digits"}
-    assert PACKAGES.keys() == figures | {"keras", "onnx", "openvino", "int8"}  # or one more here
+    assert PACKAGES.keys() == figures | {"keras", "onnx", "openvino", "int8", "hub"}  # or one more here
 
 
 @pytest.mark.parametrize("words", _NEEDS, ids=" ".join)

@@ -14,7 +14,7 @@ from densenets.names import printable
 if TYPE_CHECKING:
     from densenets.engines.description import Dynamic
 
-Form = Literal["onnx", "openvino", "torch-export", "aot-inductor"]
+Form = Literal["onnx", "openvino", "torch-export", "aot-inductor", "torchvision", "timm"]
 
 _EXTRAS: dict[Form, Extra] = {"onnx": "onnx", "openvino": "openvino"}
 _SIZES = ("batch", "size")
@@ -27,7 +27,7 @@ class ExportOptions:
     run: Path
     """A run's folder or a checkpoint file."""
     to: Form = "onnx"
-    """The form: one that other programs read (onnx, openvino), or code for PyTorch."""
+    """The form: one that engines read (onnx, openvino), code for PyTorch, or a library's own weights."""
     dynamic: str = ""
     """What of the input may vary: batch, size, or batch,size; else it is one image of the network's size."""
     with_preprocessing: bool = False
@@ -43,11 +43,14 @@ class ExportOptions:
     most_loss: float = 1.0
     """With --int8: points of top-1 accuracy that it may cost."""
     out: Path | None = None
-    """The file; without it the checkpoint's name with the form's ending, beside the checkpoint."""
+    """The file, a folder for timm; without it the checkpoint's name with the form's ending, beside it."""
 
 
 def export(options: ExportOptions) -> None:
     """Export a checkpoint, and print what was exported and how well it agrees."""
+    if options.to == "torchvision" or options.to == "timm":
+        _export_weights(options)
+        return
     dynamic = [part.strip() for part in options.dynamic.split(",") if part.strip()]
     if unknown := [part for part in dynamic if part not in _SIZES]:
         raise InputError(f"--dynamic must be batch, size or batch,size, got '{unknown[0]}'")
@@ -74,6 +77,24 @@ def export(options: ExportOptions) -> None:
     )
     for line in exported.lines:
         print(printable(line))
+
+
+def _export_weights(options: ExportOptions) -> None:
+    """Write a checkpoint's weights for a library, and print how they are loaded there."""
+    alone = ExportOptions(options.run, options.to, out=options.out)
+    if options != alone:
+        raise InputError(f"--to {options.to} writes weights alone; of the other options it takes --out")
+    from densenets.checkpoint import checkpoint_path, read_checkpoint
+    from densenets.weights.library_files import write_timm, write_torchvision
+
+    beside = checkpoint_path(options.run)
+    if options.to == "torchvision":
+        out = options.out or beside.with_suffix(".pth")
+        load = write_torchvision(read_checkpoint(options.run), out)
+    else:
+        out = options.out or beside.with_name(f"{beside.stem}-timm")
+        load = write_timm(read_checkpoint(options.run), out)
+    print(printable(f"{out}: weights for {load}"))
 
 
 COMMAND = Command(title="export", options=ExportOptions, call=export)

@@ -1,0 +1,1 @@
+"""Checkpoints at the Hugging Face Hub, with model cards of their figures."""
