@@ -201,20 +201,6 @@ def test_weights_that_cannot_be_used_are_named(capsys, pictures, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_fine_tuning_adapts_weights_of_other_channels_and_says_so(capsys, pictures, tmp_path):
-    grey, run_folder = tmp_path / "grey.pth", tmp_path / "run"
-    torch.save(densenets.create_model("densenet-bc-10-4", in_channels=1).state_dict(), grey)
-    arguments = [
-        *("train", "finetune", "--data.root", str(pictures), "--out", str(run_folder)),
-        *("--model.weights", str(grey), "--data.image-size", "16"),
-        *("--training.epochs", "1", "--training.no-tensorboard"),
-    ]
-    assert cli.run(arguments) == 0
-    told = capsys.readouterr().err
-    assert "the first convolution's 1 channels are repeated, and scaled by 1/3 for images of 3" in told
-    assert densenets.load(run_folder).config.in_channels == 3
-
-
 def broken_picture(folder: Path) -> Path:
     path = folder / "train" / "dark" / "broken.png"
     path.write_bytes((folder / "train" / "dark" / "0.png").read_bytes()[:200])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from densenets.data.batches import BatchOrder, Shard
 from densenets.data.load import load_data
 from densenets.errors import InputError
 from densenets.files import read_json, read_json_lines
+from densenets.models.densenet import DenseNet
+from densenets.models.registry import named_config
 from densenets.training.loop import train
 from densenets.training.recipe import Recipe, changed
 from densenets.training.recipes import named_recipe
@@ -258,3 +261,14 @@ def test_a_new_run_begins_with_the_last_good_checkpoint(picture_folder: Path, tm
     good = tmp_path / "run" / "checkpoints" / "last.safetensors"
     result = train(recipe(picture_folder, model__weights=good), tmp_path / "again")
     assert result["images"] == 9
+
+
+def test_weights_of_other_channels_are_adapted_and_it_is_said(
+    picture_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    grey = DenseNet(dataclasses.replace(named_config("densenet-bc-10-4"), in_channels=1))
+    torch.save(grey.state_dict(), tmp_path / "grey.pth")
+    train(recipe(picture_folder, model__weights=tmp_path / "grey.pth", training__epochs=1), tmp_path / "run")
+    told = capsys.readouterr().err
+    assert "the first convolution's 1 channels are repeated, and scaled by 1/3 for images of 3" in told
+    assert read_checkpoint(tmp_path / "run").model.config.in_channels == 3

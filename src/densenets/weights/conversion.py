@@ -131,10 +131,7 @@ def convert(
             classes or constants are unknown or do not fit; or `out` cannot be written.
     """
     source, published = weights_file(source)
-    if out.suffix != ".safetensors":
-        raise InputError(f"out must be a .safetensors file, such as {out.stem}.safetensors, got {out}")
-    if out.exists() and source.exists() and out.samefile(source):
-        raise InputError(f"{out} is the file to be converted; give another name with --out")
+    _check_names(source, out)
     file = read_file(source)
     if is_checkpoint(file):
         raise InputError(f"{source} is a checkpoint of densenets already; use it as it is")
@@ -144,16 +141,11 @@ def convert(
     if published is not None and not classes and not adaptation.new_head:
         classes = tuple(name or f"untrained {number}" for number, name in enumerate(published.class_names()))
     names, class_note = choose_classes(config, data, classes)
-    normalization = normalization or Normalization()
     preprocessing, pixel_note = _preprocessing(found.config, config, published, data, normalization)
-    replaced = {
-        key
-        for key, ours in found.keys.items()
-        if ours and adaptation.new_head and ours.startswith(f"{config.head}.")
-    }
+    replaced = _replaced_keys(found) if adaptation.new_head else []
     conversion = Conversion(
         form=found.form,
-        keys={key: None if key in replaced else ours for key, ours in found.keys.items()},
+        keys=found.keys | dict.fromkeys(replaced),
         unused=found.unused | dict.fromkeys(replaced, "of the head that was replaced"),
         counters_added=found.counters_added,
         config=config,
@@ -164,6 +156,20 @@ def convert(
     )
     save_checkpoint(out, weights, config, names, preprocessing, _details(source, conversion))
     return conversion
+
+
+def _check_names(source: Path, out: Path) -> None:
+    """Check that the checkpoint's name is one, and not the file's own."""
+    if out.suffix != ".safetensors":
+        raise InputError(f"out must be a .safetensors file, such as {out.stem}.safetensors, got {out}")
+    if out.exists() and source.exists() and out.samefile(source):
+        raise InputError(f"{out} is the file to be converted; give another name with --out")
+
+
+def _replaced_keys(found: DenseNetWeights) -> list[str]:
+    """The file's keys of the classifier."""
+    head = f"{found.config.head}."
+    return [key for key, ours in found.keys.items() if ours is not None and ours.startswith(head)]
 
 
 def _adapted(
@@ -204,9 +210,10 @@ def _preprocessing(
     config: DenseNetConfig,
     published: PublishedWeights | None,
     data: str,
-    normalization: Normalization,
+    normalization: Normalization | None,
 ) -> tuple[Preprocessing, str]:
     """The preprocessing of a network that was adapted from `theirs`, and a note of where it comes from."""
+    normalization = normalization or Normalization()
     if normalization.mean and len(normalization.mean) == config.in_channels:
         return choose_preprocessing(config, data, normalization)
     if published is not None and not data and not normalization.mean:

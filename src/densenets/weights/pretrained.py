@@ -21,6 +21,7 @@ from densenets.weights.published.download import download as fetch
 from densenets.weights.published.manifest import PUBLISHED, PublishedWeights, published_weights
 from densenets.weights.reading import read_network
 
+_FIELDS = {field.name for field in dataclasses.fields(DenseNetConfig)}
 # Fields of a config that weights follow: the images, the classes, and what weights do not show.
 _ADAPTED = ("num_classes", "in_channels", "spatial_dims", "dropout")
 
@@ -53,14 +54,13 @@ def create_model(
 ) -> Network:
     """Build a named network, such as "densenet121", "densenet-bc-100-12" or "resnet50".
 
-    Any other field of a `DenseNetConfig` can be given; None leaves the named network's value, or that of the
-    weights. With weights, other classes give a fresh classifier, other channels an adapted first convolution,
-    and more dimensions inflated kernels.
+    Any other field of a `DenseNetConfig` can be given; None leaves the network's or the weights' value. With
+    weights, other classes give a fresh classifier, other channels and dimensions adapted kernels.
 
     Args:
         name: one of `list_models()`, or one by the rules, such as densenet[-b|-c|-bc]-DEPTH-GROWTH.
-        weights: published weights by their name ("torchvision", "timm/densenet121.ra_in1k", ...; `densenets
-            weights` lists them), or a file of any program; None initialises freshly.
+        weights: published weights by their name, such as "torchvision" or "timm/densenet121.ra_in1k", or a
+            file of any program; None initialises freshly.
         download: fetch published weights that are not on this machine, instead of raising.
         weights_folder: where published weights are looked for first, and kept.
         num_classes: 10 for CIFAR's networks and 1000 for ImageNet's unless given.
@@ -69,24 +69,11 @@ def create_model(
         generator: where the initial weights are drawn from.
 
     Raises:
-        InputError: the name, the weights or the execution are unknown, the network has no such field, a value
-            is out of its range, the weights are not on this machine, or they are of another network.
+        InputError: a name or the execution is unknown, the network has no such field, a value is out of its
+            range, the weights are not on this machine, or they are of another network.
     """
-    fields = {
-        "num_classes": num_classes,
-        "in_channels": in_channels,
-        "block_layers": block_layers,
-        "growth_rate": growth_rate,
-        "bottleneck": bottleneck,
-        "compression": compression,
-        "stem": stem,
-        "stem_channels": stem_channels,
-        "bottleneck_width": bottleneck_width,
-        "dropout": dropout,
-        "norm_epsilon": norm_epsilon,
-        "spatial_dims": spatial_dims,
-    }
-    given: dict[str, Any] = {field: value for field, value in fields.items() if value is not None}
+    # The parameters that are fields of a config, by their own names.
+    given = {field: value for field, value in locals().items() if field in _FIELDS and value is not None}
     named = named_config(name)
     if unknown := given.keys() - {field.name for field in dataclasses.fields(named)}:
         raise InputError(f"{name} is a {named.title}, which has no {min(unknown)}")
