@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from densenets.classifier import Classifier
 from densenets.data.augmentation import normalize
 from densenets.data.folder_listing import find_pictures, print_left_out
 from densenets.data.images import central_crop, read_image
 from densenets.errors import InputError
 from densenets.finite import finite_rows, no_finite_logits
 from densenets.names import printable
+from densenets.trained_network import TrainedNetwork
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 
 @torch.no_grad()
 def predict(
-    classifier: Classifier,
+    classifier: TrainedNetwork,
     paths: Sequence[Path],
     *,
     device: torch.device,

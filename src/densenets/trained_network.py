@@ -10,7 +10,7 @@ from torch import nn
 from densenets.data.preprocessing import Preprocessing
 
 
-class Classifier(Protocol):
+class TrainedNetwork(Protocol):
     """A trained network of pictures and all that its use needs."""
 
     @property
