@@ -13,7 +13,9 @@ from typing import Literal
 from densenets.errors import InputError
 from densenets.names import tell
 
-Extra = Literal["plots", "report", "tensorboard", "saliency", "digits", "keras", "onnx", "openvino", "int8"]
+Extra = Literal[
+    "plots", "report", "tensorboard", "saliency", "digits", "keras", "onnx", "openvino", "int8", "parquet"
+]
 
 # As in pyproject.toml, which also has their lowest versions.
 PACKAGES: Mapping[Extra, tuple[str, ...]] = {
@@ -26,6 +28,7 @@ PACKAGES: Mapping[Extra, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "openvino": ("openvino",),
     "int8": ("nncf", "openvino"),
+    "parquet": ("pyarrow",),
 }
 _MODULES = {"scikit-learn": "sklearn"}  # of packages that are imported by another name
 
