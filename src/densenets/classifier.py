@@ -207,12 +207,9 @@ class _Source:
 
 def _sources(images: Images) -> tuple[list[_Source], bool]:
     """The images one by one, all of them checked as far as that needs no decoding; and whether it is one."""
-    if isinstance(images, list | tuple):
-        listed, is_one = list(images), False
-    elif isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
-        listed, is_one = list(images), False
-    else:
-        listed, is_one = [images], True
+    is_batch = isinstance(images, np.ndarray | Tensor) and images.ndim == 4
+    is_one = not (is_batch or isinstance(images, list | tuple))
+    listed: list[object] = [images] if is_one else list(images)  # type: ignore[arg-type]
     if not listed:
         raise InputError("there are no images to classify; give at least one")
     return [_source(image, "the image" if is_one else f"image {i}") for i, image in enumerate(listed)], is_one

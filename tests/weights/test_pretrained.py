@@ -71,9 +71,7 @@ def test_no_classes_give_features(tmp_path: Path):
 
 def test_weights_of_another_network_are_refused_by_what_differs(tmp_path: Path):
     path, theirs = small_file(tmp_path)
-    with pytest.raises(
-        InputError, match=r"small\.pth is of another network than .*: its block_layers is"
-    ):
+    with pytest.raises(InputError, match=r"small\.pth is of another network than .*: its block_layers is"):
         create_model("densenet121", weights=path)
     with pytest.raises(InputError, match=r"its norm_epsilon is 1e-05, not 0\.001"):
         named_like(theirs.config, weights=path, norm_epsilon=0.001)
