@@ -1,4 +1,4 @@
-"""What verbs that read pictures share: what becomes of broken ones, and the progress bar. Needs no PyTorch."""
+"""What verbs that read pictures share: what is done about broken ones, and progress. Needs no PyTorch."""
 
 from __future__ import annotations
 
