@@ -37,7 +37,7 @@ from densenets.export.program import trace
 from densenets.export.quiet import quiet
 from densenets.files import write_json
 from densenets.machine import environment
-from densenets.models.create import create_model
+from densenets.weights.pretrained import create_model
 
 _BATCHES = {"batch-1": 1, "batch-16": 16}
 _SIDE = 224

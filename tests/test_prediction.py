@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from torchvision.transforms import v2
 from densenets.checkpoint import Checkpoint
 from densenets.data.preprocessing import Preprocessing
 from densenets.errors import InputError
-from densenets.prediction import Prediction, find_images, predict
+from densenets.prediction import Prediction, computed_batches, embed, find_images, predict
 from densenets.weights.pretrained import create_model
 
 CPU = torch.device("cpu")
@@ -176,3 +178,127 @@ def test_a_network_without_classes_predicts_nothing(paths: list[Path]) -> None:
     checkpoint = Checkpoint(known.model, (), known.preprocessing, {})
     with pytest.raises(InputError, match="no classes to name"):
         list(predict(checkpoint, paths, device=CPU))
+
+
+def decoding_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("densenets-decode")]
+
+
+def as_tensor(number: int) -> torch.Tensor:
+    return torch.tensor([float(number)])
+
+
+def test_the_next_batch_and_no_more_is_decoded_while_one_is_computed() -> None:
+    decoded: list[int] = []
+    ahead = threading.Event()
+
+    def decode(number: int) -> torch.Tensor:
+        decoded.append(number)
+        if number == 3:  # the last of the second batch
+            ahead.set()
+        return as_tensor(number)
+
+    def compute(pixels: torch.Tensor) -> torch.Tensor:
+        # It would never be set if decoding waited for this to end.
+        assert ahead.wait(timeout=30)
+        return pixels
+
+    batches = computed_batches(range(6), decode, compute, 2)
+    assert next(batches)[0] == [0, 1]
+    assert decoded == [0, 1, 2, 3]
+    assert [items for items, _ in batches] == [[2, 3], [4, 5]]
+    assert decoded == [0, 1, 2, 3, 4, 5]
+    assert decoding_threads() == []
+
+
+def test_nothing_is_decoded_while_the_caller_works() -> None:
+    at_work = False
+
+    def decode(number: int) -> torch.Tensor:
+        assert not at_work
+        return as_tensor(number)
+
+    for _ in computed_batches(range(9), decode, lambda pixels: pixels, 2):
+        at_work = True
+        threading.Event().wait(0.01)
+        at_work = False
+
+
+def test_pictures_are_computed_in_the_callers_thread_and_decoded_in_another() -> None:
+    threads: dict[str, int] = {}
+
+    def decode(number: int) -> torch.Tensor:
+        threads["decode"] = threading.get_ident()
+        return as_tensor(number)
+
+    def compute(pixels: torch.Tensor) -> torch.Tensor:
+        threads["compute"] = threading.get_ident()
+        return pixels
+
+    assert [out.tolist() for _, out in computed_batches(range(2), decode, compute, 1)] == [[[0.0]], [[1.0]]]
+    assert threads["compute"] == threading.get_ident() != threads["decode"]
+
+
+@pytest.mark.parametrize("use", [predict, embed])
+def test_no_thread_is_left_when_the_caller_stops_early(
+    paths: list[Path], use: Callable[..., Iterator[object]]
+) -> None:
+    made = use(untrained(), paths, device=CPU, batch_size=2)
+    next(made)
+    assert len(decoding_threads()) == 1
+    made.close()  # type: ignore[attr-defined]
+    assert decoding_threads() == []
+    made = use(untrained(), paths, device=CPU, batch_size=2)
+    next(made)
+    del made
+    assert decoding_threads() == []
+
+
+def test_no_thread_is_left_after_an_error(paths: list[Path]) -> None:
+    def fail(_: torch.Tensor) -> torch.Tensor:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        next(computed_batches(range(9), as_tensor, fail, 2))
+    assert decoding_threads() == []
+    with pytest.raises(AttributeError):  # a bug in decoding comes through as it is
+        next(computed_batches(range(9), lambda number: number.gone, as_tensor, 2))  # type: ignore[attr-defined]
+    assert decoding_threads() == []
+    paths[4].write_bytes(b"no picture")
+    with pytest.raises(InputError, match="broken image"):
+        list(predict(untrained(), paths, device=CPU, batch_size=2))
+    assert decoding_threads() == []
+
+
+def test_what_comes_before_a_broken_batch_is_handed_out(paths: list[Path]) -> None:
+    paths[4].write_bytes(b"no picture")
+    made = predict(untrained(), paths, device=CPU, batch_size=2)
+    assert [next(made).path for _ in range(4)] == paths[:4]
+    with pytest.raises(InputError, match=f"broken image {paths[4]}"):
+        next(made)
+
+
+def test_a_broken_picture_is_told_before_its_batch_and_after_the_one_before(paths: list[Path]) -> None:
+    paths[3].write_bytes(b"no picture")
+    told: list[str] = []
+    made = predict(untrained(), paths, device=CPU, batch_size=2, on_broken=told.append)
+    assert [next(made).path for _ in range(2)] == paths[:2]
+    assert told == []
+    assert next(made).path == paths[2]
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_features_come_in_the_order_of_the_paths(paths: list[Path], batch_size: int) -> None:
+    checkpoint = untrained()
+    paths[5].write_bytes(b"no picture")
+    told: list[str] = []
+    made = list(embed(checkpoint, paths, device=CPU, batch_size=batch_size, on_broken=told.append))
+    assert [path for path, _ in made] == paths[:5] + paths[6:]
+    assert len(told) == 1
+    head = checkpoint.model.get_classifier()
+    predicted = predict(checkpoint, [path for path, _ in made], device=CPU)
+    for (_, features), prediction in zip(made, predicted, strict=True):
+        with torch.no_grad():
+            expected = head(features).softmax(dim=0)
+        torch.testing.assert_close(probabilities(prediction), expected, rtol=1e-4, atol=1e-6)

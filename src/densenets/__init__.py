@@ -3,6 +3,7 @@
     import densenets
     model = densenets.create_model("densenet121", num_classes=14, in_channels=1)
     model = densenets.load("runs/demo")  # a run's folder or a checkpoint file
+    classifier = densenets.Classifier.load("runs/demo")  # pictures -> classes, probabilities, features
 
 Importing the package loads nothing heavy; PyTorch comes with the first name that needs it.
 """
@@ -16,6 +17,7 @@ from densenets.errors import InputError
 
 if TYPE_CHECKING:
     from densenets.checkpoint import Checkpoint, load
+    from densenets.classifier import Classifier
     from densenets.hub.hub_model import HubModel
     from densenets.models.densenet import DenseNet
     from densenets.models.densenet_config import DenseNetConfig
@@ -25,6 +27,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Checkpoint",
+    "Classifier",
     "DenseNet",
     "DenseNetConfig",
     "HubModel",
@@ -37,6 +40,7 @@ __all__ = [
 
 _HOMES = {
     "Checkpoint": "densenets.checkpoint",
+    "Classifier": "densenets.classifier",
     "DenseNet": "densenets.models.densenet",
     "DenseNetConfig": "densenets.models.densenet_config",
     "HubModel": "densenets.hub.hub_model",

@@ -79,14 +79,17 @@ class Description:
             "details": _details_text(self.details, f"{error_start}: the details are no JSON"),
         }
 
-    def check_pictures(self) -> None:
+    def check_pictures(self, *, classify: bool = True) -> None:
         """Check that the network can classify pictures: it may also be one of signals or volumes.
+
+        Args:
+            classify: whether it has to have classes; features come without.
 
         Raises:
             InputError: the network reads no pictures, or larger ones than the preprocessing makes.
         """
         config, channels, size = self.config, self.preprocessing.channels, self.preprocessing.image_size
-        if config.spatial_dims != 2 or channels not in (1, 3) or not self.classes:
+        if config.spatial_dims != 2 or channels not in (1, 3) or (classify and not self.classes):
             raise InputError(
                 f"the network reads {config.spatial_dims} dimensions and {channels} channels and knows "
                 f"{len(self.classes)} classes; pictures need 2 dimensions, 1 or 3 channels, and classes"

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from densenets.classifier import Classifier
 from densenets.data.batches import Batch, evaluation_batches
 from densenets.data.data_config import DataConfig
 from densenets.data.load import EvaluationImages, load_evaluation_images
@@ -22,6 +21,7 @@ from densenets.errors import InputError
 from densenets.evaluation_options import EvaluationOptions
 from densenets.files import write_json
 from densenets.finite import finite_rows, no_finite_logits
+from densenets.trained_network import TrainedNetwork
 
 Observer = Callable[[Tensor, Tensor], None]
 
@@ -86,7 +86,7 @@ class Evaluation:
         }
 
 
-def evaluate_checkpoint(classifier: Classifier, options: EvaluationOptions, ranks: Ranks) -> Evaluation:
+def evaluate_checkpoint(classifier: TrainedNetwork, options: EvaluationOptions, ranks: Ranks) -> Evaluation:
     """Evaluate a checkpoint, or an exported network, with its own preprocessing.
 
     Raises:
@@ -95,7 +95,7 @@ def evaluate_checkpoint(classifier: Classifier, options: EvaluationOptions, rank
     return evaluate_on(classifier, images_of(classifier, options), options, ranks)
 
 
-def images_of(classifier: Classifier, options: EvaluationOptions) -> EvaluationImages:
+def images_of(classifier: TrainedNetwork, options: EvaluationOptions) -> EvaluationImages:
     """Load the images that a network is evaluated on.
 
     Raises:
@@ -120,7 +120,7 @@ def images_of(classifier: Classifier, options: EvaluationOptions) -> EvaluationI
 
 
 def evaluate_on(
-    classifier: Classifier,
+    classifier: TrainedNetwork,
     images: EvaluationImages,
     options: EvaluationOptions,
     ranks: Ranks,

@@ -14,7 +14,17 @@ from densenets.errors import InputError
 from densenets.names import tell
 
 Extra = Literal[
-    "plots", "report", "tensorboard", "saliency", "digits", "keras", "onnx", "openvino", "int8", "hub"
+    "plots",
+    "report",
+    "tensorboard",
+    "saliency",
+    "digits",
+    "keras",
+    "onnx",
+    "openvino",
+    "int8",
+    "parquet",
+    "hub",
 ]
 
 # As in pyproject.toml, which also has their lowest versions.
@@ -28,6 +38,7 @@ PACKAGES: Mapping[Extra, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "openvino": ("openvino",),
     "int8": ("nncf", "openvino"),
+    "parquet": ("pyarrow",),
     "hub": ("huggingface_hub",),
 }
 _MODULES = {"scikit-learn": "sklearn"}  # of packages that are imported by another name

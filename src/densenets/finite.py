@@ -37,6 +37,6 @@ def finite_rows(logits: Tensor) -> Tensor:
     return logits.isfinite().all(dim=1)
 
 
-def no_finite_logits(images: str) -> NotFinite:
-    """The error for images whose logits are NaN or infinite."""
-    return NotFinite(f"the network gives {images} no finite logits; its weights are {_WHY}")
+def no_finite_logits(images: str, output: str = "logits") -> NotFinite:
+    """The error for images whose logits, or other output, are NaN or infinite."""
+    return NotFinite(f"the network gives {images} no finite {output}; its weights are {_WHY}")

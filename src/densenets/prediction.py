@@ -1,21 +1,29 @@
-"""Prediction of the classes of picture files."""
+"""Prediction of classes, and features, of picture files, which are decoded while the network computes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from densenets.classifier import Classifier
+from densenets.checkpoint import Checkpoint
 from densenets.data.augmentation import normalize
 from densenets.data.folder_listing import find_pictures, print_left_out
 from densenets.data.images import central_crop, read_image
+from densenets.data.preprocessing import Preprocessing
 from densenets.errors import InputError
 from densenets.finite import finite_rows, no_finite_logits
+from densenets.models.network import Network
 from densenets.names import printable
+from densenets.trained_network import TrainedNetwork
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 
 @torch.no_grad()
 def predict(
-    classifier: Classifier,
+    classifier: TrainedNetwork,
     paths: Sequence[Path],
     *,
     device: torch.device,
@@ -81,32 +89,163 @@ def predict(
             has no classes.
         NotFinite: weights or logits are NaN or infinite.
     """
+    check_classifies(classifier)
+    model, preprocessing = classifier.network(device), classifier.preprocessing
+
+    def logits_of(pixels: Tensor) -> Tensor:
+        return model(normalize(pixels.to(device), preprocessing))
+
+    batches = computed_batches(paths, _decoder(preprocessing), logits_of, batch_size, on_broken)
+    with contextlib.closing(batches):
+        for decoded, logits in batches:
+            check_finite([printable(str(path)) for path in decoded], logits)
+            named = most_probable(logits, classifier.classes, top)
+            for path, (names, values) in zip(decoded, named, strict=True):
+                yield Prediction(path, names, values)
+
+
+@torch.no_grad()
+def embed(
+    checkpoint: Checkpoint,
+    paths: Sequence[Path],
+    *,
+    device: torch.device,
+    batch_size: int = 32,
+    on_broken: Callable[[str], None] | None = None,
+) -> Iterator[tuple[Path, Tensor]]:
+    """The pooled features of pictures, num_features each (float32, on the CPU), in the order given.
+
+    Args:
+        checkpoint: of the network, which needs no classes.
+        paths: picture files.
+        device: where the network computes.
+        batch_size: pictures of a forward pass.
+        on_broken: as of `predict`.
+
+    Raises:
+        InputError: a picture is missing or broken, and `on_broken` is not given; or all are; or the network
+            reads no pictures, or larger ones than the preprocessing makes.
+        NotFinite: weights or features are NaN or infinite.
+    """
+    checkpoint.description.check_pictures(classify=False)
+    model, preprocessing = checkpoint.network(device), checkpoint.preprocessing
+
+    def features_of(pixels: Tensor) -> Tensor:
+        return pooled_features(model, normalize(pixels.to(device), preprocessing))
+
+    batches = computed_batches(paths, _decoder(preprocessing), features_of, batch_size, on_broken)
+    with contextlib.closing(batches):
+        for decoded, features in batches:
+            check_finite([printable(str(path)) for path in decoded], features, "features")
+            yield from zip(decoded, features.cpu(), strict=True)
+
+
+def computed_batches(
+    items: Sequence[Item],
+    decode: Callable[[Item], Tensor],
+    compute: Callable[[Tensor], Tensor],
+    batch_size: int,
+    on_broken: Callable[[str], None] | None = None,
+) -> Generator[tuple[list[Item], Tensor], None, None]:
+    """Decode pictures in batches, and compute each batch while a thread decodes the next one.
+
+    The thread rests while the caller works with a batch: filters of warnings, which decoding sets, are one
+    for all threads.
+
+    Args:
+        items: pictures, in the order in which they are handed out.
+        decode: picture -> pixels of one shape for all; raises `InputError` of a broken one.
+        compute: pixels of a batch -> N x numbers; called in the caller's thread.
+        batch_size: pictures of a batch, broken ones included.
+        on_broken: called with the error of a broken picture, in the caller's thread, before its batch is
+            computed; the picture is then left out.
+
+    Returns:
+        Of each batch the pictures that are not broken, and what was computed of them.
+
+    Raises:
+        InputError: a picture is broken, and `on_broken` is not given; or all are.
+    """
+    readable = 0
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="densenets-decode") as pool:
+        ahead = pool.submit(_decode_all, decode, items[:batch_size])
+        for start in range(0, len(items), batch_size):
+            decoded: list[tuple[Item, Tensor]] = []
+            for item, pixels in ahead.result():
+                if isinstance(pixels, Tensor):
+                    decoded.append((item, pixels))
+                elif on_broken is None:
+                    raise pixels
+                else:
+                    on_broken(str(pixels))
+            ahead = pool.submit(_decode_all, decode, items[start + batch_size : start + 2 * batch_size])
+            if not decoded:
+                continue
+            readable += len(decoded)
+            outputs = compute(torch.stack([pixels for _, pixels in decoded]))
+            wait([ahead])
+            yield [item for item, _ in decoded], outputs
+    if items and not readable:
+        raise InputError(f"none of {len(items)} pictures can be read")
+
+
+def _decode_all(
+    decode: Callable[[Item], Tensor], items: Sequence[Item]
+) -> list[tuple[Item, Tensor | InputError]]:
+    """Each picture's pixels, or the error of a broken one."""
+    decoded: list[tuple[Item, Tensor | InputError]] = []
+    for item in items:
+        try:
+            decoded.append((item, decode(item)))
+        except InputError as error:
+            decoded.append((item, error))
+    return decoded
+
+
+def _decoder(preprocessing: Preprocessing) -> Callable[[Path], Tensor]:
+    return lambda path: central_crop(read_image(path, preprocessing.channels), preprocessing)
+
+
+def check_classifies(classifier: TrainedNetwork) -> None:
+    """Check that a network tells the classes of pictures.
+
+    Raises:
+        InputError: it has no classes, reads no pictures, or larger ones than the preprocessing makes.
+    """
     if not classifier.classes:
         raise InputError("the network has no classes to name: it gives features, not predictions")
     classifier.check_pictures()
-    model, readable = classifier.network(device), 0
-    for start in range(0, len(paths), batch_size):
-        decoded: list[tuple[Path, Tensor]] = []
-        for path in paths[start : start + batch_size]:
-            try:
-                image = read_image(path, classifier.preprocessing.channels)
-            except InputError as error:
-                if on_broken is None:
-                    raise
-                on_broken(str(error))
-                continue
-            decoded.append((path, central_crop(image, classifier.preprocessing)))
-        if not decoded:
-            continue
-        readable += len(decoded)
-        images = torch.stack([pixels for _, pixels in decoded]).to(device)
-        logits = model(normalize(images, classifier.preprocessing))
-        for (path, _), is_finite in zip(decoded, finite_rows(logits).tolist(), strict=True):
-            if not is_finite:
-                raise no_finite_logits(printable(str(path)))
-        best = logits.softmax(dim=1).cpu().topk(min(top, len(classifier.classes)), dim=1)
-        for (path, _), values, indices in zip(decoded, best.values, best.indices, strict=True):
-            names = tuple(classifier.classes[i] for i in indices.tolist())
-            yield Prediction(path, names, tuple(values.tolist()))
-    if paths and not readable:
-        raise InputError(f"none of {len(paths)} pictures can be read")
+
+
+def check_finite(names: Sequence[str], outputs: Tensor, kind: str = "logits") -> None:
+    """Check that what a network computed of pictures of these names, N x numbers, is finite.
+
+    Raises:
+        NotFinite: it is not.
+    """
+    for name, is_finite in zip(names, finite_rows(outputs).tolist(), strict=True):
+        if not is_finite:
+            raise no_finite_logits(name, kind)
+
+
+def most_probable(
+    logits: Tensor, classes: tuple[str, ...], top: int
+) -> Iterator[tuple[tuple[str, ...], tuple[float, ...]]]:
+    """The most probable classes of each row of logits, in descending order, and their probabilities."""
+    best = logits.softmax(dim=1).cpu().topk(min(top, len(classes)), dim=1)
+    for values, indices in zip(best.values, best.indices, strict=True):
+        yield tuple(classes[i] for i in indices.tolist()), tuple(values.tolist())
+
+
+def pooled_features(model: nn.Module, images: Tensor) -> Tensor:
+    """What the classifier of a network reads: normalised N x C x H x W -> N x num_features."""
+    assert isinstance(model, Network)
+    features: Tensor = model.forward_features(images).mean(dim=model.sides)
+    return features
+
+
+def logits_only(network: object) -> InputError:
+    """The error where features of an exported network are wanted."""
+    return InputError(
+        f"{network} gives logits only, no features; load the checkpoint that it was exported from"
+    )

@@ -29,6 +29,7 @@ _NEEDS: dict[tuple[str, ...], str] = {
     ("report", "run"): "report needs bokeh and matplotlib",
     ("draw", _SMALL): "draw needs matplotlib",
     ("export", "run"): "export --to onnx needs onnx, onnxruntime and onnxscript",
+    ("embed", "run", "pictures", "--out", "table.parquet"): "embed --out table.parquet needs pyarrow",
     ("analyze", "gradients", _SMALL): "the data set digits needs scikit-learn",
     ("analyze", "saliency", "run", "pictures"): "analyze saliency needs torchcam and matplotlib",
 }
@@ -51,6 +52,7 @@ _GOES_ON: dict[tuple[str, ...], tuple[str, tuple[str, ...]]] = {
 # What a command prints that needs no extra.
 _WORKS: dict[tuple[str, ...], str] = {
     ("predict", "run", "pictures/val/one"): "class1",
+    ("embed", "run", "pictures/val/one"): "embeddings.npz: ",
     ("convert", "theirs.pth", "--out", "ours.safetensors", "--data", "cifar10"): "torchvision",
     ("summary", _SMALL): "classifier",
     ("benchmark", _SMALL, "--batch", "2", "--variants", "reference"): "reference",
@@ -80,7 +82,14 @@ def test_every_verb_is_asked() -> None:
         ("analyze", verb.name) for verb in ANALYSES
     }
     figures = {"plots", "report", "tensorboard", "saliency", "digits"}
-    assert PACKAGES.keys() == figures | {"keras", "onnx", "openvino", "int8", "hub"}  # or one more here
+    assert PACKAGES.keys() == figures | {
+        "keras",
+        "onnx",
+        "openvino",
+        "int8",
+        "parquet",
+        "hub",
+    }  # or one more here
 
 
 @pytest.mark.parametrize("words", _NEEDS, ids=" ".join)

@@ -262,6 +262,10 @@ WRONG = {
     "predict": "missing: a run's folder, a checkpoint file, or an exported file (.onnx, .xml, .pt2);",
     "predict nowhere": "name at least one picture, or a folder of pictures, behind the run",
     "predict nowhere a.png": "there is no run or checkpoint nowhere",
+    "embed nowhere": "name at least one picture, or a folder of pictures, behind the checkpoint",
+    "embed nowhere a.png": "there is no run or checkpoint nowhere",
+    "embed nowhere a.png --out table.csv": "--out must end in .npz or .parquet, got table.csv",
+    "embed network.onnx a.png": "network.onnx gives logits only, no features; load the checkpoint",
 }
 
 

@@ -13,10 +13,10 @@ import torch
 from small_exports import export_to
 
 from densenets.checkpoint import read_checkpoint
-from densenets.classifier import Classifier
 from densenets.engines.engine import open_classifier, read_exported
 from densenets.errors import InputError
 from densenets.prediction import find_images, predict
+from densenets.trained_network import TrainedNetwork
 
 pytestmark = pytest.mark.slow  # the exporters take seconds to be imported
 
@@ -50,7 +50,7 @@ def copies(exported: Path, tmp_path: Path) -> Path:
 
 
 def rows(
-    classifier: Classifier, pictures: Path, batch_size: int
+    classifier: TrainedNetwork, pictures: Path, batch_size: int
 ) -> Iterator[tuple[tuple[str, ...], list[float]]]:
     for prediction in predict(classifier, find_images([pictures]), device=CPU, batch_size=batch_size):
         yield prediction.classes, list(prediction.probabilities)

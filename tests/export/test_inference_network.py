@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from densenets.data.augmentation import normalize
 from densenets.data.preprocessing import Preprocessing
 from densenets.export.inference_network import InferenceNetwork, PixelNetwork, inference_network
-from densenets.models.create import create_model
+from densenets.weights.pretrained import create_model
 
 
 def difference(network: nn.Module, exported: nn.Module, images: torch.Tensor) -> float:

@@ -19,7 +19,7 @@ from densenets.checkpoint import save_checkpoint
 from densenets.data.preprocessing import Preprocessing, imagenet_preprocessing
 from densenets.errors import InputError
 from densenets.evaluation_options import EvaluationOptions
-from densenets.models.create import build_network, create_model
+from densenets.models.create import build_network
 from densenets.models.registry import named_config
 from densenets.records import RunEvaluation
 from densenets.report import content
@@ -29,6 +29,7 @@ from densenets.report.mistakes import Mistake
 from densenets.report.overview import Overview, make_overview
 from densenets.report.overview_config import OverviewConfig
 from densenets.report.page import page_text, write_page
+from densenets.weights.pretrained import create_model
 
 SMALL = Preprocessing(channels=3, image_size=32, resize=32, mean=(0.5,) * 3, std=(0.2,) * 3)
 

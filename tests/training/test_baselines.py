@@ -25,7 +25,7 @@ from densenets.data.image_sets import MemoryImages
 from densenets.data.preprocessing import Preprocessing
 from densenets.distributed import Ranks
 from densenets.errors import InputError, Interrupted
-from densenets.models.create import build_network, create_model
+from densenets.models.create import build_network
 from densenets.models.network import CompanionLogits
 from densenets.models.registry import BASELINES, named_config
 from densenets.training import loop
@@ -33,6 +33,7 @@ from densenets.training.loop import train
 from densenets.training.recipe import ModelRecipe, OptimizerRecipe, Recipe, TrainingRecipe
 from densenets.training.recipes import named_recipe
 from densenets.training.train_step import TrainStep
+from densenets.weights.pretrained import create_model
 
 # The smallest of every kind; the first images that a FractalNet can halve five times have 32 pixels.
 KINDS = (

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from densenets.classifier import Classifier
+    from densenets.trained_network import TrainedNetwork
 
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino", "aot-inductor"]
 
 
-def opened_classifier(path: Path, engine: EngineName, device: str, *, trust: bool) -> tuple[Classifier, str]:
+def opened_classifier(
+    path: Path, engine: EngineName, device: str, *, trust: bool
+) -> tuple[TrainedNetwork, str]:
     """What a path names, ready to classify, and the device that "auto" is for it.
 
     Raises:

@@ -8,13 +8,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
-
-from rich.console import Console
-from rich.progress import track
+from typing import TYPE_CHECKING, Literal
 
 from densenets.cli.command import Command
 from densenets.cli.engine_options import EngineName, opened_classifier
+from densenets.cli.picture_options import on_broken, shown
 from densenets.cli.unfinished_run import tell_if_unfinished
 from densenets.errors import InputError
 from densenets.files import json_text, write_bytes
@@ -71,19 +69,11 @@ def predict(options: PredictOptions) -> None:
         device=choose_device(device),
         top=options.top,
         batch_size=options.batch_size,
-        on_broken=_skip if options.skip_broken else _stop,
+        on_broken=on_broken(skip=options.skip_broken),
     )
     write_predictions(predictions, len(paths), options.format, options.out)
     if is_exported(options.run):
         tell(f"classified by {classifier.engine}")
-
-
-def _skip(reason: str) -> None:
-    tell(f"skipped: {reason}")
-
-
-def _stop(reason: str) -> NoReturn:
-    raise InputError(f"{reason}; --skip-broken leaves such pictures out")
 
 
 COMMAND = Command(title="predict", options=PredictOptions, call=predict)
@@ -104,16 +94,8 @@ def write_predictions(predictions: Iterable[Prediction], count: int, form: Forma
     Raises:
         InputError: a picture cannot be read, or the file cannot be written.
     """
-    console = Console(stderr=True)
-    shown = track(
-        predictions,
-        "Predicting",
-        count,
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,  # or it would leave an empty line
-    )
-    rows = _csv_rows(shown) if form == "csv" else _json_rows(shown)
+    bar = shown(predictions, "Predicting", count)
+    rows = _csv_rows(bar) if form == "csv" else _json_rows(bar)
     if out is None:
         for row in rows:
             sys.stdout.write(row)

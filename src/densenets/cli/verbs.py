@@ -158,6 +158,12 @@ SECTIONS: dict[str, tuple[Verb | VerbGroup, ...]] = {
             command=_at("predict:COMMAND"),
         ),
         Verb(
+            name="embed",
+            arguments="CHECKPOINT FILE ...",
+            help="the features of pictures, for search, clustering and other classifiers",
+            command=_at("embed:COMMAND"),
+        ),
+        Verb(
             name="report",
             arguments="RUN",
             help="one page that opens in a browser: result, mistakes, network, cost",

@@ -75,12 +75,30 @@ def _decoded(path: Path, channels: int) -> Image.Image:
                 # Pillow would turn it here and read all of its metadata, and fail where they are damaged.
                 file.load_end = lambda: None  # type: ignore[method-assign]
             file.load()
-            image: Image.Image = file
-            if (turn := _UPRIGHT.get(orientation or _orientation(file))) is not None:
-                image = file.transpose(turn)
-            if not min(image.size):
-                raise ValueError("it has no pixels")
-            return _eight_bit(image).convert("L" if channels == 1 else "RGB")
+            return _converted(file, orientation or _orientation(file), channels)
+
+
+def convert_image(image: Image.Image, channels: int) -> Image.Image:
+    """An image that Pillow has opened or made, as `read_image` gives its file: upright, 8-bit grey or RGB.
+
+    Raises:
+        InputError: it cannot be decoded, has no pixels, or has pixels of no known range.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.load()  # which turns a TIFF upright, and takes its orientation away
+            return _converted(image, _orientation(image), channels)
+    except Exception as error:  # as of files
+        raise InputError(f"broken image: {one_line(str(error)) or type(error).__name__}") from error
+
+
+def _converted(image: Image.Image, orientation: int, channels: int) -> Image.Image:
+    if (turn := _UPRIGHT.get(orientation)) is not None:
+        image = image.transpose(turn)
+    if not min(image.size):
+        raise ValueError("it has no pixels")
+    return _eight_bit(image).convert("L" if channels == 1 else "RGB")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -122,8 +140,10 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 def to_pixels(image: Image.Image) -> Tensor:
     """A picture -> uint8, channels x height x width."""
-    pixels = np.array(image, dtype=np.uint8)
-    return torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1).permute(2, 0, 1).contiguous()
+    pixels = np.asarray(image, dtype=np.uint8)
+    # By NumPy: PyTorch would copy with a team of threads for each thread that decodes.
+    planes = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
+    return torch.from_numpy(planes.copy(order="C"))
 
 
 def central_crop(image: Image.Image, preprocessing: Preprocessing) -> Tensor:

@@ -9,7 +9,6 @@ from typing import Literal, get_args
 import torch
 
 from densenets.checkpoint import read_checkpoint
-from densenets.classifier import Classifier
 from densenets.engines.description import ExportDescription, Format, read_export_metadata
 from densenets.engines.exported_network import ExportedNetwork
 from densenets.engines.native_probe import probe
@@ -17,6 +16,7 @@ from densenets.engines.session import Session
 from densenets.engines.torch_engines import archive_metadata, open_aot_inductor, open_torch_export
 from densenets.errors import InputError, unknown_name
 from densenets.extras import require
+from densenets.trained_network import TrainedNetwork
 
 Engine = Literal["auto", "torch", "onnxruntime", "openvino", "aot-inductor"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
@@ -37,7 +37,7 @@ def is_exported(path: Path) -> bool:
     return path.suffix.lower() in _SUFFIXES and not path.is_dir()
 
 
-def open_classifier(path: Path, engine: Engine = "auto", *, trust: bool = False) -> Classifier:
+def open_classifier(path: Path, engine: Engine = "auto", *, trust: bool = False) -> TrainedNetwork:
     """What a path names, ready to classify: a run's folder, a checkpoint, or an exported file in its engine.
 
     Args:

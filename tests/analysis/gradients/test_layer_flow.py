@@ -17,9 +17,10 @@ from densenets.analysis.gradients.layer_flow import Setting, apply_setting, firs
 from densenets.data.batches import Batch
 from densenets.models.baselines.resnet import ResNet
 from densenets.models.baselines.resnet_config import ResNetConfig
-from densenets.models.create import build_network, create_model
+from densenets.models.create import build_network
 from densenets.models.densenet import DenseNet
 from densenets.models.network import Network
+from densenets.weights.pretrained import create_model
 
 SMALL = "densenet-bc-10-4"
 
