@@ -8,15 +8,13 @@ weights, and only then are weights read.
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -30,6 +28,7 @@ from densenets.models.network_config import NetworkConfig
 from densenets.models.registry import config_from_dict
 from densenets.ops.execution import Execution
 from densenets.records import Reported
+from densenets.safetensors_files import errors_of_reading, open_safetensors
 from densenets.schema import parse_json, read
 
 FORMAT = "densenets-1"  # "format" in the metadata of this program's files
@@ -220,13 +219,13 @@ def read_checkpoint(path: str | Path, execution: Execution = "auto") -> Checkpoi
             weights do not fit each other.
     """
     file = checkpoint_path(Path(path))
-    with _opened(file) as content:
+    with open_safetensors(file) as content:
         description = _description(file, content)
         with torch.device("meta"):
             model = build_network(description.config, execution)
         expected = model.state_dict()
         _check_header(file, content, expected)
-        with _errors_of_reading(file):
+        with errors_of_reading(file):
             weights = {key: content.get_tensor(key).to(value.dtype) for key, value in expected.items()}
     model.load_state_dict(weights, assign=True)
     return Checkpoint(
@@ -244,7 +243,7 @@ def read_description(path: str | Path) -> Description:
         InputError: there is none, or it is truncated, or another program's.
     """
     file = checkpoint_path(Path(path))
-    with _opened(file) as content:
+    with open_safetensors(file) as content:
         return _description(file, content)
 
 
@@ -257,16 +256,6 @@ def load(path: str | Path, execution: Execution = "auto") -> Network:
     return read_checkpoint(path, execution).model
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors of a safetensors file, and its metadata.
-
-    Raises:
-        InputError: the file is truncated or of another kind.
-    """
-    with _opened(path) as file, _errors_of_reading(path):
-        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-
-
 def shape_text(shape: Sequence[int]) -> str:
     """A shape as people write it, such as 12x48x3x3."""
     return "x".join(str(size) for size in shape) or "()"
@@ -274,7 +263,7 @@ def shape_text(shape: Sequence[int]) -> str:
 
 def _description(file: Path, content: Any) -> Description:
     """The description in a file, checked as far as that is possible without building the network."""
-    with _errors_of_reading(file):
+    with errors_of_reading(file):
         metadata, tensors = content.metadata() or {}, len(content.keys())
     if metadata.get("format") != FORMAT:
         raise InputError(
@@ -360,7 +349,7 @@ def _difference(expected: Mapping[str, Shape], shapes: Mapping[str, Shape]) -> t
 
 def _check_header(file: Path, content: Any, expected: Mapping[str, Tensor]) -> None:
     """Check the names, shapes and types of a file's tensors before any of them is read."""
-    with _errors_of_reading(file):
+    with errors_of_reading(file):
         slices = {key: content.get_slice(key) for key in content.keys()}  # noqa: SIM118
         shapes: dict[str, Shape] = {key: tuple(value.get_shape()) for key, value in slices.items()}
         types = {key: str(value.get_dtype()) for key, value in slices.items()}
@@ -379,25 +368,3 @@ def _dtype_text(value: Tensor) -> str:
     """Layout and data type of a tensor, for errors."""
     plain = value.layout == torch.strided
     return ("" if plain else "sparse ") + str(value.dtype).removeprefix("torch.")
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise InputError(f"{path} is not a file; name one")
-    with contextlib.ExitStack() as stack:
-        with _errors_of_reading(path):
-            file = stack.enter_context(safe_open(path, framework="pt"))
-        yield file
-
-
-@contextlib.contextmanager
-def _errors_of_reading(path: Path) -> Iterator[None]:
-    """Turn whatever the reader raises over a file into an `InputError`: only the file can be at fault."""
-    try:
-        yield
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{path} is not a whole safetensors file ({reason:.200}); it is truncated or another kind"
-        ) from error

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from densenets.checkpoint import checkpoint_path, read_safetensors, shape_text
+from densenets.checkpoint import checkpoint_path, shape_text
 from densenets.errors import InputError
+from densenets.safetensors_files import read_safetensors
 from densenets.torch_files import check_tensors, read_torch_file
 from densenets.weights.formats.file_modules import FileModule, Kind, NetworkFile
 from densenets.weights.formats.state_dicts import StateDict, find_state_dict
