@@ -261,9 +261,12 @@ def test_wrong_images_are_one_line(classifier: Classifier, images: Any, message:
 
 def test_a_truncated_image_of_pillow_is_named(classifier: Classifier, files: list[Path]) -> None:
     files[1].write_bytes(files[1].read_bytes()[:300])
-    with Image.open(files[0]) as whole, Image.open(files[1]) as broken:
-        with pytest.raises(InputError, match="image 1: broken image"):
-            classifier([whole, broken])
+    with (
+        Image.open(files[0]) as whole,
+        Image.open(files[1]) as broken,
+        pytest.raises(InputError, match="image 1: broken image"),
+    ):
+        classifier([whole, broken])
 
 
 def test_wrong_settings_are_one_line(classifier: Classifier, checkpoint: Path, files: list[Path]) -> None:

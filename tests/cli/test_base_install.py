@@ -82,14 +82,8 @@ def test_every_verb_is_asked() -> None:
         ("analyze", verb.name) for verb in ANALYSES
     }
     figures = {"plots", "report", "tensorboard", "saliency", "digits"}
-    assert PACKAGES.keys() == figures | {
-        "keras",
-        "onnx",
-        "openvino",
-        "int8",
-        "parquet",
-        "hub",
-    }  # or one more here
+    files = {"keras", "onnx", "openvino", "int8", "parquet", "hub"}  # or one more here
+    assert PACKAGES.keys() == figures | files
 
 
 @pytest.mark.parametrize("words", _NEEDS, ids=" ".join)

@@ -207,8 +207,6 @@ def broken_picture(folder: Path) -> Path:
 
 
 def test_broken_pictures_are_named_and_skipped_only_when_asked(capsys, pictures, tmp_path):
-    import shutil
-
     root = tmp_path / "pictures"
     shutil.copytree(pictures, root)
     path = broken_picture(root)
