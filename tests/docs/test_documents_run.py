@@ -23,6 +23,7 @@ STAND_INS = {
     "--out FILE": "--out made",
     "ANALYSIS": "reuse runs/demo",
     "CHECKPOINT": "densenet-bc-100-12.safetensors",
+    "FILES": "photos",
     "FILE": "theirs.pth.tar --data cifar10",
     "FOLDER": "xrays",
     "IMAGE": "photos/cat/1.png",
