@@ -20,7 +20,7 @@ from densenets.models.create import build_network
 from densenets.models.densenet_config import DenseNetConfig, Stem
 from densenets.weights.assembly import Assembly, assemble
 from densenets.weights.formats.file_modules import NetworkFile, NewMaps
-from densenets.weights.new_maps import new_maps_by_statistics
+from densenets.weights.new_maps import Unknown, new_maps_by_statistics
 from densenets.weights.ports import Port, known_port
 from densenets.weights.structure import DenseNetLayers, NoDenseNet, compression_of, recognize
 
@@ -91,11 +91,12 @@ def recognized_densenet(
     all_keys += [*file.unused, *file.others]
     port = known_port(all_keys)
     unsaid = unsaid or Unsaid()
-    new_maps, maps_note = _choose_new_maps(file, layers, port, unsaid)
+    found = new_maps_by_statistics(layers)
+    new_maps, maps_note = _choose_new_maps(file, found, port, unsaid)
     epsilon, epsilon_note = _choose_epsilon(file, port, unsaid)
     config = densenet_config(layers, file.path, dropout, epsilon)
     assembly = assemble(layers, config, new_maps, file.path)
-    if new_maps_by_statistics(layers) in ("first", "last"):
+    if found in ("first", "last"):
         _check_transitions_relu(file.path, config, assembly.weights)
     head = () if layers.classifier else tuple(key for module in layers.head for key in module.keys.values())
     unused = _unused(file, assembly, head)
@@ -146,12 +147,18 @@ def densenet_config(
 
 
 def _choose_new_maps(
-    file: NetworkFile, layers: DenseNetLayers, port: Port | None, unsaid: Unsaid
+    file: NetworkFile, found: NewMaps | Unknown, port: Port | None, unsaid: Unsaid
 ) -> tuple[NewMaps, str]:
-    """Where the file's dense layers put their new maps, and a note of how that is known."""
+    """Where the file's dense layers put their new maps, and a note of how that is known.
+
+    Args:
+        file: whose graph may say it.
+        found: what the running statistics say.
+        port: the program that wrote it, where that is known.
+        unsaid: what the user says.
+    """
     if file.new_maps:
         return file.new_maps, f"new maps stand {file.new_maps} in its dense layers, as its graph says"
-    found = new_maps_by_statistics(layers)
     if unsaid.new_maps != "auto":
         against = found in ("first", "last") and found != unsaid.new_maps
         warning = f"; its running statistics say {found}" if against else ""
