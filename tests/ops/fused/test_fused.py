@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -24,6 +25,17 @@ def steps(model: DenseNet, x: Tensor, execution: Execution) -> list[Tensor]:
     return [logits.detach(), x.grad, *gradients, *[buffer.double() for buffer in model.buffers()]]
 
 
+SMALL = DenseNetConfig(
+    block_layers=(3, 2),
+    growth_rate=5,
+    bottleneck=True,
+    compression=0.5,
+    stem="cifar",
+    stem_channels=7,
+    num_classes=4,
+)
+
+
 @pytest.mark.usefixtures("backend", "fresh_memory_is_nan")
 @pytest.mark.parametrize("execution", ["fused", "fused-lean"])
 @pytest.mark.parametrize("training", [True, False])
@@ -33,16 +45,7 @@ def test_a_network_computes_what_the_reference_does(
     dims: int, bottleneck: bool, training: bool, execution: Execution
 ):
     torch.manual_seed(0)
-    config = DenseNetConfig(
-        block_layers=(3, 2),
-        growth_rate=5,
-        bottleneck=bottleneck,
-        compression=0.5,
-        stem="cifar",
-        stem_channels=7,
-        spatial_dims=dims,
-        num_classes=4,
-    )
+    config = dataclasses.replace(SMALL, bottleneck=bottleneck, spatial_dims=dims)
     assert_equal_steps(config, training, execution)
 
 
@@ -51,17 +54,7 @@ def test_a_network_computes_what_the_reference_does(
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("width", [1, 2, 7])
 def test_other_bottlenecks_and_epsilons(width: int, training: bool, execution: Execution):
-    config = DenseNetConfig(
-        block_layers=(3, 2),
-        growth_rate=5,
-        bottleneck=True,
-        compression=0.5,
-        stem="imagenet",
-        stem_channels=7,
-        bottleneck_width=width,
-        norm_epsilon=0.1,
-        num_classes=4,
-    )
+    config = dataclasses.replace(SMALL, stem="imagenet", bottleneck_width=width, norm_epsilon=0.1)
     assert_equal_steps(config, training, execution)
 
 
