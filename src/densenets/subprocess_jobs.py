@@ -27,10 +27,12 @@ class JobFailure:
     Attributes:
         reason: in one line.
         stderr: the end of what it printed.
+        timed_out: it was killed for it took too long.
     """
 
     reason: str
     stderr: str
+    timed_out: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON holds them."""
@@ -38,7 +40,12 @@ class JobFailure:
 
 
 def run_job(
-    module: str, job: dict[str, Any], answer: type[Answer], *, seconds: float | None = None
+    module: str,
+    job: dict[str, Any],
+    answer: type[Answer],
+    *,
+    seconds: float | None = None,
+    content: bytes = b"",
 ) -> Answer | JobFailure:
     """Run `python -m module JOB` to its end, and read the JSON on the last line of its standard output.
 
@@ -47,6 +54,7 @@ def run_job(
         job: what it is asked, as JSON can hold it.
         answer: the dataclass that it answers with.
         seconds: after which it is killed; None for never.
+        content: on its standard input.
 
     Raises:
         InputError: its answer is none of that type.
@@ -54,20 +62,18 @@ def run_job(
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", module, json.dumps(job)],
-            stdin=subprocess.DEVNULL,
+            input=content,
             capture_output=True,
-            text=True,
-            errors="replace",
             check=False,
             timeout=seconds,
         )
     except subprocess.TimeoutExpired:
-        return JobFailure(reason=f"it took longer than {seconds:g} s", stderr="")
-    errors = done.stderr.splitlines()[-STDERR_LINES:]
+        return JobFailure(reason=f"it took longer than {seconds:g} s", stderr="", timed_out=True)
+    errors = done.stderr.decode(errors="replace").splitlines()[-STDERR_LINES:]
     if done.returncode:
         return JobFailure(reason=failure(done.returncode, errors), stderr="\n".join(errors))
     try:
-        result = json.loads(done.stdout.splitlines()[-1])
+        result = json.loads(done.stdout.decode(errors="replace").splitlines()[-1])
     except (IndexError, json.JSONDecodeError):
         return JobFailure(reason="the process gave no result", stderr="\n".join(errors))
     return read(answer, result, f"the answer of {module}")

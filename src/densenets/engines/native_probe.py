@@ -2,14 +2,13 @@
 
 ONNX and IR files are read by parsers in C++, which a hostile file can crash, or make take all memory or
 never end. So a child process with limits of time and memory opens the file first, runs it on one black
-image, and tells what stands in its metadata: `python -m densenets.engines.native_probe ENGINE SIZE ...`, with
-the content on standard input, that is opened afterwards. Needs no PyTorch, for the child to start soon.
+image, and tells what stands in its metadata: `python -m` this module, and a job, with the content on
+standard input, that is opened afterwards. Needs no PyTorch, for the child to start soon.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,11 +19,25 @@ from densenets.data.preprocessing import Preprocessing
 from densenets.engines.session import Session
 from densenets.errors import InputError
 from densenets.names import one_line
+from densenets.process_limits import limit_process
 from densenets.schema import parse_json, read
-from densenets.subprocess_jobs import failure
+from densenets.subprocess_jobs import JobFailure, run_job
 
 _SECONDS = 120  # of the clock; a DenseNet-121 takes two, on a busy machine some more
 _MEMORY, _PER_BYTE = 8 * 2**30, 20  # bytes of address space, of which engines reserve more than they use
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeJob:
+    """What a child process is asked to open.
+
+    Attributes:
+        engine: a key of `_SESSIONS`.
+        sizes: bytes of each content on its standard input.
+    """
+
+    engine: str
+    sizes: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,25 +66,13 @@ def probe(engine: str, contents: Sequence[bytes], file: object) -> ProbedFile:
     Raises:
         InputError: the engine crashes over it, takes too long or too much memory, or refuses it.
     """
-    command = [sys.executable, "-P", "-m", __name__, engine, *(str(len(content)) for content in contents)]
-    try:
-        done = subprocess.run(
-            command, input=b"".join(contents), capture_output=True, check=False, timeout=_SECONDS
-        )
-    except subprocess.TimeoutExpired as error:
-        raise InputError(
-            f"{file} was not opened: {engine} had not read and run it after {_SECONDS} s; it is broken "
-            "or hostile"
-        ) from error
-    if done.returncode:
-        reason = failure(done.returncode, done.stderr.decode(errors="replace").splitlines())
-        raise InputError(
-            f"{file} was not opened: {engine} failed over it ({reason:.200}); it is broken or hostile"
-        )
-    answer = parse_json(
-        done.stdout.splitlines()[-1] if done.stdout else b"", f"{engine} gave no answer over {file}"
-    )
-    probed = read(ProbedFile, answer, f"the answer of {engine} over {file}")
+    job = {"engine": engine, "sizes": [len(content) for content in contents]}
+    probed = run_job(__name__, job, ProbedFile, seconds=_SECONDS, content=b"".join(contents))
+    if isinstance(probed, JobFailure):
+        failed = f"failed over it ({probed.reason:.200})"
+        if probed.timed_out:
+            failed = f"had not read and run it after {_SECONDS} s"
+        raise InputError(f"{file} was not opened: {engine} {failed}; it is broken or hostile")
     if probed.error:
         raise InputError(f"{file} is no file that {engine} runs: {probed.error}")
     return probed
@@ -95,16 +96,16 @@ _SESSIONS: dict[str, Callable[[Sequence[bytes]], Session]] = {
 }
 
 
-def main(arguments: Sequence[str]) -> None:
+def main() -> None:
     """Answer with what is found in the content on standard input, as JSON."""
-    engine, *sizes = arguments
-    contents = [sys.stdin.buffer.read(int(size)) for size in sizes]
-    _limit(_MEMORY + _PER_BYTE * sum(map(len, contents)))
+    job = read(ProbeJob, json.loads(sys.argv[1]), "not a job")
+    contents = [sys.stdin.buffer.read(size) for size in job.sizes]
+    limit_process(_MEMORY + _PER_BYTE * sum(job.sizes))
     metadata: dict[str, str] = {}
     logits: tuple[int, ...] = ()
     error = ""
     try:
-        session = _SESSIONS[engine](contents)
+        session = _SESSIONS[job.engine](contents)
         metadata = dict(session.metadata)
         if "preprocessing" in metadata:
             logits = _run(session, metadata["preprocessing"])
@@ -124,15 +125,5 @@ def _run(session: Session, preprocessing: str) -> tuple[int, ...]:
     return session.run(np.zeros(shape, session.input_type)).shape
 
 
-def _limit(memory: int) -> None:
-    """Limit this process' address space, and let a crash leave no file; not on Windows, which can't."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from densenets.errors import InputError
+from densenets.process_limits import allow_more_addresses, limit_process
 from densenets.schema import read
 from densenets.weights.formats.native_content import NativeJob
-
-if sys.platform != "win32":
-    import resource
 
 _MEMORY = 2**30  # bytes of addresses that any file may take: the packages alone take a seventh of it
 _MEMORY_PER_BYTE = 16  # of the file: its content, parsed, as arrays, and as the file that they are written to
@@ -30,7 +28,7 @@ def main() -> None:
     job = read(NativeJob, json.loads(sys.argv[1]), "not a job")
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # each thread takes memory, and there is nothing to compute
     os.environ["HDF5_PLUGIN_PRELOAD"] = "::"  # no filters but HDF5's own: others are libraries, looked for
-    _limit(job)
+    limit_process(_MEMORY + _MEMORY_PER_BYTE * Path(job.path).stat().st_size, job.seconds)
     try:
         sys.stdout.write(json.dumps(do_job(job)) + "\n")
     except InputError as error:
@@ -61,29 +59,9 @@ def _content(job: NativeJob) -> tuple[Any, list[Any]]:
     return read_onnx_content(path, _allow_more_memory)
 
 
-def _limit(job: NativeJob) -> None:
-    """Limit processor time, memory and what a crash leaves, where the system can do that."""
-    if sys.platform != "win32":
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        _set_soft_limit(resource.RLIMIT_CPU, int(job.seconds) + 1)
-    if sys.platform == "linux":  # elsewhere addresses are not counted, or without effect
-        size = Path(job.path).stat().st_size
-        _set_soft_limit(resource.RLIMIT_AS, _MEMORY + _MEMORY_PER_BYTE * size)
-
-
 def _allow_more_memory(size: int) -> None:
     """Allow as much more memory as further files of some bytes may take."""
-    if sys.platform == "linux":
-        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-        if soft != resource.RLIM_INFINITY:
-            _set_soft_limit(resource.RLIMIT_AS, soft + _MEMORY_PER_BYTE * size)
-
-
-if sys.platform != "win32":
-
-    def _set_soft_limit(which: int, value: int) -> None:
-        _, hard = resource.getrlimit(which)
-        resource.setrlimit(which, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+    allow_more_addresses(_MEMORY_PER_BYTE * size)
 
 
 if __name__ == "__main__":
