@@ -117,13 +117,16 @@ class Checkpoint:
         """All but the weights."""
         return Description(self.model.config, self.classes, self.preprocessing, self.details)
 
-    def check_pictures(self) -> None:
+    def check_pictures(self, *, classify: bool = True) -> None:
         """Check that the network can classify pictures.
+
+        Args:
+            classify: whether it has to have classes; features come without.
 
         Raises:
             InputError: the network reads no pictures, or larger ones than the preprocessing makes.
         """
-        self.description.check_pictures()
+        self.description.check_pictures(classify=classify)
 
     @property
     def engine(self) -> str:

@@ -17,7 +17,7 @@ from densenets.checkpoint import Checkpoint
 from densenets.data.augmentation import normalize
 from densenets.data.images import central_crop, convert_image, read_image
 from densenets.data.preprocessing import Preprocessing
-from densenets.engines.engine import Engine, open_classifier
+from densenets.engines.engine import Engine, device_for, open_classifier
 from densenets.errors import InputError
 from densenets.machine import choose_device
 from densenets.names import printable
@@ -79,10 +79,7 @@ class Classifier:
     def __init__(self, trained: TrainedNetwork, *, device: torch.device, batch_size: int = 32) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
-        if isinstance(trained, Checkpoint):
-            trained.description.check_pictures(classify=False)
-        else:
-            trained.check_pictures()
+        trained.check_pictures(classify=not isinstance(trained, Checkpoint))
         self._trained, self._device, self._batch_size = trained, device, batch_size
         self._model: nn.Module = trained.network(device)
 
@@ -110,8 +107,7 @@ class Classifier:
             NotFinite: weights are NaN or infinite.
         """
         trained = open_classifier(Path(path), engine, trust=trust)
-        chosen = device if isinstance(trained, Checkpoint) or device != "auto" else "cpu"
-        return cls(trained, device=choose_device(chosen), batch_size=batch_size)
+        return cls(trained, device=choose_device(device_for(Path(path), device)), batch_size=batch_size)
 
     @property
     def classes(self) -> tuple[str, ...]:

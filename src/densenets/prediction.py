@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,8 +16,7 @@ from torch import Tensor, nn
 from densenets.checkpoint import Checkpoint
 from densenets.data.augmentation import normalize
 from densenets.data.folder_listing import find_pictures, print_left_out
-from densenets.data.images import central_crop, read_image
-from densenets.data.preprocessing import Preprocessing
+from densenets.data.images import read_pixels
 from densenets.errors import InputError
 from densenets.finite import finite_rows, no_finite_logits
 from densenets.models.network import Network
@@ -95,7 +95,9 @@ def predict(
     def logits_of(pixels: Tensor) -> Tensor:
         return model(normalize(pixels.to(device), preprocessing))
 
-    batches = computed_batches(paths, _decoder(preprocessing), logits_of, batch_size, on_broken)
+    batches = computed_batches(
+        paths, partial(read_pixels, preprocessing=preprocessing), logits_of, batch_size, on_broken
+    )
     with contextlib.closing(batches):
         for decoded, logits in batches:
             check_finite([printable(str(path)) for path in decoded], logits)
@@ -127,13 +129,15 @@ def embed(
             reads no pictures, or larger ones than the preprocessing makes.
         NotFinite: weights or features are NaN or infinite.
     """
-    checkpoint.description.check_pictures(classify=False)
+    checkpoint.check_pictures(classify=False)
     model, preprocessing = checkpoint.network(device), checkpoint.preprocessing
 
     def features_of(pixels: Tensor) -> Tensor:
         return pooled_features(model, normalize(pixels.to(device), preprocessing))
 
-    batches = computed_batches(paths, _decoder(preprocessing), features_of, batch_size, on_broken)
+    batches = computed_batches(
+        paths, partial(read_pixels, preprocessing=preprocessing), features_of, batch_size, on_broken
+    )
     with contextlib.closing(batches):
         for decoded, features in batches:
             check_finite([printable(str(path)) for path in decoded], features, "features")
@@ -200,10 +204,6 @@ def _decode_all(
         except InputError as error:
             decoded.append((item, error))
     return decoded
-
-
-def _decoder(preprocessing: Preprocessing) -> Callable[[Path], Tensor]:
-    return lambda path: central_crop(read_image(path, preprocessing.channels), preprocessing)
 
 
 def check_classifies(classifier: TrainedNetwork) -> None:

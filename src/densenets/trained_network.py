@@ -29,8 +29,11 @@ class TrainedNetwork(Protocol):
     def engine(self) -> str:
         """What runs it, with its version, for people."""
 
-    def check_pictures(self) -> None:
+    def check_pictures(self, *, classify: bool = True) -> None:
         """Check that the network can classify pictures.
+
+        Args:
+            classify: whether it has to have classes; features come without.
 
         Raises:
             InputError: it reads no pictures, or larger ones than the preprocessing makes.

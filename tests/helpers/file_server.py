@@ -7,7 +7,9 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from local_server import local_server
 
 
 @dataclass
@@ -45,17 +47,9 @@ class ServedFile:
 def served(file: ServedFile) -> Iterator[ServedFile]:
     """Serve a file; whatever waits ends with the context."""
     ended = threading.Event()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(file, ended))
-    file.url = f"http://127.0.0.1:{server.server_port}/file.bin"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with local_server(_handler(file, ended), ended.set) as url:
+        file.url = f"{url}/file.bin"
         yield file
-    finally:
-        ended.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _handler(file: ServedFile, ended: threading.Event) -> type[BaseHTTPRequestHandler]:

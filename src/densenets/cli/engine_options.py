@@ -19,8 +19,6 @@ def opened_classifier(
     Raises:
         InputError: there is none, or it cannot be opened so.
     """
-    from densenets.engines.engine import is_exported, open_classifier
+    from densenets.engines.engine import device_for, open_classifier
 
-    # Exported files run on the CPU, whatever else there is.
-    chosen = "cpu" if device == "auto" and is_exported(path) else device
-    return open_classifier(path, engine, trust=trust), chosen
+    return open_classifier(path, engine, trust=trust), device_for(path, device)

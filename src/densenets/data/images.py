@@ -146,6 +146,15 @@ def to_pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(planes.copy(order="C"))
 
 
+def read_pixels(path: Path, preprocessing: Preprocessing) -> Tensor:
+    """The central crop of a picture file, as a network's preprocessing makes it: uint8, C x H x W.
+
+    Raises:
+        InputError: there is no such file, or it is not an image that can be decoded.
+    """
+    return central_crop(read_image(path, preprocessing.channels), preprocessing)
+
+
 def central_crop(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
     """Central crop of a resized picture, as in evaluation -> uint8, channels x size x size."""
     resized = _Resized(image, preprocessing)

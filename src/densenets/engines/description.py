@@ -111,7 +111,7 @@ class ExportDescription:
     facts: ExportFacts
 
     def metadata(self) -> dict[str, str]:
-        """The texts that are stored, from which `read_description_of` makes it again."""
+        """The texts that are stored, from which `read_export_metadata` makes it again."""
         fields = json.dumps(dataclasses.asdict(self.facts), allow_nan=False)
         return {"format": FORMAT, **self.network.metadata("the file was not exported"), "export": fields}
 

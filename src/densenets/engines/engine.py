@@ -37,6 +37,11 @@ def is_exported(path: Path) -> bool:
     return path.suffix.lower() in _SUFFIXES and not path.is_dir()
 
 
+def device_for(path: Path, device: str) -> str:
+    """The device that "auto" is for what a path names: of exported files the CPU, whatever else there is."""
+    return "cpu" if device == "auto" and is_exported(path) else device
+
+
 def open_classifier(path: Path, engine: Engine = "auto", *, trust: bool = False) -> TrainedNetwork:
     """What a path names, ready to classify: a run's folder, a checkpoint, or an exported file in its engine.
 

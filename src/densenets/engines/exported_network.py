@@ -50,13 +50,16 @@ class ExportedNetwork:
         """What runs it, with its version, for people."""
         return self.session.engine
 
-    def check_pictures(self) -> None:
+    def check_pictures(self, *, classify: bool = True) -> None:
         """Check that the network can classify pictures.
+
+        Args:
+            classify: whether it has to have classes; features come without.
 
         Raises:
             InputError: it reads no pictures, or larger ones than the preprocessing makes.
         """
-        self.description.network.check_pictures()
+        self.description.network.check_pictures(classify=classify)
 
     def network(self, device: torch.device) -> nn.Module:
         """The network: normalised images, N x C x H x W, -> N x classes logits.

@@ -14,7 +14,7 @@ from densenets.checkpoint import Checkpoint, shape_text
 from densenets.data.augmentation import normalize
 from densenets.data.folder_listing import find_pictures
 from densenets.data.image_sets import MemoryImages
-from densenets.data.images import central_crop, read_image
+from densenets.data.images import read_pixels
 from densenets.data.preprocessing import Preprocessing
 from densenets.engines.description import Dynamic, Verification
 from densenets.errors import InputError
@@ -147,9 +147,7 @@ def _variants(pixels: Tensor, dynamic: Sequence[Dynamic]) -> Iterator[Tensor]:
 
 
 def _decoded(paths: Sequence[Path], preprocessing: Preprocessing) -> Tensor:
-    return torch.stack(
-        [central_crop(read_image(path, preprocessing.channels), preprocessing) for path in paths]
-    )
+    return torch.stack([read_pixels(path, preprocessing) for path in paths])
 
 
 def _evenly(length: int, count: int) -> list[int]:

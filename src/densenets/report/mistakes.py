@@ -10,7 +10,7 @@ from torch import Tensor
 
 from densenets.checkpoint import Checkpoint
 from densenets.data.image_sets import MemoryImages
-from densenets.data.images import central_crop, read_image
+from densenets.data.images import read_pixels
 from densenets.data.load import EvaluationImages
 from densenets.distributed import Ranks
 from densenets.evaluation import Evaluation, evaluate_on, images_of
@@ -121,8 +121,8 @@ def _mistake(
     if isinstance(images, MemoryImages):
         name, pixels = f"{evaluated.split} image {index}", images.pixels[index].cpu()
     else:
-        path, preprocessing = images.paths[index], checkpoint.preprocessing
-        name, pixels = path.name, central_crop(read_image(path, preprocessing.channels), preprocessing)
+        path = images.paths[index]
+        name, pixels = path.name, read_pixels(path, checkpoint.preprocessing)
     return Mistake(
         name=name,
         true=checkpoint.classes[true],

@@ -183,17 +183,10 @@ def _adapted(
             f"{config.num_features} features; --new-head N puts a fresh one of N classes in its place"
         )
     if adaptation.new_head:
-        had = (
-            f"of {config.num_classes} classes"
-            if config.num_classes
-            else "that is none of ours"
-            if found.head
-            else ""
-        )
+        replaced = f" in place of one of {config.num_classes} classes" if config.num_classes else ""
+        replaced = " in place of one that is none of ours" if found.head else replaced
+        notes.append(f"a fresh head of {adaptation.new_head} classes{replaced}")
         weights, config = with_new_head(weights, config, adaptation.new_head)
-        notes.append(
-            f"a fresh head of {config.num_classes} classes" + (f" in place of one {had}" if had else "")
-        )
     if adaptation.in_channels and adaptation.in_channels != config.in_channels:
         notes.append(channels_note(config.in_channels, adaptation.in_channels))
         weights, config = with_channels(weights, config, adaptation.in_channels)

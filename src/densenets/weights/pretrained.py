@@ -140,24 +140,18 @@ def _weights_for(
             raise InputError(f"{path} is of another {config.title} than was named")
         return found.weights, found.config
     state, theirs = found.weights, found.config
-    wanted = dataclasses.asdict(config) | {
-        field: getattr(theirs, field) for field in (*_ADAPTED, "norm_epsilon") if field not in given
-    }
-    differing = [
-        field
-        for field, value in dataclasses.asdict(theirs).items()
-        if field not in _ADAPTED and value != wanted[field]
-    ]
-    if differing:
-        field = differing[0]
-        raise InputError(
-            f"{path} is of another network than was named: its {field} is {getattr(theirs, field)}, not "
-            f"{wanted[field]}"
-        )
-    if wanted["num_classes"] != theirs.num_classes:
-        state, theirs = with_new_head(state, theirs, wanted["num_classes"], generator)
-    if wanted["in_channels"] != theirs.in_channels:
-        state, theirs = with_channels(state, theirs, wanted["in_channels"])
-    if wanted["spatial_dims"] != theirs.spatial_dims:
-        state, theirs = inflated(state, theirs, wanted["spatial_dims"])
+    wanted = dataclasses.replace(theirs, **given)
+    for field in dataclasses.fields(config):
+        is_free = field.name in _ADAPTED or (field.name == "norm_epsilon" and field.name not in given)
+        named, own = getattr(config, field.name), getattr(theirs, field.name)
+        if not is_free and named != own:
+            raise InputError(
+                f"{path} is of another network than was named: its {field.name} is {own}, not {named}"
+            )
+    if wanted.num_classes != theirs.num_classes:
+        state, theirs = with_new_head(state, theirs, wanted.num_classes, generator)
+    if wanted.in_channels != theirs.in_channels:
+        state, theirs = with_channels(state, theirs, wanted.in_channels)
+    if wanted.spatial_dims != theirs.spatial_dims:
+        state, theirs = inflated(state, theirs, wanted.spatial_dims)
     return state, theirs

@@ -25,7 +25,7 @@ from torchcam.methods import GradCAM
 
 from densenets.checkpoint import Checkpoint
 from densenets.data.augmentation import normalize
-from densenets.data.images import central_crop, read_image
+from densenets.data.images import read_pixels
 from densenets.errors import InputError, unknown_name
 from densenets.finite import no_finite_logits
 from densenets.models.densenet import DenseBlock, DenseNet, Features, Transition
@@ -197,7 +197,7 @@ def _image_saliency(
     model: DenseNet, checkpoint: Checkpoint, path: Path, index: int | None, device: torch.device
 ) -> ImageSaliency:
     preprocessing, classes = checkpoint.preprocessing, checkpoint.classes
-    pixels = central_crop(read_image(path, preprocessing.channels), preprocessing)
+    pixels = read_pixels(path, preprocessing)
     images = normalize(pixels[None].to(device), preprocessing)
     layers = saliency_layers(model.config)
     logits, maps = _grad_cam(model, images, list(layers.values()), index)
