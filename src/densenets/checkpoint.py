@@ -183,8 +183,12 @@ def save_checkpoint(
     description = Description(config, classes, preprocessing, details)
     metadata = {"format": FORMAT, **description.metadata(f"{path} was not written")}
     read_metadata(metadata, f"{path} was not written")
-    tensors = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
-    write_bytes(path, save(tensors, metadata))
+    write_bytes(path, save(stored_tensors(weights), metadata))
+
+
+def stored_tensors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict as files hold it: on the CPU, each tensor in the order of its dimensions."""
+    return {key: value.detach().cpu().contiguous() for key, value in weights.items()}
 
 
 def checkpoint_path(path: Path) -> Path:

@@ -7,32 +7,26 @@ logits; dropout, which weights do not show, is left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from safetensors.torch import save
-from torch import Tensor
 
-from densenets.checkpoint import Checkpoint
+from densenets.checkpoint import Checkpoint, stored_tensors
 from densenets.data.preprocessing import Preprocessing
 from densenets.errors import InputError
 from densenets.files import write_atomically, write_bytes, write_json
 from densenets.models.densenet_config import DenseNetConfig
+from densenets.models.registry import named_config
 
 Library = Literal["torchvision", "timm"]
 
 _EPSILON = 1e-5  # of PyTorch's norms, which both libraries take as it is
 _TORCHVISION_SUFFIXES = (".pth", ".pt")
 
-# Name -> growth rate and layers of the blocks: what both libraries build by these names.
-_NAMED: Mapping[str, tuple[int, tuple[int, ...]]] = {
-    "densenet121": (32, (6, 12, 24, 16)),
-    "densenet169": (32, (6, 12, 32, 32)),
-    "densenet201": (32, (6, 12, 48, 32)),
-    "densenet161": (48, (6, 12, 36, 24)),
-}
+_NAMED = ("densenet121", "densenet169", "densenet201", "densenet161")  # of both libraries, as they are here
 _TIMM_BASE = "densenet121"  # the architecture whose sizes `model_args` change, where none is named
 _BOTTLENECK_WIDTH = 4  # of the named ones
 
@@ -54,7 +48,7 @@ def write_torchvision(checkpoint: Checkpoint, path: Path) -> str:
     if path.suffix not in _TORCHVISION_SUFFIXES:
         raise InputError(f"a file for torchvision must be *.pth or *.pt, such as {path.stem}.pth, got {path}")
     config = checked_densenet(checkpoint, "torchvision")
-    weights = _weights(checkpoint)
+    weights = stored_tensors(checkpoint.model.state_dict())
     write_atomically(path, lambda file: torch.save(weights, file))
     return _torchvision_call(config)
 
@@ -79,7 +73,9 @@ def write_timm(checkpoint: Checkpoint, folder: Path) -> str:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; timm reads a folder, so name one")
     described = timm_config(config, checkpoint.classes, checkpoint.preprocessing)
-    write_bytes(folder / "model.safetensors", save(_weights(checkpoint), {"format": "pt"}))
+    write_bytes(
+        folder / "model.safetensors", save(stored_tensors(checkpoint.model.state_dict()), {"format": "pt"})
+    )
     write_json(folder / "config.json", described)
     return f"timm.create_model({f'local-dir:{folder}'!r}, pretrained=True)"
 
@@ -172,8 +168,12 @@ def _crop_share(preprocessing: Preprocessing) -> float:
 
 def _library_name(config: DenseNetConfig) -> str | None:
     """The name by which both libraries build a network of these blocks."""
-    sizes = (config.growth_rate, config.block_layers)
-    return next((name for name, named in _NAMED.items() if named == sizes), None)
+    for name in _NAMED:
+        named = named_config(name)
+        assert isinstance(named, DenseNetConfig)
+        if (named.growth_rate, named.block_layers) == (config.growth_rate, config.block_layers):
+            return name
+    return None
 
 
 def _torchvision_call(config: DenseNetConfig) -> str:
@@ -190,9 +190,3 @@ def _torchvision_call(config: DenseNetConfig) -> str:
         arguments["num_classes"] = config.num_classes
     given = ", ".join(f"{field}={value}" for field, value in arguments.items())
     return f"torchvision.models.{name or 'DenseNet'}({given})"
-
-
-def _weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The state dict on the CPU, in files' order of memory."""
-    state = checkpoint.model.state_dict()
-    return {key: value.detach().cpu().contiguous() for key, value in state.items()}
