@@ -23,12 +23,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import openvino
 import torch
 import torchvision
 
 from densenets.engines.onnxruntime_engine import OnnxRuntimeSession
 from densenets.engines.openvino_engine import OpenVinoSession
+from densenets.engines.openvino_library import core
 from densenets.engines.session import Array
 from densenets.export.inference_network import inference_network
 from densenets.export.onnx_format import OnnxDraft, onnx_draft
@@ -160,13 +160,13 @@ def onnx_variants(
 def openvino_variants(
     usual: bytes, draft: OpenVinoDraft, images: torch.Tensor, threads: int, *, int8: bool
 ) -> list[Variant]:
-    theirs = OpenVinoDraft(openvino.Core().read_model(usual)).contents({})
+    theirs = OpenVinoDraft(core().read_model(usual)).contents({})
     ours = draft.contents({})
     variants = [
         openvino_variant("torchvision float32", theirs, threads, "f32"),
         openvino_variant("densenets float32", ours, threads, "f32"),
     ]
-    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         variants.append(openvino_variant("torchvision bfloat16", theirs, threads, "bf16"))
         variants.append(openvino_variant("densenets bfloat16", ours, threads, "bf16"))
     if int8:

@@ -28,6 +28,9 @@ EXAMPLES = {
     # Each file is parsed in a process of its own, which takes half a second to start.
     "keras": 15,
     "onnx": 15,
+    "exported onnx": 15,
+    "exported ir": 15,
+    "exported archive": 60,
 }
 
 

@@ -17,6 +17,7 @@ SHELL = [block for block in BLOCKS if block.language == "sh"]
 STAND_INS = {
     "evaluate RUN --column": "evaluate fractalnet.safetensors --data cifar10 --column",
     "evaluate RUN --data imagenet": "evaluate xrays.safetensors --data imagenet",
+    "engines.py CASE": "engines.py batch-1",
     "inference.py CASE": "inference.py batch-1",
     "train_step.py CASE": "train_step.py bc-100-12",
     "test_unit.py -k NAME": "test_unit.py -k pytorch",

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
-import openvino
 import pytest
 import torch
 from small_exports import export_to
 
 from densenets.checkpoint import read_checkpoint
 from densenets.engines.engine import open_classifier, read_exported
+from densenets.engines.openvino_library import core, openvino
 from densenets.errors import InputError
 from densenets.prediction import find_images, predict
 from densenets.trained_network import TrainedNetwork
@@ -116,7 +116,7 @@ def test_a_foreign_onnx_file_lacks_the_classes(copies: Path) -> None:
 
 
 def test_a_foreign_ir_lacks_the_classes(copies: Path) -> None:
-    model = openvino.Core().read_model(copies / "one.xml")
+    model = core().read_model(copies / "one.xml")
     del model.rt_info["densenets"]
     openvino.save_model(model, copies / "foreign.xml")
     with pytest.raises(InputError, match="not written by densenets export: its metadata have no format"):

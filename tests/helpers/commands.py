@@ -27,6 +27,7 @@ _FIRST_WORK = (
     "densenets.profiling.measured_step.run_job",
     "densenets.analysis.gradients.compute.layer_flows",
     "densenets.profiling.networks.step_network",
+    "densenets.export.program.trace",
 )
 
 # A shell with these programs alone; it notes what they are called with.

@@ -9,13 +9,21 @@ import random
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import mutations
 import torch
 from foreign_weights import renamed
+from hostile_exported_files import (
+    make_exported,
+    mutate_archive,
+    mutate_exported_ir,
+    mutate_exported_onnx,
+    read_archive,
+    read_engine_file,
+)
 from hostile_native_files import make_keras, make_onnx, mutate_keras, mutate_onnx, natively
 from PIL import Image
 from safetensors.torch import save_file
@@ -364,11 +372,14 @@ KINDS: dict[str, Kind] = {
     "picture": Kind(_make_picture, _mutator(mutations.damaged), _use_picture),
     "keras": Kind(make_keras, mutate_keras, natively(read_keras)),
     "onnx": Kind(make_onnx, mutate_onnx, natively(read_onnx)),
+    "exported onnx": Kind(partial(make_exported, "onnx"), mutate_exported_onnx, read_engine_file),
+    "exported ir": Kind(partial(make_exported, "openvino"), mutate_exported_ir, read_engine_file),
+    "exported archive": Kind(partial(make_exported, "torch-export"), mutate_archive, read_archive),
 }
 
 # What a file has to be called so that it is taken for what it is.
 SUFFIXES = {"checkpoint": ".safetensors", "safetensors": ".safetensors", "weights": ".pt", "picture": ".png"}
-SUFFIXES |= {"keras": ".h5", "onnx": ".onnx"}
+SUFFIXES |= {"keras": ".h5", "onnx": ".onnx", "exported onnx": ".onnx", "exported ir": ".xml"}
 
 
 @cache

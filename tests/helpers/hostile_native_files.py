@@ -101,6 +101,12 @@ def mutate_onnx(path: Path, rng: random.Random) -> None:
         path.write_bytes(mutations.damaged(path.read_bytes(), rng))
         return
     model = onnx.load_model(path)
+    mutate_graph(model, rng)
+    path.write_bytes(model.SerializeToString())
+
+
+def mutate_graph(model: onnx.ModelProto, rng: random.Random) -> None:
+    """Change one to five places of a graph."""
     for _ in range(rng.choice((1, 1, 2, 5))):
         node, tensor = rng.choice(model.graph.node), rng.choice(model.graph.initializer)
         change = rng.randrange(6)
@@ -132,7 +138,6 @@ def mutate_onnx(path: Path, rng: random.Random) -> None:
             model.graph.node.append(node) if rng.random() < 0.5 else model.graph.node.remove(node)
         if not model.graph.node:
             break
-    path.write_bytes(model.SerializeToString())
 
 
 def natively(read: Read) -> Read:

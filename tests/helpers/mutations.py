@@ -133,6 +133,15 @@ def mutated_lines(content: bytes, rng: random.Random) -> bytes:
     return b"\n".join(lines) + b"\n" * rng.randrange(2)
 
 
+def changed_metadata(metadata: dict[str, str], rng: random.Random) -> dict[str, str]:
+    """The texts that describe a network, one of which says something else."""
+    name = rng.choice([*metadata, *["model"] * 4 * ("model" in metadata)])
+    if metadata[name].startswith(("{", "[")):
+        text = json_text(changed_json(json.loads(metadata[name]), rng), rng)
+        return {**metadata, name: text.decode(errors="replace")}
+    return {**metadata, name: rng.choice(("", "densenets-2", "[]", "{}"))}
+
+
 def mutated_safetensors(content: bytes, rng: random.Random) -> bytes:
     """A safetensors file whose description, names, shapes, types or places are others."""
     (length,) = struct.unpack("<Q", content[:8])
@@ -140,12 +149,7 @@ def mutated_safetensors(content: bytes, rng: random.Random) -> bytes:
     metadata = header.get("__metadata__", {})
     kind = rng.random()
     if metadata and kind < 0.65:
-        name = rng.choice([*metadata, *["model"] * 4 * ("model" in metadata)])
-        if metadata[name].startswith(("{", "[")):
-            text = json_text(changed_json(json.loads(metadata[name]), rng), rng)
-            metadata[name] = text.decode(errors="replace")
-        else:
-            metadata[name] = rng.choice(("", "densenets-2", "[]", "{}"))
+        header["__metadata__"] = changed_metadata(metadata, rng)
     elif kind < 0.9:
         name = rng.choice([key for key in header if key != "__metadata__"] or ["a"])
         entry = header.setdefault(name, {"dtype": "F32", "shape": [], "data_offsets": [0, 4]})

@@ -23,7 +23,7 @@ from densenets.process_limits import limit_process
 from densenets.schema import parse_json, read
 from densenets.subprocess_jobs import JobFailure, run_job
 
-_SECONDS = 120  # of the clock; a DenseNet-121 takes two, on a busy machine some more
+SECONDS = 120.0  # of the clock; a DenseNet-121 takes two, on a busy machine some more
 _MEMORY, _PER_BYTE = 8 * 2**30, 20  # bytes of address space, of which engines reserve more than they use
 
 
@@ -67,11 +67,11 @@ def probe(engine: str, contents: Sequence[bytes], file: object) -> ProbedFile:
         InputError: the engine crashes over it, takes too long or too much memory, or refuses it.
     """
     job = {"engine": engine, "sizes": [len(content) for content in contents]}
-    probed = run_job(__name__, job, ProbedFile, seconds=_SECONDS, content=b"".join(contents))
+    probed = run_job(__name__, job, ProbedFile, seconds=SECONDS, content=b"".join(contents))
     if isinstance(probed, JobFailure):
         failed = f"failed over it ({probed.reason:.200})"
         if probed.timed_out:
-            failed = f"had not read and run it after {_SECONDS} s"
+            failed = f"had not read and run it after {SECONDS:g} s"
         raise InputError(f"{file} was not opened: {engine} {failed}; it is broken or hostile")
     if probed.error:
         raise InputError(f"{file} is no file that {engine} runs: {probed.error}")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import openvino
-
+from densenets.engines.openvino_library import core, openvino
 from densenets.engines.session import Array
 from densenets.errors import InputError
 
@@ -33,9 +32,8 @@ class OpenVinoSession:
     engine = f"openvino {openvino.__version__.partition('-')[0]}"
 
     def __init__(self, contents: Sequence[bytes], threads: int, precision: Precision = "f32") -> None:
-        core = openvino.Core()
         model, weights = contents
-        self._model = core.read_model(model=model, weights=weights)
+        self._model = core().read_model(model=model, weights=weights)
         if len(self._model.inputs) != 1 or len(self._model.outputs) != 1:
             raise InputError(
                 f"it has {len(self._model.inputs)} inputs and {len(self._model.outputs)} outputs; one of "
@@ -46,7 +44,7 @@ class OpenVinoSession:
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": precision,
         }
-        self._request = core.compile_model(self._model, "CPU", settings).create_infer_request()
+        self._request = core().compile_model(self._model, "CPU", settings).create_infer_request()
 
     @property
     def metadata(self) -> Mapping[str, str]:

@@ -74,7 +74,9 @@ def quantize_openvino(model: openvino.Model, images: Sequence[Array]) -> openvin
         model: in float32; it is not changed.
         images: that the ranges of activations are from, each 1 x C x H x W.
     """
-    with quiet():
+    from densenets.engines.openvino_library import one_core, without_telemetry
+
+    with quiet(), one_core(), without_telemetry():
         import nncf
 
         # Weights of 7 bits in every layer; NNCF's own choice is the first alone.

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import openvino
 from torch.export import ExportedProgram
 
 from densenets.engines.description import SECTION
+from densenets.engines.openvino_library import openvino
 from densenets.engines.session import Array
 from densenets.export.int8 import quantize_openvino
 from densenets.export.program import INPUT, OUTPUT

@@ -42,9 +42,7 @@ def quantization_data(checkpoint: Checkpoint, config: ExportConfig) -> Quantizat
     Raises:
         InputError: there are none.
     """
-    # Without workers: processes forked to decode, after NNCF had run, left one that crashed when it
-    # next started another program.
-    options = EvaluationOptions(data=config.evaluate, root=config.root, workers=0)
+    options = EvaluationOptions(data=config.evaluate, root=config.root)
     try:
         evaluation = images_of(checkpoint, options)
     except InputError as error:

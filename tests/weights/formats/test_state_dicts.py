@@ -44,6 +44,12 @@ def test_the_state_dict_is_found_wherever_it_lies(content: Any, place: tuple[str
     assert not notes
 
 
+def test_what_stands_between_the_tensors_is_named():
+    state = found({"epoch": 3, **weights(), "options": {"lr": 0.1}})
+    assert state.tensors.keys() == weights().keys()
+    assert state.beside == ("epoch", "options")
+
+
 def test_of_several_the_one_by_the_usual_name_is_taken_and_it_is_said():
     content = {"state_dict_ema": weights(1), "state_dict": weights(2), "teacher": {"model": weights(3)}}
     state, notes = find_state_dict(content, PATH)

@@ -69,6 +69,7 @@ def state_dict_file(state: StateDict, path: Path) -> NetworkFile:
     """
     unused = {key: reason for reason, keys in _UNUSED.items() for key in state.tensors if keys.fullmatch(key)}
     tensors = {key: value for key, value in state.tensors.items() if key not in unused}
+    unused |= dict.fromkeys(state.beside, "no tensor")
     others: list[str] = []
     if _has_named_roles(tensors):
         modules = tuple(_modules_by_name(tensors, state.epsilons, others, path))

@@ -25,11 +25,13 @@ class StateDict:
         place: the trainer's keys that lead to it; () where it is the whole file.
         tensors: name -> tensor, in the network's order.
         epsilons: name of a norm -> what it adds to the variance; of a whole network alone.
+        beside: names of what stands between the tensors and is none, such as an epoch.
     """
 
     place: tuple[str, ...]
     tensors: dict[str, Tensor]
     epsilons: dict[str, float] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
 
 
 def find_state_dict(content: Any, path: Path) -> tuple[StateDict, tuple[str, ...]]:
@@ -38,9 +40,9 @@ def find_state_dict(content: Any, path: Path) -> tuple[StateDict, tuple[str, ...
     Raises:
         InputError: there is none, or several, and none by a trainer's usual name.
     """
-    found = list(_state_dicts(content, ()))
+    found = list(_state_dicts(content, ())) or list(_state_dicts(content, (), mixed=True))
     if not found:
-        raise InputError(f"{path} holds no state dict (names and tensors)")
+        raise InputError(f"{path} holds no state dict of a network (names and tensors of its layers)")
     if len(found) == 1:
         return found[0], ()
     places = [".".join(state.place) for state in found]
@@ -54,7 +56,8 @@ def find_state_dict(content: Any, path: Path) -> tuple[StateDict, tuple[str, ...
     )
 
 
-def _state_dicts(content: Any, place: tuple[str, ...]) -> Iterator[StateDict]:
+def _state_dicts(content: Any, place: tuple[str, ...], *, mixed: bool = False) -> Iterator[StateDict]:
+    """The state dicts in a value at a place of a file; `mixed`: those with other values between their tensors."""
     if isinstance(content, StandIn):
         if "_modules" in vars(content):
             state = StateDict(place, {})
@@ -67,11 +70,11 @@ def _state_dicts(content: Any, place: tuple[str, ...]) -> Iterator[StateDict]:
         return
     named = {key: value for key, value in content.items() if isinstance(key, str)}
     tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
-    if len(tensors) == len(content) and _is_network(tensors):
-        yield StateDict(place, tensors)
+    if (mixed or len(tensors) == len(content)) and _is_network(tensors):
+        yield StateDict(place, tensors, beside=tuple(str(key) for key in content if key not in tensors))
         return
     for key, value in named.items():
-        yield from _state_dicts(value, (*place, key))
+        yield from _state_dicts(value, (*place, key), mixed=mixed)
 
 
 def _is_network(tensors: Mapping[str, Tensor]) -> bool:
