@@ -380,6 +380,7 @@ KINDS: dict[str, Kind] = {
 # What a file has to be called so that it is taken for what it is.
 SUFFIXES = {"checkpoint": ".safetensors", "safetensors": ".safetensors", "weights": ".pt", "picture": ".png"}
 SUFFIXES |= {"keras": ".h5", "onnx": ".onnx", "exported onnx": ".onnx", "exported ir": ".xml"}
+SUFFIXES |= {"exported archive": ".pt2"}
 
 
 @cache

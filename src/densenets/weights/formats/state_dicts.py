@@ -57,7 +57,7 @@ def find_state_dict(content: Any, path: Path) -> tuple[StateDict, tuple[str, ...
 
 
 def _state_dicts(content: Any, place: tuple[str, ...], *, mixed: bool = False) -> Iterator[StateDict]:
-    """The state dicts in a value at a place of a file; `mixed`: those with other values between their tensors."""
+    """The state dicts in a value; `mixed` are those with other values between their tensors."""
     if isinstance(content, StandIn):
         if "_modules" in vars(content):
             state = StateDict(place, {})
