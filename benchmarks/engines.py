@@ -1,13 +1,15 @@
 """Time and size of exported networks: torchvision's DenseNet-121 as it is usually exported, and ours.
 
-    python benchmarks/engines.py [CASE ...] [--rounds N] [--threads N] [--no-int8] [--out FILE]
+    python benchmarks/engines.py [CASE ...] [--engines ENGINE ...] [--rounds N] [--threads N] [--no-int8]
 
-Cases: batch-1 and batch-16, of 224x224. torchvision's network is exported by torch.onnx.export alone, ours as
-`densenets export` does it; both have the same random weights and run in ONNX Runtime and OpenVINO by the same
-code: float32, bfloat16 where OpenVINO has it here, and int8, whose ranges are from noise (its time is that of
-any image, its accuracy nobody's). All variants of an engine run in turn, so that what else the machine does
-meets all of them; a ratio is the median of those of the rounds, torchvision's time by a variant's. Prints
-JSON with device and versions, and a line a variant on standard error.
+Cases: batch-1 and batch-16, of 224x224. Engines: those of `densenets export`. torchvision's network is
+exported by torch.onnx.export, openvino.convert_model, torch.export and AOTInductor alone, ours as `densenets
+export` does it; both have the same random weights and are run by the same code: in float32, in bfloat16
+where OpenVINO has it here (ONNX Runtime has none for the CPU), and in int8, torchvision's by the defaults of
+ONNX Runtime and NNCF. Its ranges are from noise: its time is that of any image, its accuracy nobody's. All
+variants of an engine run in turn, so that what else the machine does meets all of them; a ratio is the median
+of those of the rounds, torchvision's time in float32 by a variant's. Prints JSON with device and versions,
+and a line a variant on standard error.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ import argparse
 import json
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,16 +28,21 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
+from onnxruntime.quantization import CalibrationDataReader, quantize_static
+from torch.export import ExportedProgram
 
 from densenets.engines.onnxruntime_engine import OnnxRuntimeSession
-from densenets.engines.openvino_engine import OpenVinoSession
-from densenets.engines.openvino_library import core
+from densenets.engines.openvino_engine import OpenVinoSession, Precision
+from densenets.engines.openvino_library import core, one_core, without_telemetry
 from densenets.engines.session import Array
+from densenets.engines.torch_engines import open_aot_inductor, open_torch_export
+from densenets.export.draft import Draft
 from densenets.export.inference_network import inference_network
-from densenets.export.onnx_format import OnnxDraft, onnx_draft
+from densenets.export.onnx_format import onnx_draft
 from densenets.export.openvino_format import OpenVinoDraft, openvino_draft
-from densenets.export.program import trace
+from densenets.export.program import INPUT, trace
 from densenets.export.quiet import quiet
+from densenets.export.torch_formats import TorchExportDraft, aot_inductor_draft
 from densenets.files import write_json
 from densenets.machine import environment
 from densenets.weights.pretrained import create_model
@@ -43,7 +51,10 @@ _BATCHES = {"batch-1": 1, "batch-16": 16}
 _SIDE = 224
 _CALIBRATION_BATCHES = 4
 
+_USUAL, _OURS = "torchvision", "densenets"
+
 Run = Callable[[Array], Array]
+Programs = Mapping[str, ExportedProgram]  # of both networks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +100,7 @@ class Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(_BATCHES)}; all without one")
+    parser.add_argument("--engines", nargs="+", choices=_VARIANTS, default=list(_VARIANTS), metavar="ENGINE")
     parser.add_argument("--rounds", type=int, default=20, help="how often all variants run, in turn")
     parser.add_argument("--threads", type=int, default=0, help="of the engines; 0 for PyTorch's own choice")
     parser.add_argument("--no-int8", action="store_true", help="leave the variants of 8 bits out")
@@ -101,7 +113,7 @@ def main() -> None:
     rows = [
         row
         for case in arguments.cases or _BATCHES
-        for row in measured(case, arguments.rounds, int8=not arguments.no_int8)
+        for row in measured(case, arguments.engines, arguments.rounds, int8=not arguments.no_int8)
     ]
     engines = {package: version(package) for package in ("onnx", "onnxruntime", "openvino", "nncf")}
     report = {
@@ -113,8 +125,8 @@ def main() -> None:
     print(json.dumps(report, indent=2))
 
 
-def measured(case: str, rounds: int, *, int8: bool) -> list[Row]:
-    """The variants of a case in both engines."""
+def measured(case: str, engines: Sequence[str], rounds: int, *, int8: bool) -> Iterator[Row]:
+    """The variants of a case, engine by engine."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(_BATCHES[case], 3, _SIDE, _SIDE, generator=generator)
     network = create_model("densenet121", execution="reference", generator=generator).eval()
@@ -122,62 +134,95 @@ def measured(case: str, rounds: int, *, int8: bool) -> list[Row]:
     theirs.load_state_dict(network.state_dict())
     with torch.no_grad():
         expected = theirs(images).numpy()
-    program = trace(inference_network(network), images, ())
-    usual = usual_onnx(theirs, images)
-    threads = torch.get_num_threads()
-    rows = []
-    for engine, variants in (
-        ("onnxruntime", onnx_variants(usual, onnx_draft(program), images, threads, int8=int8)),
-        (
-            "openvino",
-            openvino_variants(usual, openvino_draft(program, images.shape), images, threads, int8=int8),
-        ),
-    ):
-        rows += timed(case, engine, variants, images.numpy(), expected, rounds)
-    return rows
+    programs = {_USUAL: trace(theirs, images, ()), _OURS: trace(inference_network(network), images, ())}
+    for engine in engines:
+        variants = _VARIANTS[engine](programs, noise(images) if int8 else None)
+        yield from timed(case, engine, variants, images.numpy(), expected, rounds)
 
 
-def usual_onnx(network: torch.nn.Module, images: torch.Tensor) -> bytes:
-    """A network as torch.onnx.export writes it."""
+def onnx_variants(programs: Programs, calibration: Sequence[Array] | None) -> list[Variant]:
+    """In float32, and in int8 by ONNX Runtime's defaults of the usual network and by our settings of ours."""
     with quiet():
-        exported = torch.onnx.export(network, (images,), dynamo=True, verbose=False)
+        exported = torch.onnx.export(programs[_USUAL], dynamo=True, verbose=False, input_names=[INPUT])
     assert exported is not None
-    return exported.model_proto.SerializeToString()
-
-
-def onnx_variants(
-    usual: bytes, draft: OnnxDraft, images: torch.Tensor, threads: int, *, int8: bool
-) -> list[Variant]:
-    contents = {"torchvision float32": usual, "densenets float32": draft.contents({})[0]}
-    if int8:
-        contents["densenets int8"] = draft.quantized(noise(images)).contents({})[0]
+    usual, draft = exported.model_proto, onnx_draft(programs[_OURS])
+    contents = {f"{_USUAL} float32": usual.SerializeToString(), f"{_OURS} float32": draft.contents({})[0]}
+    if calibration:
+        with tempfile.TemporaryDirectory() as folder, quiet():
+            path = Path(folder, "int8.onnx")
+            quantize_static(usual, path, Calibration(calibration))
+            contents[f"{_USUAL} int8"] = path.read_bytes()
+        contents[f"{_OURS} int8"] = draft.quantized(calibration).contents({})[0]
+    threads = torch.get_num_threads()
     return [
         Variant(name=name, size=len(content), run=OnnxRuntimeSession(content, threads).run)
         for name, content in contents.items()
     ]
 
 
-def openvino_variants(
-    usual: bytes, draft: OpenVinoDraft, images: torch.Tensor, threads: int, *, int8: bool
-) -> list[Variant]:
-    theirs = OpenVinoDraft(core().read_model(usual)).contents({})
-    ours = draft.contents({})
-    variants = [
-        openvino_variant("torchvision float32", theirs, threads, "f32"),
-        openvino_variant("densenets float32", ours, threads, "f32"),
-    ]
+class Calibration(CalibrationDataReader):
+    """Images as ONNX Runtime asks for them."""
+
+    def __init__(self, images: Sequence[Array]) -> None:
+        self._images = iter(images)
+
+    def get_next(self) -> dict[str, Array] | None:
+        image = next(self._images, None)
+        return None if image is None else {INPUT: image}
+
+
+def openvino_variants(programs: Programs, calibration: Sequence[Array] | None) -> list[Variant]:
+    """In float32, bfloat16 where OpenVINO has it here, and in int8 by NNCF's defaults and by our settings."""
+    shape = programs[_OURS].example_inputs[0][0].shape
+    drafts = {name: openvino_draft(program, shape) for name, program in programs.items()}
+    precisions: dict[str, Precision] = {"float32": "f32"}
     if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        variants.append(openvino_variant("torchvision bfloat16", theirs, threads, "bf16"))
-        variants.append(openvino_variant("densenets bfloat16", ours, threads, "bf16"))
-    if int8:
-        quantized = draft.quantized(noise(images)).contents({})
-        variants.append(openvino_variant("densenets int8", quantized, threads, "f32"))
+        precisions["bfloat16"] = "bf16"
+    variants = [
+        openvino_variant(f"{name} {precision}", draft, how)
+        for precision, how in precisions.items()
+        for name, draft in drafts.items()
+    ]
+    if calibration:
+        with one_core(), without_telemetry(), quiet():
+            import nncf
+
+            usual = nncf.quantize(drafts[_USUAL].model.clone(), nncf.Dataset(calibration))
+        variants.append(openvino_variant(f"{_USUAL} int8", OpenVinoDraft(usual), "f32"))
+        variants.append(openvino_variant(f"{_OURS} int8", drafts[_OURS].quantized(calibration), "f32"))
     return variants
 
 
-def openvino_variant(name: str, contents: list[bytes], threads: int, precision: str) -> Variant:
-    session = OpenVinoSession(contents, threads, precision)
+def openvino_variant(name: str, draft: Draft, precision: Precision) -> Variant:
+    contents = draft.contents({})
+    session = OpenVinoSession(contents, torch.get_num_threads(), precision)
     return Variant(name=name, size=sum(map(len, contents)), run=session.run)
+
+
+def torch_variants(programs: Programs, _: Sequence[Array] | None) -> list[Variant]:
+    """Programs of torch.export, in float32."""
+    contents = {name: TorchExportDraft(program).contents({})[0] for name, program in programs.items()}
+    return [
+        Variant(name=f"{name} float32", size=len(content), run=open_torch_export(content, {}, "float32").run)
+        for name, content in contents.items()
+    ]
+
+
+def aot_inductor_variants(programs: Programs, _: Sequence[Array] | None) -> list[Variant]:
+    """Packages of AOTInductor, in float32."""
+    contents = {name: aot_inductor_draft(program).contents({})[0] for name, program in programs.items()}
+    return [
+        Variant(name=f"{name} float32", size=len(content), run=open_aot_inductor(content, {}, "float32").run)
+        for name, content in contents.items()
+    ]
+
+
+_VARIANTS: dict[str, Callable[[Programs, Sequence[Array] | None], list[Variant]]] = {
+    "onnxruntime": onnx_variants,
+    "openvino": openvino_variants,
+    "torch": torch_variants,
+    "aot-inductor": aot_inductor_variants,
+}
 
 
 def noise(images: torch.Tensor) -> list[Array]:

@@ -23,6 +23,7 @@ STAND_INS = {
     "test_unit.py -k NAME": "test_unit.py -k pytorch",
     "--out FILE": "--out made",
     "ANALYSIS": "reuse runs/demo",
+    "ENGINE": "openvino",
     "CHECKPOINT": "densenet-bc-100-12.safetensors",
     "FILES": "photos",
     "FILE": "theirs.pth.tar --data cifar10",

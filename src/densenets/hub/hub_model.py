@@ -30,9 +30,9 @@ class HubModel(Checkpoint):
 
     The mixin itself is for modules that a config.json rebuilds; here one file does, and nothing is set later.
 
-        from densenets.hub.hub_model import HubModel
-        HubModel.from_pretrained("runs/demo").save_pretrained("my-densenet")
-        model = HubModel.from_pretrained("my-densenet").model
+        import densenets
+        densenets.HubModel.from_pretrained("runs/demo").save_pretrained("my-densenet")
+        model = densenets.HubModel.from_pretrained("my-densenet").model
     """
 
     @classmethod
