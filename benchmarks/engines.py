@@ -50,6 +50,7 @@ from densenets.weights.pretrained import create_model
 _BATCHES = {"batch-1": 1, "batch-16": 16}
 _SIDE = 224
 _CALIBRATION_BATCHES = 4
+_PAUSE = 0.05  # seconds
 
 _USUAL, _OURS = "torchvision", "densenets"
 
@@ -234,12 +235,18 @@ def noise(images: torch.Tensor) -> list[Array]:
 def timed(
     case: str, engine: str, variants: list[Variant], images: Array, expected: Array, rounds: int
 ) -> list[Row]:
-    """Run all variants in turn; the first run of each is not timed, but compared with PyTorch."""
+    """Run all variants in turn; the first run of each is not timed, but compared with PyTorch.
+
+    Before each turn is a pause, and a run that is not timed: ONNX Runtime's threads wait for work busily, and
+    would take a core from the next variant (a third of its speed, of two cores).
+    """
     spread = float(expected.max() - expected.min())
     differences = {v.name: float(np.abs(v.run(images) - expected).max()) / spread for v in variants}
     seconds: dict[str, list[float]] = {variant.name: [] for variant in variants}
     for number in range(rounds):
         for variant in variants if number % 2 else variants[::-1]:
+            time.sleep(_PAUSE)
+            variant.run(images)
             started = time.perf_counter()
             variant.run(images)
             seconds[variant.name].append(time.perf_counter() - started)
