@@ -1,8 +1,7 @@
 """Recognition of a DenseNet in the layers of a file, by their shapes and their order, not by their names.
 
 A dense layer is a convolution to k channels, or a 1x1 and one to k channels; each reads k channels more than
-the one before, until a 1x1 that reads all of a block's channels, the transition. The norm of each convolution
-has as many channels as it reads; the norms stand in the order of the convolutions, before or behind them.
+the one before, until a 1x1 that reads all of a block's channels, the transition.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from pathlib import Path
 from densenets.checkpoint import shape_text
 from densenets.errors import InputError
 from densenets.weights.formats.file_modules import FileModule, NetworkFile
+from densenets.weights.norm_places import NormPlaces, place_norms, why_unplaced
 
 _STEM_SIDES = {3: "cifar", 7: "imagenet"}  # side of the stem's kernel -> the config's stem
-_MOST_HEAD_NORMS = 4
 
 
 class NoDenseNet(InputError):  # noqa: N818 - it is an InputError, and reads as one
@@ -102,7 +101,7 @@ def _odd_one(modules: Sequence[FileModule]) -> str | None:
         if len(group) > 2 and count == len(group) - 1:
             odd = next(module for module in group if _growth_shape(module) != usual)
             return (
-                f"{_shown(odd)} is {shape_text(odd.weight.shape)}, where {usual[0]} maps by "
+                f"{odd.shown} is {shape_text(odd.weight.shape)}, where {usual[0]} maps by "
                 f"{shape_text(usual[1])} pixels would fit the other layers"
             )
     return None
@@ -147,24 +146,24 @@ class _Reading:
         dense_layers, narrow = self._dense_layers(stem, growing)
         blocks, transitions, head_convolutions = self._blocks(stem, dense_layers, narrow)
         features = blocks[-1][-1].in_channels + growing[0].weight.shape[0]
-        norms, stem_norm, last_norm, head_norms = self._norms(stem, dense_layers, transitions, features)
-        if head_convolutions and len(head_convolutions) + len(self.linears) + len(head_norms) > 1:
+        norms = self._norms(stem, dense_layers, transitions, features)
+        if head_convolutions and len(head_convolutions) + len(self.linears) + len(norms.head) > 1:
             raise self._error(
-                f"{_shown(head_convolutions[0])} is left over: it belongs to no layer and no transition"
+                f"{head_convolutions[0].shown} is left over: it belongs to no layer and no transition"
             )
-        in_head = {id(module) for module in (*self.linears, *head_convolutions, *head_norms)}
+        in_head = {id(module) for module in (*self.linears, *head_convolutions, *norms.head)}
 
         def unit(convolution: FileModule) -> Unit:
-            return Unit(norms.get(id(convolution)), convolution)
+            return Unit(norms.of_convolution.get(id(convolution)), convolution)
 
         return DenseNetLayers(
             stem=stem,
-            stem_norm=stem_norm,
+            stem_norm=norms.stem,
             blocks=tuple(
                 tuple(tuple(unit(conv) for conv in layer.convolutions) for layer in block) for block in blocks
             ),
             transitions=tuple(unit(convolution) for convolution in transitions),
-            last_norm=last_norm,
+            last_norm=norms.last,
             head=tuple(module for module in self.modules if id(module) in in_head),
         )
 
@@ -181,7 +180,7 @@ class _Reading:
         odd = [module for module in wide if _growth_shape(module) != growth_shape]
         if len(odd) > 1:
             raise self._error(
-                f"{_shown(odd[1])} is {shape_text(odd[1].weight.shape)}, where {growth_shape[0]} maps by "
+                f"{odd[1].shown} is {shape_text(odd[1].weight.shape)}, where {growth_shape[0]} maps by "
                 f"{shape_text(growth_shape[1])} pixels would fit the other layers"
             )
         stem = odd[0] if odd else wide[0]
@@ -189,11 +188,11 @@ class _Reading:
         sides = set(growth_shape[1])
         if sides != {3}:
             raise self._error(
-                f"{_shown(growing[0])} is no convolution of 3 pixels a side, as a dense layer's is"
+                f"{growing[0].shown} is no convolution of 3 pixels a side, as a dense layer's is"
             )
         stem_sides = set(stem.weight.shape[2:])
         if len(stem_sides) != 1 or stem_sides.pop() not in _STEM_SIDES:
-            raise self._error(f"{_shown(stem)} is no stem of 3 or 7 pixels a side")
+            raise self._error(f"{stem.shown} is no stem of 3 or 7 pixels a side")
         return stem, growing
 
     def _dense_layers(
@@ -212,10 +211,10 @@ class _Reading:
             return [_DenseLayer((module,)) for module in growing], self._without(used)
         for module, narrow, fits in zip(growing, before, is_narrow, strict=True):
             if not fits:
-                raise self._error(f"there is no convolution of one pixel in front of {_shown(module)}")
+                raise self._error(f"there is no convolution of one pixel in front of {module.shown}")
             if narrow.weight.shape[0] != module.channels:
                 raise self._error(
-                    f"{_shown(narrow)} makes {narrow.weight.shape[0]} channels, and {_shown(module)}, which "
+                    f"{narrow.shown} makes {narrow.weight.shape[0]} channels, and {module.shown}, which "
                     f"follows it, reads {module.channels}"
                 )
         used = {id(stem), *map(id, growing), *map(id, before)}
@@ -239,14 +238,14 @@ class _Reading:
                 blocks.append([])
             if layer.in_channels != channels:
                 raise self._error(
-                    f"{_shown(layer.convolutions[0])} reads {layer.in_channels} channels, where {channels} "
+                    f"{layer.convolutions[0].shown} reads {layer.in_channels} channels, where {channels} "
                     "come from the layers before it" + self._transition_hint(following, channels)
                 )
             blocks[-1].append(layer)
             channels += growth_rate
         transitions, rest = narrow[:passed], narrow[passed:]
         if others := [module for module in rest if module.channels != channels]:
-            raise self._error(f"{_shown(others[0])} is left over: it belongs to no layer and no transition")
+            raise self._error(f"{others[0].shown} is left over: it belongs to no layer and no transition")
         return blocks, transitions, rest
 
     @staticmethod
@@ -255,12 +254,16 @@ class _Reading:
             return ""
         out_channels, in_channels = following.weight.shape[:2]
         said = f"reads {in_channels}" if in_channels != channels else f"makes {out_channels} of them"
-        return f"; the next transition, {_shown(following)}, {said}"
+        return f"; the next transition, {following.shown}, {said}"
 
     def _norms(
         self, stem: FileModule, layers: list[_DenseLayer], transitions: list[FileModule], features: int
-    ) -> tuple[dict[int, FileModule], FileModule | None, FileModule, list[FileModule]]:
-        """The norm of each convolution by its id, the stem's, the last one, and those of the head."""
+    ) -> NormPlaces:
+        """The norms by their places.
+
+        Raises:
+            NoDenseNet: they do not fit the convolutions.
+        """
         first = {id(layer.convolutions[0]) for layer in layers} | {id(module) for module in transitions}
         second = {id(module) for layer in layers for module in layer.convolutions[1:]}
         large = stem.weight.shape[-1] == 7
@@ -269,62 +272,19 @@ class _Reading:
             ways.append((first, False))  # exporters fold the norms that follow a convolution into it
         for having_norms, has_stem_norm in ways:
             needed = [module for module in self.convolutions if id(module) in having_norms]
-            found = self._aligned(needed, stem.weight.shape[0] if has_stem_norm else 0, features)
-            if found is not None:
-                return found
+            places = place_norms(
+                self.norms, self._norms_before_all, needed, stem if has_stem_norm else None, features
+            )
+            if places is not None:
+                return places
         needed = [module for module in self.convolutions if id(module) in first | second]
-        if self._aligned(needed, 0 if large else stem.weight.shape[0], features) is not None:
+        others = place_norms(self.norms, self._norms_before_all, needed, None if large else stem, features)
+        if others is not None:
             raise self._error(
-                f"{_shown(stem)} has {'no batch norm' if large else 'a batch norm'} behind it, as no stem of "
+                f"{stem.shown} has {'no batch norm' if large else 'a batch norm'} behind it, as no stem of "
                 f"{stem.weight.shape[-1]} pixels here has"
             )
-        raise self._error(self._why_unaligned(needed, features))
-
-    def _aligned(
-        self, needed: list[FileModule], stem_channels: int, features: int
-    ) -> tuple[dict[int, FileModule], FileModule | None, FileModule, list[FileModule]] | None:
-        """The norms one for one beside the convolutions that need them; None if they do not fit.
-
-        Of several places that fit, the stem's norm takes the first and the last norm the last.
-        """
-        sizes = [module.channels for module in needed]
-        stem_places: list[int | None] = [None]
-        if stem_channels:
-            stem_places = [i for i, norm in enumerate(self.norms) if norm.channels == stem_channels]
-        last_places = [i for i, norm in enumerate(self.norms) if norm.channels == features]
-        for last in reversed(last_places):
-            for stem_place in stem_places:
-                rest = [i for i in range(len(self.norms)) if i not in (last, stem_place)]
-                extra = len(rest) - len(needed)
-                if last == stem_place or not 0 <= extra <= _MOST_HEAD_NORMS:
-                    continue
-                # A head stands behind the last norm, or before it all where a file is sorted by names.
-                for begin in {0, extra} if extra == self._norms_before_all else {0}:
-                    used, head = rest[begin : begin + len(needed)], rest[begin + len(needed) :]
-                    if [self.norms[i].channels for i in used] != sizes or any(i < last for i in head):
-                        continue
-                    norms = {id(conv): self.norms[i] for conv, i in zip(needed, used, strict=True)}
-                    stem_norm = None if stem_place is None else self.norms[stem_place]
-                    return norms, stem_norm, self.norms[last], [self.norms[i] for i in (*rest[:begin], *head)]
-        return None
-
-    def _why_unaligned(self, needed: list[FileModule], features: int) -> str:
-        """Which norm is missing or too many, for people."""
-        have = Counter(norm.channels for norm in self.norms)
-        want = Counter([*(module.channels for module in needed), features])
-        extra = next((norm for norm in self.norms if have[norm.channels] > want[norm.channels]), None)
-        lacking = next((module for module in needed if have[module.channels] < want[module.channels]), None)
-        missing = ""
-        if lacking is not None:
-            missing = (
-                f"a batch norm of {lacking.channels} channels, such as that of {_shown(lacking)}, is missing"
-            )
-        elif have[features] < want[features]:
-            missing = f"the last batch norm, of {features} channels, is missing"
-        if extra is not None:
-            odd = f"the batch norm {_shown(extra)} of {extra.channels} channels fits no convolution"
-            return f"{odd}, and {missing}" if missing else odd
-        return missing or "its batch norms do not stand in the order of its convolutions"
+        raise self._error(why_unplaced(self.norms, needed, features))
 
     def _error(self, reason: str) -> NoDenseNet:
         return NoDenseNet(f"{self.path} holds no whole DenseNet: {reason}")
@@ -339,11 +299,6 @@ def _growth_shape(module: FileModule) -> tuple[int, tuple[int, ...]]:
     return module.weight.shape[0], tuple(module.weight.shape[2:])
 
 
-def _shown(module: FileModule) -> str:
-    """A layer as it is named in errors, by the key of its weight."""
-    return f"{module.keys.get('weight', module.name):.200}"
-
-
 def compression_of(transitions: Sequence[Unit], path: Path) -> float:
     """The compression theta with which every transition has floor(theta * in_channels) output channels.
 
@@ -356,7 +311,7 @@ def compression_of(transitions: Sequence[Unit], path: Path) -> float:
         theta = _theta(sizes[:number])
         if theta is None:
             raise NoDenseNet(
-                f"{path} holds no whole DenseNet: {_shown(transitions[number - 1].convolution)} makes "
+                f"{path} holds no whole DenseNet: {transitions[number - 1].convolution.shown} makes "
                 f"{out_channels} of {in_channels} channels; one compression for all transitions is needed"
             )
     assert theta is not None

@@ -39,6 +39,11 @@ class FileModule:
         return self.tensors["weight"]
 
     @property
+    def shown(self) -> str:
+        """The layer as it is named in errors, by the key of its weight."""
+        return f"{self.keys.get('weight', self.name):.200}"
+
+    @property
     def channels(self) -> int:
         """Channels that the layer reads."""
         return self.tensors["running_mean"].shape[0] if self.kind == "norm" else self.weight.shape[1]
