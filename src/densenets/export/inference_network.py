@@ -2,7 +2,7 @@
 
 - a BN behind a convolution (norm0, norm2) is folded into it; one before a ReLU has another convolution behind
   it, whose zero padding a shift would not pass, and stays as scale and shift
-- scale and shift are a BN of mean 0 and variance 1: engines know that operation, and ONNX Runtime is faster
+- scale and shift are a BN of mean 0, and of variance 1 with its epsilon: engines know that operation, and ONNX Runtime is faster
   with it than with a multiplication and an addition
 - a transition averages before its 1x1 convolution, which needs a quarter of the multiply-adds (of a volume's
   an eighth): both are linear, one over pixels, the other over channels, so they commute, at odd sizes too
@@ -25,6 +25,9 @@ from densenets.models.blocks import DenseBlock, DenseLayer, Transition
 from densenets.models.densenet import DenseNet
 from densenets.models.network import Network
 from densenets.ops.reference import reference_dense_block
+
+# Of a BN that divides by 1, in float32 too. Not 0, which PyTorch's older versions refuse.
+_EPSILON = 2.0**-20
 
 
 class InferenceNetwork(nn.Module):
@@ -139,14 +142,16 @@ def _transition(transition: Transition) -> nn.Module:
 
 
 def _scale_and_shift(norm: nn.Module) -> nn.Module:
-    """The same BN with its statistics in weight and bias: mean 0, variance 1, epsilon 0."""
+    """The same BN with its statistics in weight and bias: mean 0, and a variance that is 1 with its epsilon."""
     assert isinstance(norm, _BatchNorm)
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     shift = norm.bias.double() - norm.running_mean.double() * scale
-    plain: _BatchNorm = type(norm)(norm.num_features, eps=0.0, dtype=norm.weight.dtype)
+    plain: _BatchNorm = type(norm)(norm.num_features, eps=_EPSILON, dtype=norm.weight.dtype)
+    assert plain.running_var is not None
     with torch.no_grad():
+        plain.running_var.fill_(1 - _EPSILON)
         plain.weight.copy_(scale)
         plain.bias.copy_(shift)
     return plain.eval()
