@@ -2,8 +2,8 @@
 
 - a BN behind a convolution (norm0, norm2) is folded into it; one before a ReLU has another convolution behind
   it, whose zero padding a shift would not pass, and stays as scale and shift
-- scale and shift are a BN of mean 0, and of variance 1 with its epsilon: engines know that operation, and ONNX Runtime is faster
-  with it than with a multiplication and an addition
+- scale and shift are a BN of mean 0, and of variance 1 with its epsilon: engines know that operation, and
+  ONNX Runtime is faster with it than with a multiplication and an addition
 - a transition averages before its 1x1 convolution, which needs a quarter of the multiply-adds (of a volume's
   an eighth): both are linear, one over pixels, the other over channels, so they commute, at odd sizes too
 
@@ -142,7 +142,7 @@ def _transition(transition: Transition) -> nn.Module:
 
 
 def _scale_and_shift(norm: nn.Module) -> nn.Module:
-    """The same BN with its statistics in weight and bias: mean 0, and a variance that is 1 with its epsilon."""
+    """The same BN with its statistics in weight and bias: mean 0, variance 1 with its epsilon."""
     assert isinstance(norm, _BatchNorm)
     assert norm.running_mean is not None
     assert norm.running_var is not None
