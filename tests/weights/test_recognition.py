@@ -110,7 +110,7 @@ def test_a_user_who_is_against_the_statistics_is_told_so():
 @pytest.mark.parametrize("named", [True, False])
 def test_transitions_without_a_relu_are_no_densenets(named: bool):
     state = with_statistics(OtherPort(relu=False)).state_dict()
-    with pytest.raises(NoDenseNet, match="its transitions have no ReLU between norm and convolution"):
+    with pytest.raises(NoDenseNet, match="its transitions have no ReLUs, as its running statistics show"):
         recognized(state if named else without_names(state))
 
 

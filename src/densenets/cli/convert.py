@@ -30,6 +30,8 @@ class ConvertOptions:
     """A text file of one class name a line, or the folder of class folders; without it those of --data."""
     new_maps: Literal["auto", "first", "last"] = "auto"
     """Where its dense layers put their new maps; auto finds it in the running statistics, or asks."""
+    activation: Literal["auto", "relu"] = "auto"
+    """Take the activations for ReLUs (relu), whatever the running statistics say."""
     norm_epsilon: float = 0.0
     """Of its batch norms; 0 for the one that the file says, or that of the program that wrote it."""
     new_head: int = 0
@@ -57,7 +59,9 @@ def convert(options: ConvertOptions) -> None:
         data=options.data,
         normalization=Normalization(mean=options.mean, std=options.std, image_size=options.image_size),
         classes=read_class_names(options.classes) if options.classes else (),
-        unsaid=Unsaid(new_maps=options.new_maps, norm_epsilon=options.norm_epsilon),
+        unsaid=Unsaid(
+            new_maps=options.new_maps, norm_epsilon=options.norm_epsilon, activation=options.activation
+        ),
         adaptation=Adaptation(
             new_head=options.new_head,
             in_channels=options.in_channels,

@@ -19,6 +19,7 @@ from densenets.schema import parse_json, read
 
 FORMAT = "densenets-export-1"  # "format" in the metadata
 SECTION = "densenets"  # of rt_info
+WEIGHTS_DIGEST = "weights_sha256"  # in rt_info, of the .bin file
 EXTRA_FILE = "densenets.json"  # of a .pt2 archive
 
 Format = Literal["onnx", "openvino", "torch-export", "aot-inductor"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -9,7 +10,12 @@ from typing import Literal, get_args
 import torch
 
 from densenets.checkpoint import read_checkpoint
-from densenets.engines.description import ExportDescription, Format, read_export_metadata
+from densenets.engines.description import (
+    WEIGHTS_DIGEST,
+    ExportDescription,
+    Format,
+    read_export_metadata,
+)
 from densenets.engines.exported_network import ExportedNetwork
 from densenets.engines.native_probe import probe
 from densenets.engines.session import Session
@@ -80,6 +86,8 @@ def read_exported(path: Path, engine: Engine = "auto", *, trust: bool = False) -
         contents.append(_content(path.with_suffix(".bin")))
     probed = probe(ENGINE_OF[form], contents, path)
     description = read_export_metadata(probed.metadata, path)
+    if form == "openvino":
+        _check_weights(path, contents[1], probed.metadata)
     classes = len(description.network.classes)
     if probed.logits != (1, classes):
         raise InputError(
@@ -130,6 +138,15 @@ def _check_engine(path: Path, form: Format, engine: Engine) -> None:
     if engine not in ("auto", ENGINE_OF[form]):
         raise InputError(
             f"{path} is of the form {form}, which {ENGINE_OF[form]} runs, not {engine}; leave --engine out"
+        )
+
+
+def _check_weights(path: Path, weights: bytes, metadata: Mapping[str, str]) -> None:
+    """Check that the weights beside an .xml file are its own: those of another network may fit its graph."""
+    if metadata.get(WEIGHTS_DIGEST) != hashlib.sha256(weights).hexdigest():
+        raise InputError(
+            f"{path.with_suffix('.bin')} does not hold the weights of {path}: it was changed, or is another "
+            "file's; export both again"
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from densenets.checkpoint import shape_text
 from densenets.data.preprocessing import Preprocessing
 from densenets.engines.description import ExportDescription
 from densenets.engines.session import Session
@@ -80,9 +81,20 @@ class EngineModule(nn.Module):
         self._exported = exported
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images, N x C x H x W, -> N x classes logits."""
+        """Normalised images, N x C x H x W, -> N x classes logits.
+
+        Raises:
+            InputError: the file is not for images of this size; compiled code would not notice.
+        """
         exported = self._exported
-        facts = exported.description.facts
+        facts, made = exported.description.facts, exported.preprocessing
+        side = made.image_size
+        expected = (made.channels, *(images.shape[2:] if "size" in facts.dynamic else (side, side)))
+        if tuple(images.shape[1:]) != expected:
+            raise InputError(
+                f"the file was exported for images of {shape_text(expected)}, got "
+                f"{shape_text(images.shape[1:])}; --dynamic size exports it for any"
+            )
         if facts.input == "uint8":
             images = pixels_of(images, exported.preprocessing)
         # Of a file for one image at a time that many; of others what keeps the machine busy.

@@ -76,9 +76,11 @@ def archive_metadata(content: bytes, file: object) -> dict[str, str]:
 def open_torch_export(content: bytes, metadata: Mapping[str, str], input_type: str) -> TorchSession:
     """Load a program of torch.export, which runs code of the file."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        for kind in (DeprecationWarning, UserWarning):  # of PyTorch's own doing
+            warnings.simplefilter("ignore", kind)
         program = torch.export.load(io.BytesIO(content))
-    return TorchSession(program.module(), "torch", metadata, input_type)
+    # Without the tracer's guards, which older versions set on sizes that vary; the caller checks sizes.
+    return TorchSession(program.module(check_guards=False), "torch", metadata, input_type)
 
 
 def open_aot_inductor(content: bytes, metadata: Mapping[str, str], input_type: str) -> TorchSession:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class ExportConfig:
         most_loss: points of top-1 accuracy that quantisation may cost.
 
     Raises:
-        InputError: the form has no such ending, or no quantisation.
+        InputError: the form has no such ending, or no quantisation; or most_loss is no number.
     """
 
     checkpoint: Path
@@ -50,6 +51,8 @@ class ExportConfig:
     def __post_init__(self) -> None:
         if self.out is not None and self.out.suffix.lower() != SUFFIXES[self.to]:
             raise InputError(f"--out of {self.to} must end in {SUFFIXES[self.to]}, got {self.out}")
+        if not math.isfinite(self.most_loss):
+            raise InputError(f"--most-loss must be a number of points, got {self.most_loss}")
         if self.int8 is not None and self.to not in ("onnx", "openvino"):
             raise InputError(f"--int8 is of onnx and openvino; {self.to} has no quantisation here")
 

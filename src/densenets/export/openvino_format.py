@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from torch.export import ExportedProgram
 
-from densenets.engines.description import SECTION
+from densenets.engines.description import SECTION, WEIGHTS_DIGEST
 from densenets.engines.openvino_library import openvino
 from densenets.engines.session import Array
 from densenets.export.int8 import quantize_openvino
@@ -28,13 +29,16 @@ class OpenVinoDraft:
     model: openvino.Model
 
     def contents(self, metadata: Mapping[str, str]) -> Sequence[bytes]:
-        """The .xml and the .bin file, with the texts in rt_info; weights stay float32."""
+        """The .xml and the .bin file; texts and the digest of the .bin in rt_info; weights stay float32."""
         for name, text in metadata.items():
             self.model.set_rt_info(text, [SECTION, name])
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "network.xml")
             openvino.save_model(self.model, path, compress_to_fp16=False)
-            return [path.read_bytes(), path.with_suffix(".bin").read_bytes()]
+            weights = path.with_suffix(".bin").read_bytes()
+            self.model.set_rt_info(hashlib.sha256(weights).hexdigest(), [SECTION, WEIGHTS_DIGEST])
+            openvino.save_model(self.model, path, compress_to_fp16=False)
+            return [path.read_bytes(), weights]
 
     def quantized(self, images: Sequence[Array]) -> OpenVinoDraft:
         """The same network in 8 bits."""

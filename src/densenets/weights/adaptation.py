@@ -29,6 +29,7 @@ def with_channels(
         config: of its network.
         in_channels: of the images.
     """
+    changed = dataclasses.replace(config, in_channels=in_channels)  # which checks the number first
     stem, channels = weights[_STEM], config.in_channels
     if in_channels == 1:
         adapted = stem.sum(dim=1, keepdim=True)
@@ -37,7 +38,7 @@ def with_channels(
         adapted = stem.repeat(1, repeats, *[1] * config.spatial_dims)[:, :in_channels] * (
             channels / in_channels
         )
-    return {**weights, _STEM: adapted}, dataclasses.replace(config, in_channels=in_channels)
+    return {**weights, _STEM: adapted}, changed
 
 
 def channels_note(old: int, new: int) -> str:
@@ -89,10 +90,11 @@ def with_new_head(
         num_classes: width of the new classifier.
         generator: where its weights are drawn from; PyTorch's own without one.
     """
+    changed = dataclasses.replace(config, num_classes=num_classes)  # which checks the number first
     head = make_head(config.num_features, num_classes)
     if isinstance(head, nn.Linear):
         linear_uniform_(head, generator)
     name = f"{config.head}."
     kept = {key: value for key, value in weights.items() if not key.startswith(name)}
     fresh = {name + key: value for key, value in head.state_dict().items()}
-    return kept | fresh, dataclasses.replace(config, num_classes=num_classes)
+    return kept | fresh, changed

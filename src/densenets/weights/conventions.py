@@ -113,6 +113,11 @@ def choose_classes(config: DenseNetConfig, data: str, given: tuple[str, ...]) ->
         names, source = _class_names_of(data), f"those of {data}"
     if not names:
         names, source = tuple(str(label) for label in range(config.num_classes)), "their numbers"
+    if not config.num_classes and not names:
+        return (
+            (),
+            "it has no classes, and gives features; --new-head N puts a head on it",
+        )
     if len(names) != config.num_classes:
         raise InputError(
             f"{len(names)} class names ({source}) do not fit: the network has {config.num_classes} classes"

@@ -127,14 +127,20 @@ def convert(
 
     Raises:
         InputError: the file cannot be read, holds no DenseNet, has a key too many or too few or of another
-            shape, or is a checkpoint already; its head is not one linear layer, and no new one is asked for;
-            classes or constants are unknown or do not fit; or `out` cannot be written.
+            shape, or is a checkpoint already; its graph has constants of its own for pixels; its head is not
+            one linear layer, and no new one is asked for; classes or constants are unknown or do not fit; or
+            `out` cannot be written.
     """
     source, published = weights_file(source)
     _check_names(source, out)
     file = read_file(source)
     if is_checkpoint(file):
         raise InputError(f"{source} is a checkpoint of densenets already; use it as it is")
+    if file.normalizes and not data and not (normalization and normalization.mean):
+        raise InputError(
+            f"{source}: its graph normalises pixels by itself, which a checkpoint's preprocessing does; give "
+            "its constants with --mean and --std, of pixels in 0 ... 1"
+        )
     found = recognized_densenet(file, unsaid=unsaid)
     adaptation = adaptation or Adaptation()
     weights, config, changes = _adapted(found, adaptation)

@@ -5,7 +5,6 @@ What weights do not say is found in their statistics, known of the program that 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,12 @@ from densenets.checkpoint import EXACT_DTYPES, shape_text
 from densenets.errors import InputError
 from densenets.models.create import build_network
 from densenets.models.densenet_config import DenseNetConfig, Stem
+from densenets.weights.activations import other_activation
 from densenets.weights.assembly import Assembly, assemble
 from densenets.weights.formats.file_modules import NetworkFile, NewMaps
 from densenets.weights.new_maps import Unknown, new_maps_by_statistics
 from densenets.weights.ports import Port, known_port
 from densenets.weights.structure import DenseNetLayers, NoDenseNet, compression_of, recognize
-
-_NO_RELU = 0.25  # error of the means without a ReLU, in deviations and as a share of that with one, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +32,12 @@ class Unsaid:
     Attributes:
         new_maps: where dense layers put their new maps; "auto" finds it out or asks.
         norm_epsilon: of the batch norms; 0 for the file's own, or the program's.
+        activation: "relu" takes activations for ReLUs whatever the running statistics say.
     """
 
     new_maps: Literal["auto", "first", "last"] = "auto"
     norm_epsilon: float = 0.0
+    activation: Literal["auto", "relu"] = "auto"
 
     def __post_init__(self) -> None:
         if not 0 <= self.norm_epsilon < 1:
@@ -96,8 +96,8 @@ def recognized_densenet(
     epsilon, epsilon_note = _choose_epsilon(file, port, unsaid)
     config = densenet_config(layers, file.path, dropout, epsilon)
     assembly = assemble(layers, config, new_maps, file.path)
-    if found in ("first", "last"):
-        _check_transitions_relu(file.path, config, assembly.weights)
+    if found in ("first", "last") and not file.in_order and unsaid.activation == "auto":
+        _check_activation(file.path, config, assembly.weights)
     head = () if layers.classifier else tuple(key for module in layers.head for key in module.keys.values())
     unused = _unused(file, assembly, head)
     weights = _checked(file.path, config, assembly)
@@ -225,7 +225,8 @@ def _checked(path: Path, config: DenseNetConfig, assembly: Assembly) -> dict[str
     """The state dict of the network, copied: a file may have tensors that share their memory.
 
     Raises:
-        InputError: a tensor has another shape or a data type that is not held exactly.
+        InputError: a tensor has another shape, a data type that is not held exactly, or numbers that it
+            cannot have.
     """
     with torch.device("meta"):
         expected = build_network(config).state_dict()
@@ -243,6 +244,10 @@ def _checked(path: Path, config: DenseNetConfig, assembly: Assembly) -> dict[str
                 f"{path}: {shown} is {names[0]}, which {names[1]} does not hold exactly; "
                 f"save it as {names[1]}"
             )
+        if not bool(value.isfinite().all()):
+            raise InputError(f"{path}: {shown} has numbers that are NaN or infinite")
+        if key.endswith(".running_var") and bool((value < 0).any()):
+            raise InputError(f"{path}: {shown} has negative numbers, and is a variance")
         weights[key] = value.to(like.dtype, copy=True)
     return weights
 
@@ -261,39 +266,14 @@ def _assembly_notes(layers: DenseNetLayers, assembly: Assembly) -> list[str]:
     return notes
 
 
-def _check_transitions_relu(path: Path, config: DenseNetConfig, weights: Mapping[str, Tensor]) -> None:
-    """Check that a ReLU stands between the norm and the convolution of transitions, as some ports forget.
-
-    Without one the mean of a transition's maps, which the next norm has, follows from its norm's shift.
+def _check_activation(path: Path, config: DenseNetConfig, weights: Mapping[str, Tensor]) -> None:
+    """Check that the activations are ReLUs, which weights do not show.
 
     Raises:
-        NoDenseNet: the running statistics of every transition say that there is none.
+        NoDenseNet: the running statistics say that they are not.
     """
-    found = []
-    for block in range(1, len(config.block_layers)):
-        norm, following = (
-            f"features.transition{block}.norm",
-            f"features.denseblock{block + 1}.denselayer1.norm1",
-        )
-        scale, shift = weights[f"{norm}.weight"].double(), weights[f"{norm}.bias"].double()
-        matrix = weights[f"features.transition{block}.conv.weight"].double().flatten(1)
-        mean = weights[f"{following}.running_mean"].double()
-        deviation = weights[f"{following}.running_var"].double().clamp(min=1e-12).sqrt()
-        without, cut = (
-            ((matrix @ expected - mean) / deviation).square().mean().sqrt()
-            for expected in (shift, _mean_behind_relu(scale, shift))
-        )
-        found.append(bool(without < _NO_RELU) and bool(without < _NO_RELU * cut))
-    if found and all(found):
+    if found := other_activation(config, weights):
         raise NoDenseNet(
-            f"{path}: its transitions have no ReLU between norm and convolution, as their running statistics "
-            "show; a DenseNet has one, and would compute something else with these weights"
+            f"{path}: {found}; a DenseNet has ReLUs, and would compute something else with these weights "
+            "(--activation relu takes them for ReLUs all the same)"
         )
-
-
-def _mean_behind_relu(scale: Tensor, shift: Tensor) -> Tensor:
-    """The mean of max(x, 0) for normally distributed x of this deviation and mean."""
-    scale = scale.abs().clamp(min=1e-12)
-    ratio = shift / scale
-    density = torch.exp(-ratio.square() / 2) / math.sqrt(2 * math.pi)
-    return shift * torch.special.ndtr(ratio) + scale * density

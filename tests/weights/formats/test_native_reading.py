@@ -95,8 +95,9 @@ def test_a_parser_that_grows_without_end_is_stopped(good: Path, worker: Path) ->
 def test_a_bomb_takes_no_memory_of_this_process(tmp_path: Path) -> None:
     path = tmp_path / "bomb.h5"
     with h5py.File(path, "w") as file:
-        # One piece of 4 GB, of which a corner is the dataset's.
-        piece = file.create_dataset("a", (4, 4), "f4", chunks=(2**15, 2**15), maxshape=(2**15, 2**15))
+        # One piece of nearly 4 GB, the most that there may be, of which a corner is the dataset's.
+        sides = (2**15, 2**15 - 1)
+        piece = file.create_dataset("a", (4, 4), "f4", chunks=sides, maxshape=sides)
         piece.id.write_direct_chunk((0, 0), bytes(64))
     memory = PeakMemory()
     with pytest.raises(InputError, match=r"bomb\.h5 cannot be read"):

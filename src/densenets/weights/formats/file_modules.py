@@ -61,6 +61,7 @@ class NetworkFile:
         others: keys of tensors of which that is not known.
         in_order: the order of the layers is that of the computation, as in a graph, and not only of a file.
         new_maps: whether a layer's new maps stand before or behind the older ones, where the file says it.
+        normalizes: the file's graph normalises its input, which is left out: it belongs to the preprocessing.
         metadata: of a safetensors file; else empty.
         notes: what the reader has to say of the file, for people.
     """
@@ -72,5 +73,6 @@ class NetworkFile:
     others: tuple[str, ...] = ()
     in_order: bool = False
     new_maps: NewMaps | None = None
+    normalizes: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -47,6 +47,12 @@ def read_onnx_content(
     """
     try:
         model = onnx.load_model(path, format="protobuf", load_external_data=False)
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
+        if metadata.get("format", "").startswith("densenets"):
+            raise InputError(
+                "it was exported from a checkpoint of densenets: predict and evaluate take it as it is, and "
+                "its weights are the checkpoint's"
+            )
         return _Reader(path, model, allow_more_memory).read()
     except (InputError, MemoryError):
         raise

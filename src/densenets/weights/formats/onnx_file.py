@@ -46,5 +46,6 @@ def read_onnx(path: Path) -> NetworkFile:
         unused=unused,
         in_order=True,
         new_maps=order,
+        normalizes=walk.normalizes,
         notes=tuple(dict.fromkeys(walk.notes)),
     )

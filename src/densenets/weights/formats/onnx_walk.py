@@ -58,6 +58,7 @@ class Walk:
         orders: of each concatenation.
         folded: keys of constants that became part of a norm -> which.
         notes: for people.
+        normalizes: the graph has operators on its input, which are left out.
     """
 
     def __init__(self, content: OnnxContent, arrays: Sequence[Tensor]) -> None:
@@ -65,6 +66,7 @@ class Walk:
         self.orders: set[NewMaps | None] = set()
         self.folded: dict[str, str] = {}
         self.notes: list[str] = []
+        self.normalizes = False
         self._content, self._arrays = content, arrays
         self._constants = {own.name: self._constant(own) for own in content.initializers}
         self._maps = {name: Maps(made="input") for name in content.inputs}
@@ -307,10 +309,7 @@ class Walk:
         if constant is None or not (is_first or node.operator in ("Add", "Mul")):
             raise InputError(f"{title(node)} is none that a DenseNet has")
         if maps.made == "input":
-            self.notes.append(
-                f"its graph begins with a {node.operator} of the pixels, which is left out: it belongs to "
-                "the preprocessing"
-            )
+            self.normalizes = True
             self.folded[constant.key] = "of the preprocessing in the graph"
             return maps
         layer = maps.layer
