@@ -107,6 +107,14 @@ def test_exported_files_run_on_the_cpu(exported: Path) -> None:
         opened.network(torch.device("cuda"))
 
 
+def test_the_weights_beside_an_xml_file_are_its_own(copies: Path) -> None:
+    content = bytearray((copies / "one.bin").read_bytes())
+    content[100] ^= 1  # as those of another network of the same shapes would be others
+    (copies / "one.bin").write_bytes(bytes(content))
+    with pytest.raises(InputError, match=r"one\.bin does not hold the weights of .*one\.xml"):
+        read_exported(copies / "one.xml")
+
+
 def test_a_foreign_onnx_file_lacks_the_classes(copies: Path) -> None:
     model = onnx.load(copies / "one.onnx")
     del model.metadata_props[:]

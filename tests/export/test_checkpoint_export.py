@@ -123,6 +123,8 @@ def test_signals_and_volumes_are_not_exported(world: Path) -> None:
 def test_a_wrong_ending_and_8_bits_of_code_are_refused(world: Path) -> None:
     with pytest.raises(InputError, match=r"--out of onnx must end in .onnx, got network.xml"):
         config(world, to="onnx", out=Path("network.xml"))
+    with pytest.raises(InputError, match="--most-loss must be a number of points, got nan"):
+        config(world, most_loss=float("nan"))
     with pytest.raises(InputError, match="--int8 is of onnx and openvino"):
         config(world, int8=world / "pictures")
 

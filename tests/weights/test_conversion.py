@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +22,8 @@ from densenets.models.create import build_network
 from densenets.models.densenet_config import Stem
 from densenets.models.registry import named_config
 from densenets.weights.conventions import Normalization
-from densenets.weights.conversion import Conversion, convert
-from densenets.weights.reading import read_network
+from densenets.weights.conversion import Adaptation, Conversion, convert
+from densenets.weights.reading import read_file, read_network
 
 PORTS = {
     "torchvision": "torchvision",
@@ -30,6 +31,9 @@ PORTS = {
     "dice": "andreasveit/densenet-pytorch",
 }
 NORMALIZATION = Normalization(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
+
+
+WEIGHTS_HERE = dict(small_network().state_dict())
 
 
 def convert_weights(folder: Path, weights: Weights, **options: Any) -> Conversion:
@@ -311,6 +315,43 @@ def test_the_checkpoint_says_where_it_comes_from_without_a_path(tmp_path: Path):
     assert str(tmp_path) not in json.dumps(checkpoint.details)
     assert checkpoint.classes[:2] == ("airplane", "automobile")
     assert checkpoint.preprocessing == conversion.preprocessing
+
+
+def test_features_alone_are_taken(tmp_path: Path):
+    weights = {key: value for key, value in WEIGHTS_HERE.items() if not key.startswith("classifier.")}
+    converted = convert_weights(tmp_path, weights)
+    assert (converted.classes, converted.config.num_classes) == ((), 0)
+    assert "it has no classes, and gives features; --new-head N puts a head on it" in converted.notes
+    assert read_checkpoint(converted.checkpoint).classes == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("features.conv0.weight", math.nan, "features.conv0.weight has numbers that are NaN or infinite"),
+        ("classifier.bias", math.inf, "classifier.bias has numbers that are NaN or infinite"),
+        ("features.norm5.running_var", -1.0, "features.norm5.running_var has negative numbers"),
+    ],
+)
+def test_numbers_that_no_network_has_are_named(tmp_path: Path, key: str, value: float, reason: str):
+    weights = {name: tensor.clone() for name, tensor in WEIGHTS_HERE.items()}
+    weights[key].view(-1)[0] = value
+    assert reason in refusal(tmp_path, weights)
+
+
+@pytest.mark.parametrize("change", [{"new_head": 10**9}, {"in_channels": 10**9}])
+def test_sizes_beyond_all_use_are_refused_before_they_are_made(tmp_path: Path, change: dict[str, int]):
+    assert "must be at most" in refusal(tmp_path, WEIGHTS_HERE, adaptation=Adaptation(**change))
+
+
+def test_constants_in_the_graph_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        "densenets.weights.conversion.read_file",
+        lambda path: dataclasses.replace(read_file(path), normalizes=True),
+    )
+    told = refusal(tmp_path, WEIGHTS_HERE, normalization=None)
+    assert "its graph normalises pixels by itself" in told
+    assert convert_weights(tmp_path, WEIGHTS_HERE).preprocessing.mean == NORMALIZATION.mean
 
 
 def test_of_cifars_networks_the_constants_have_to_be_said(tmp_path: Path):

@@ -87,6 +87,8 @@ def recognized_densenet(
             cannot be found out.
     """
     layers = recognize(file)
+    if file.other_function:
+        raise NoDenseNet(f"{file.path} computes another function than a DenseNet: {file.other_function}")
     all_keys = [key for module in file.modules for key in module.keys.values()]
     all_keys += [*file.unused, *file.others]
     port = known_port(all_keys)
@@ -110,7 +112,13 @@ def recognized_densenet(
         counters_added=tuple(assembly.added),
         unused=unused,
         head=head,
-        notes=(*file.notes, maps_note, epsilon_note, *_assembly_notes(layers, assembly)),
+        notes=(
+            *file.notes,
+            maps_note,
+            epsilon_note,
+            *_taken_to_be(file, config),
+            *_assembly_notes(layers, assembly),
+        ),
     )
 
 
@@ -250,6 +258,14 @@ def _checked(path: Path, config: DenseNetConfig, assembly: Assembly) -> dict[str
             raise InputError(f"{path}: {shown} has negative numbers, and is a variance")
         weights[key] = value.to(like.dtype, copy=True)
     return weights
+
+
+def _taken_to_be(file: NetworkFile, config: DenseNetConfig) -> list[str]:
+    """What weights do not show at all, for people; a graph does."""
+    if file.in_order:
+        return []
+    stem = "a stem of stride 2 and max pooling" if config.stem == "imagenet" else "a stem of stride 1"
+    return [f"not in weights, and taken to be the paper's: {stem}, average pooling"]
 
 
 def _assembly_notes(layers: DenseNetLayers, assembly: Assembly) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from native_parsers import parse_here
@@ -12,6 +13,8 @@ from onnx_graphs import graph
 from torch import Tensor
 from torch.nn.functional import batch_norm
 
+from densenets.engines.description import FORMAT
+from densenets.errors import InputError
 from densenets.weights.formats.file_modules import FileModule
 from densenets.weights.formats.onnx_file import read_onnx
 
@@ -157,4 +160,14 @@ def test_scaled_pixels_are_told_of(tmp_path: Path) -> None:
     path = graph(tmp_path / "a.onnx", steps, stem=WEIGHTS["stem"], mean=vector(1, 2))
     found = read_onnx(path)
     assert found.unused == {"mean": "of the preprocessing in the graph"}
-    assert "begins with a Sub of the pixels, which is left out" in found.notes[0]
+    assert found.normalizes
+
+
+def test_what_was_exported_from_a_checkpoint_is_told_so(tmp_path: Path) -> None:
+    steps = [("Conv", ["x", "stem"], "y", {"pads": [1, 1, 1, 1]})]
+    path = graph(tmp_path / "a.onnx", steps, stem=WEIGHTS["stem"])
+    model = onnx.load_model(path)
+    onnx.helper.set_model_props(model, {"format": FORMAT})
+    onnx.save_model(model, path)
+    with pytest.raises(InputError, match="was exported from a checkpoint of densenets: predict and evaluate"):
+        read_onnx(path)

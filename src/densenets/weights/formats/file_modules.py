@@ -62,6 +62,8 @@ class NetworkFile:
         in_order: the order of the layers is that of the computation, as in a graph, and not only of a file.
         new_maps: whether a layer's new maps stand before or behind the older ones, where the file says it.
         normalizes: the file's graph normalises its input, which is left out: it belongs to the preprocessing.
+        other_function: how it shows that the network computes something else than a DenseNet, whatever its
+            layers are; "" if it does not.
         metadata: of a safetensors file; else empty.
         notes: what the reader has to say of the file, for people.
     """
@@ -74,5 +76,6 @@ class NetworkFile:
     in_order: bool = False
     new_maps: NewMaps | None = None
     normalizes: bool = False
+    other_function: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

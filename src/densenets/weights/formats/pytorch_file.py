@@ -20,6 +20,7 @@ from densenets.errors import InputError
 from densenets.safetensors_files import read_safetensors
 from densenets.torch_files import check_tensors, read_torch_file
 from densenets.weights.formats.file_modules import FileModule, Kind, NetworkFile
+from densenets.weights.formats.module_settings import notes_of, other_function
 from densenets.weights.formats.state_dicts import StateDict, find_state_dict
 
 _ROLES = {
@@ -58,7 +59,12 @@ def read_pytorch(path: Path) -> NetworkFile:
     for key, value in state.tensors.items():
         if value.is_complex():
             raise InputError(f"{path}: {key:.200} has complex numbers, which no network here has")
-    return dataclasses.replace(state_dict_file(state, path), metadata=metadata, notes=notes)
+    file = state_dict_file(state, path)
+    if state.network is None:
+        return dataclasses.replace(file, metadata=metadata, notes=notes)
+    return dataclasses.replace(
+        file, notes=(*notes, *notes_of(state.network)), other_function=other_function(state.network)
+    )
 
 
 def state_dict_file(state: StateDict, path: Path) -> NetworkFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from densenets.pickles import StandIn
 
 # Trainers' names of the weights, in the order in which one of several is taken.
 _NAMES = ("state_dict", "model_state_dict", "model", "weights", "net", "network", "params", "module")
+_DEEPEST_MODULE, _MOST_MODULES = 50, 100_000
 _DEEPEST = 4  # levels of a file below which no state dict is looked for
 
 
@@ -25,12 +27,14 @@ class StateDict:
         place: the trainer's keys that lead to it; () where it is the whole file.
         tensors: name -> tensor, in the network's order.
         epsilons: name of a norm -> what it adds to the variance; of a whole network alone.
+        network: the objects of the network, where the file holds these.
         beside: names of what stands between the tensors and is none, such as an epoch.
     """
 
     place: tuple[str, ...]
     tensors: dict[str, Tensor]
     epsilons: dict[str, float] = field(default_factory=dict)
+    network: StandIn | None = None
     beside: tuple[str, ...] = ()
 
 
@@ -40,7 +44,10 @@ def find_state_dict(content: Any, path: Path) -> tuple[StateDict, tuple[str, ...
     Raises:
         InputError: there is none, or several, and none by a trainer's usual name.
     """
-    found = list(_state_dicts(content, ())) or list(_state_dicts(content, (), mixed=True))
+    try:
+        found = list(_state_dicts(content, ())) or list(_state_dicts(content, (), mixed=True))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     if not found:
         raise InputError(f"{path} holds no state dict of a network (names and tensors of its layers)")
     if len(found) == 1:
@@ -60,8 +67,8 @@ def _state_dicts(content: Any, place: tuple[str, ...], *, mixed: bool = False) -
     """The state dicts in a value; `mixed` are those with other values between their tensors."""
     if isinstance(content, StandIn):
         if "_modules" in vars(content):
-            state = StateDict(place, {})
-            _collect(content, "", state)
+            state = StateDict(place, {}, network=content)
+            _collect(content, "", state, itertools.count())
             if _is_network(state.tensors):
                 yield state
             return
@@ -82,8 +89,14 @@ def _is_network(tensors: Mapping[str, Tensor]) -> bool:
     return any(value.dim() > 1 for value in tensors.values())
 
 
-def _collect(module: StandIn, prefix: str, state: StateDict) -> None:
-    """Add a module's parameters and buffers, in the order of `state_dict()`."""
+def _collect(module: StandIn, prefix: str, state: StateDict, number: Iterator[int]) -> None:
+    """Add a module's parameters and buffers, in the order of `state_dict()`.
+
+    Raises:
+        InputError: modules hold each other, or more than any network has.
+    """
+    if prefix.count(".") > _DEEPEST_MODULE or next(number) > _MOST_MODULES:
+        raise InputError("its modules hold each other without end")
     attributes = vars(module)
     not_saved = attributes.get("_non_persistent_buffers_set") or ()
     for kind in ("_parameters", "_buffers"):
@@ -95,7 +108,7 @@ def _collect(module: StandIn, prefix: str, state: StateDict) -> None:
         state.epsilons[prefix.removesuffix(".")] = epsilon
     for name, child in _items(attributes.get("_modules")):
         if isinstance(child, StandIn):
-            _collect(child, f"{prefix}{name}.", state)
+            _collect(child, f"{prefix}{name}.", state, number)
 
 
 def _items(content: Any) -> list[tuple[str, Any]]:
