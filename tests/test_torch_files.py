@@ -54,6 +54,19 @@ def test_a_packed_file_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     assert memory.read() < 10**8
 
 
+@pytest.mark.parametrize(
+    ("entry", "program"),
+    [("net/code/__torch__/Net.py", "TorchScript"), ("net/archive_format", "torch.export or AOTInductor")],
+)
+def test_programs_are_called_what_they_are(tmp_path: Path, entry: str, program: str) -> None:
+    with zipfile.ZipFile(tmp_path / "net.pt", "w") as archive:
+        archive.writestr(entry, "def forward")
+    with pytest.raises(
+        InputError, match=rf"a program of {program}, which holds code; save the network's state"
+    ):
+        read_torch_file(tmp_path / "net.pt")
+
+
 def test_what_is_none_is_told_in_words_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.pt"
     path.write_text("# not weights\n")  # whose first byte is no instruction of a pickle

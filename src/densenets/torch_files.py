@@ -25,6 +25,8 @@ from densenets.pickles import DryRun, inert_pickle_module, stand_ins
 _MOST_COPIES = 4  # of each byte of a file: tensors may share their memory, as tied weights do
 _ALLOWANCE = 2**20  # bytes that any file may have beyond that
 _PICKLES = 4  # magic number, version, system information, and the saved object
+# Parts of entries' names in archives that are no files of torch.save.
+_PROGRAMS = {"/code/__torch__": "TorchScript", "/archive_format": "torch.export or AOTInductor"}
 _ZIP = b"PK\x03\x04"  # how a zip file begins
 
 
@@ -116,6 +118,12 @@ def _check_content(path: Path) -> list[DryRun]:
             return runs
     with zipfile.ZipFile(path) as file:
         entries = file.infolist()
+        for mark, program in _PROGRAMS.items():
+            if any(mark in f"/{entry.filename}" for entry in entries):
+                raise InputError(
+                    f"{path} is a program of {program}, which holds code; save the network's state_dict() with "
+                    "torch.save"
+                )
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise InputError(f"{path} is packed, as no file of torch.save is; save it again with torch.save")
         if sum(entry.file_size for entry in entries) > path.stat().st_size:

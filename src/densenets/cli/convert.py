@@ -15,7 +15,7 @@ class ConvertOptions:
     """Which weights of another program become a checkpoint, and what they do not say of themselves."""
 
     source: Path
-    """A PyTorch or safetensors file with the weights of a DenseNet."""
+    """A file of PyTorch, safetensors, Keras or ONNX with a DenseNet, or the name of published weights."""
     out: Path | None = None
     """The checkpoint, a .safetensors file; needed."""
     data: str = ""
