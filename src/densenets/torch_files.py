@@ -121,8 +121,8 @@ def _check_content(path: Path) -> list[DryRun]:
         for mark, program in _PROGRAMS.items():
             if any(mark in f"/{entry.filename}" for entry in entries):
                 raise InputError(
-                    f"{path} is a program of {program}, which holds code; save the network's state_dict() with "
-                    "torch.save"
+                    f"{path} is a program of {program}, which holds code; save the network's state_dict() "
+                    "with torch.save"
                 )
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise InputError(f"{path} is packed, as no file of torch.save is; save it again with torch.save")
