@@ -103,7 +103,7 @@ def _fitting(places: Sequence[_Place], weights: Mapping[str, Tensor]) -> str:
 
 def _left_of_beginning(norm: str, weights: Mapping[str, Tensor]) -> float:
     """The share that what running statistics began with has in them after the steps that were counted."""
-    return float((1 - _MOMENTUM) ** int(weights[f"{norm}.{BATCH_COUNTER}"]))
+    return float((1 - _MOMENTUM) ** max(0, int(weights[f"{norm}.{BATCH_COUNTER}"])))
 
 
 def _is_moving(norm: str, weights: Mapping[str, Tensor]) -> bool:

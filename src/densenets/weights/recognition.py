@@ -98,11 +98,11 @@ def recognized_densenet(
     epsilon, epsilon_note = _choose_epsilon(file, port, unsaid)
     config = densenet_config(layers, file.path, dropout, epsilon)
     assembly = assemble(layers, config, new_maps, file.path)
-    if found in ("first", "last") and not file.in_order and unsaid.activation == "auto":
-        _check_activation(file.path, config, assembly.weights)
     head = () if layers.classifier else tuple(key for module in layers.head for key in module.keys.values())
     unused = _unused(file, assembly, head)
     weights = _checked(file.path, config, assembly)
+    if found in ("first", "last") and not file.in_order and unsaid.activation == "auto":
+        _check_activation(file.path, config, weights)
     return DenseNetWeights(
         path=file.path,
         form=port.name if port else f"a program that is not known, by {file.program}",
@@ -291,5 +291,5 @@ def _check_activation(path: Path, config: DenseNetConfig, weights: Mapping[str, 
     if found := other_activation(config, weights):
         raise NoDenseNet(
             f"{path}: {found}; a DenseNet has ReLUs, and would compute something else with these weights "
-            "(--activation relu takes them for ReLUs all the same)"
+            "(densenets convert --activation relu takes them for ReLUs all the same)"
         )

@@ -50,29 +50,29 @@ LAYER = "features.denseblock1.denselayer1"
         (replace("features.pool0", nn.Identity()), "features.conv0 has no max pooling behind it"),
         (
             replace("features.transition1.pool", nn.MaxPool2d(2)),
-            "features.transition1.pool, a MaxPool2d, has",
+            r"features.transition1.pool \(MaxPool2d\) has",
         ),
         (
             replace("features.transition1.pool", nn.AvgPool2d(3, 2, 1)),
-            "pool, a AvgPool2d, has another kernel",
+            r"pool \(AvgPool2d\) has another kernel",
         ),
         (replace("features.transition1.pool", nn.MaxPool2d(3, 2, 1)), "pool pools where no DenseNet does"),
         (
             replace(f"{LAYER}.relu1", nn.LeakyReLU(0.01)),
-            "relu1, a LeakyReLU, stands where a DenseNet has a ReLU",
+            r"relu1 \(LeakyReLU\) stands where a DenseNet has a ReLU",
         ),
-        (replace(f"{LAYER}.relu2", nn.ReLU6()), "relu2, a ReLU6, stands"),
+        (replace(f"{LAYER}.relu2", nn.ReLU6()), r"relu2 \(ReLU6\) stands"),
         (
             replace("features.transition1.relu", nn.Upsample(scale_factor=2)),
-            "relu, a Upsample, is in no DenseNet",
+            r"relu \(Upsample\) is in no DenseNet",
         ),
         (
             settings("features.conv0", stride=(1, 1)),
-            "conv0, a Conv2d, has stride 1, where a DenseNet's has 2",
+            r"conv0 \(Conv2d\) has stride 1, where a DenseNet's has 2",
         ),
-        (settings(f"{LAYER}.conv2", dilation=(2, 2)), "conv2, a Conv2d, has dilation 2"),
-        (settings(f"{LAYER}.conv2", padding=(0, 0)), "conv2, a Conv2d, has padding 0"),
-        (settings(f"{LAYER}.conv2", padding_mode="reflect"), "conv2, a Conv2d, pads by reflect"),
+        (settings(f"{LAYER}.conv2", dilation=(2, 2)), r"conv2 \(Conv2d\) has dilation 2"),
+        (settings(f"{LAYER}.conv2", padding=(0, 0)), r"conv2 \(Conv2d\) has padding 0"),
+        (settings(f"{LAYER}.conv2", padding_mode="reflect"), r"conv2 \(Conv2d\) pads by reflect"),
     ],
 )
 def test_what_computes_something_else_is_named(
@@ -116,7 +116,7 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     model.scale = Unknown()
     notes = recognized_densenet(read_pytorch(saved(model, tmp_path / "net.pth"))).notes
     assert "its outputs may be Softmax of the logits (classifier.1); the checkpoint's are the logits" in notes
-    assert "what a Unknown computes (scale) is not known here, and left out" in notes
+    assert "what Unknown computes (scale) is not known here, and left out" in notes
 
 
 @pytest.mark.parametrize("leaf", [nn.ReLU(), nn.Conv2d(3, 4, 3)], ids=str)

@@ -50,14 +50,14 @@ def other_function(network: StandIn) -> str:
     modules = list(_walk(network))
     for module in modules:
         if module.room and (reason := _reason(module)):
-            return f"{module.name}, a {module.kind}, {reason}"
+            return f"{module.name:.200} ({module.kind:.100}) {reason}"
     pools = [module for module in modules if module.room == "pooling"]
     stems = [module for module in modules if module.room == "conv" and module.sides("kernel_size") == {7}]
     largest = [module for module in pools if module.kind.startswith("MaxPool")]
     if pools and stems and not largest:
-        return f"{stems[0].name} has no max pooling behind it"
+        return f"{stems[0].name:.200} has no max pooling behind it"
     if len(largest) > len(stems):
-        return f"{largest[-1].name} pools where no DenseNet does"
+        return f"{largest[-1].name:.200} pools where no DenseNet does"
     return ""
 
 
@@ -66,9 +66,9 @@ def notes_of(network: StandIn) -> tuple[str, ...]:
     notes: dict[str, str] = {}
     for module in _walk(network):
         if module.room == "activation" and module.kind in _BEHIND_LOGITS:
-            left_out = "its outputs may be {} of the logits ({}); the checkpoint's are the logits"
+            left_out = "its outputs may be {:.100} of the logits ({:.200}); the checkpoint's are the logits"
         elif not module.room and module.is_leaf:
-            left_out = "what a {} computes ({}) is not known here, and left out"
+            left_out = "what {:.100} computes ({:.200}) is not known here, and left out"
         else:
             continue
         notes.setdefault(module.kind, left_out.format(module.kind, module.name))
@@ -89,22 +89,14 @@ def _reason(module: _Module) -> str:
 
 def _of_convolution(module: _Module) -> str:
     kernel = module.sides("kernel_size")
-    side = next(iter(kernel))
-    if len(kernel) > 1 or side not in _STRIDES:
-        return ""  # whose shape says that
-    padding = {"same"} if "same" in module.sides("padding") and _STRIDES[side] == 1 else {side // 2}
-    expected: dict[str, set[Any]] = {
-        "stride": {_STRIDES[side]},
-        "padding": padding,
-        "dilation": {1},
-        "groups": {1},
-    }
-    for setting, values in expected.items():
+    side = next(iter(kernel), 0)
+    if len(kernel) != 1 or side not in _STRIDES:
+        return ""  # its shape is not a DenseNet's
+    expected = {"stride": _STRIDES[side], "padding": side // 2, "dilation": 1, "groups": 1}
+    for setting, value in expected.items():
         found = module.sides(setting, 1)
-        if setting == "padding" and module.values.get("padding") == "same":
-            found = {"same"}
-        if found != values:
-            return f"has {setting} {_text(found)}, where a DenseNet's has {_text(values)}"
+        if found not in ({value}, {"same"}):
+            return f"has {setting} {_text(found)}, where a DenseNet's has {value}"
     mode = module.values.get("padding_mode", "zeros")
     return "" if mode == "zeros" else f"pads by {mode}, where a DenseNet's pads with zeros"
 
