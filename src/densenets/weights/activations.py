@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -125,6 +126,13 @@ def _statistics(norm: str, weights: Mapping[str, Tensor], *, moving: bool) -> tu
 def _mean_behind(activation: Callable[[Tensor], Tensor], norm: str, weights: Mapping[str, Tensor]) -> Tensor:
     """The mean of an activation of normally distributed maps, by Gauss-Hermite quadrature: one a channel."""
     scale, shift = (weights[f"{norm}.{role}"].double() for role in ("weight", "bias"))
-    points, masses = (torch.from_numpy(values) for values in np.polynomial.hermite_e.hermegauss(_POINTS))
+    points, masses = _quadrature()
     values: Tensor = activation(shift[:, None] + scale.abs()[:, None] * points)
     return values @ masses / math.sqrt(2 * math.pi)
+
+
+@cache
+def _quadrature() -> tuple[Tensor, Tensor]:
+    """Points and masses, which are the same at every place."""
+    points, masses = (torch.from_numpy(values) for values in np.polynomial.hermite_e.hermegauss(_POINTS))
+    return points, masses
